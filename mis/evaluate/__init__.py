@@ -1,0 +1,1 @@
+"""What a trained model is worth on cases that nothing has touched."""

@@ -1,0 +1,383 @@
+"""The experiment's values: params.yaml as one frozen, typed tree.
+
+One dotted name serves params.yaml, `dvc exp run -S`, `--set`, the search space and MLflow.
+A function takes the smallest section that it needs, never the whole tree.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mis.errors import MisError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+Scalar = bool | int | float | str
+# YAML has lists where Python wants tuples; only the container is lenient, its items stay strict.
+Shape = Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]
+
+SEARCHABLE = ("model", "train")
+
+
+class Section(BaseModel):
+    """A part of params.yaml: frozen, no unknown key, no conversion between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class PhantomParams(Section):
+    """A synthetic data set in the layout of MSD Task01_BrainTumour."""
+
+    cases: Annotated[int, Field(ge=1)]
+    """Labelled cases (imagesTr, labelsTr)."""
+    unlabelled: Annotated[int, Field(ge=0)]
+    """Cases without a label (imagesTs)."""
+    shape: Shape
+    """Voxels in (x, y, z) at 1 mm; the real data set has (240, 240, 155)."""
+    seed: int
+
+
+class SplitParams(Section):
+    """Shares of the patients; they add up to 1."""
+
+    train: Fraction
+    val: Fraction
+    test: Fraction
+    seed: int
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train + val + test must be 1, got {total:g}")
+        return self
+
+
+class DataParams(Section):
+    """What is learnt from, and how it is brought to the network."""
+
+    root: str
+    """The data set's folder, the one that holds dataset.json."""
+    target: Literal["regions", "whole_tumor"]
+    """`regions`: channels WT, TC, ET; `whole_tumor`: one channel."""
+    fit: Literal["crop", "pad"]
+    """How each axis comes to a multiple of `multiple`; the paper crops 155 slices to 152."""
+    multiple: Positive
+    split: SplitParams
+
+
+class ModelParams(Section):
+    """The 3D U-Net."""
+
+    depth: Annotated[int, Field(ge=1, le=6)]
+    """How often the grid is halved; every axis must be a multiple of 2**depth."""
+    base_filters: Positive
+    """Filters at full resolution; each level below has twice as many."""
+    kernel_size: Annotated[int, Field(ge=1)]
+    norm: Literal["batch", "group", "none"]
+    groups: Positive
+    """Groups of the group normalisation; it divides base_filters."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
+        if self.norm == "group" and self.base_filters % self.groups:
+            raise ValueError(
+                f"groups must divide base_filters, got groups {self.groups} and base_filters {self.base_filters}"
+            )
+        return self
+
+
+class TrainParams(Section):
+    """One training."""
+
+    seed: int
+    epochs: Positive
+    batch_size: Positive
+    """The global batch: all devices together, however many there are."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    beta_1: Annotated[float, Field(ge=0, lt=1)]
+    beta_2: Annotated[float, Field(ge=0, lt=1)]
+    amsgrad: bool
+    dice_smooth: Annotated[float, Field(gt=0)]
+    """Added to both sides of the soft Dice fraction; the paper has 0.01."""
+    patience: Positive
+    """Epochs without a better validation Dice after which training stops."""
+
+
+class DistributeParams(Section):
+    """How one training is spread."""
+
+    devices: Positive
+    """Devices of one training: GPUs, or logical CPU devices with a share of the cores."""
+
+
+class FloatRange(Section):
+    """A real number between two bounds, both included."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+    step: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.low, self.high, self.log, self.step)
+        return self
+
+
+class IntRange(Section):
+    """A whole number between two bounds, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+    step: Positive | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.low, self.high, self.log, self.step)
+        return self
+
+
+class Choice(Section):
+    """One of the values listed."""
+
+    type: Literal["choice"]
+    values: Annotated[tuple[Scalar, ...], Field(strict=False, min_length=1)]
+
+
+Distribution = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
+
+
+def _check_range(low: float, high: float, log: bool, step: float | None) -> None:
+    if not low < high:
+        raise ValueError(f"low must be below high, got low {low:g} and high {high:g}")
+    if log and low <= 0:
+        raise ValueError(f"low must be above 0 where log is true, got {low:g}")
+    if log and step is not None:
+        raise ValueError(f"step and log exclude each other, got step {step:g} with log true")
+
+
+class SamplerParams(Section):
+    """Who suggests the next configuration (Optuna)."""
+
+    name: Literal["tpe", "random"]
+    seed: int
+
+
+class SchedulerParams(Section):
+    """Who stops a trial early (Ray Tune)."""
+
+    name: Literal["asha", "none"]
+    grace_epochs: Positive
+    """No trial is stopped before it has trained this long."""
+    reduction_factor: Annotated[int, Field(ge=2)]
+    """One in this many trials goes on at each rung."""
+
+
+class TuneParams(Section):
+    """A search over any of the parameters under `model` and `train`."""
+
+    num_samples: Positive
+    epochs: Positive
+    devices_per_trial: Positive
+    """Devices of each trial; as many trials run at once as there are such shares."""
+    max_failures: Annotated[int, Field(ge=0)]
+    """How often a trial is started again, from its last checkpoint, after its process died."""
+    sampler: SamplerParams
+    scheduler: SchedulerParams
+    space: dict[str, Distribution]
+
+
+class EvaluateParams(Section):
+    """What is shown of the test split."""
+
+    threshold: Fraction
+    """A voxel belongs to a region from this probability on."""
+    pictures: Annotated[int, Field(ge=0)]
+    """Cases drawn with truth and prediction: the worst, the best, and evenly between them."""
+
+
+class ScalingParams(Section):
+    """The comparison of data parallelism with experiment parallelism."""
+
+    workers: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+    """How many workers; each is one device. 1 is the reference and must be among them."""
+    epochs: Positive
+    rounds: Positive
+    """How often every cell is measured, interleaved; the spread is over these."""
+    trials: Annotated[tuple[dict[str, Scalar], ...], Field(strict=False, min_length=1)]
+    """The same list for every cell: each trial is a set of dotted names with their values."""
+
+    @model_validator(mode="after")
+    def _has_reference(self) -> Self:
+        if 1 not in self.workers or list(self.workers) != sorted(set(self.workers)):
+            raise ValueError(f"workers must rise from 1, got {list(self.workers)}")
+        return self
+
+
+class Params(Section):
+    """params.yaml."""
+
+    phantom: PhantomParams
+    data: DataParams
+    model: ModelParams
+    train: TrainParams
+    distribute: DistributeParams
+    tune: TuneParams
+    evaluate: EvaluateParams
+    scaling: ScalingParams
+
+    @model_validator(mode="after")
+    def _depth_fits_records(self) -> Self:
+        if self.data.multiple % 2**self.model.depth:
+            raise ValueError(
+                f"data.multiple must be a multiple of 2**model.depth = {2**self.model.depth}, got {self.data.multiple}"
+            )
+        return self
+
+    def override(self, values: Mapping[str, Any]) -> "Params":
+        """Return a copy with other values, checked as a whole.
+
+        Args:
+            values: New values by dotted name, e.g. `{"train.learning_rate": 1e-3}`.
+
+        Raises:
+            MisError: A name does not exist, or a value does not fit.
+        """
+        tree = self.model_dump(mode="json")
+        for name, value in values.items():
+            _assign(tree, name, value)
+        return _validate(tree)
+
+    def flatten(self) -> dict[str, Scalar | None]:
+        """Return every value by its dotted name; lists as their text."""
+        return dict(_leaves(self.model_dump(mode="json")))
+
+
+def _names(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Yield every dotted name that params.yaml may have."""
+    for key, field in section.model_fields.items():
+        yield f"{prefix}{key}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from _names(field.annotation, f"{prefix}{key}.")
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar | None]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value) if isinstance(value, list) else value
+
+
+def _assign(tree: dict[str, Any], name: str, value: Any) -> None:  # noqa: ANN401 - any YAML value
+    node, rest = tree, name
+    while rest not in node:
+        # Keys of the search space have dots of their own: the whole key is looked for, not its parts.
+        key = next((key for key in node if rest.startswith(f"{key}.") and isinstance(node[key], dict)), None)
+        if key is None:
+            raise _unknown_key(name, [known for known, _ in _leaves(tree)])
+        node, rest = node[key], rest[len(key) + 1 :]
+    node[rest] = value
+
+
+def _unknown_key(name: str, known: Sequence[str]) -> MisError:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else "params.yaml lists every key that there is"
+    return MisError("a parameter must exist", got=name, do=hint)
+
+
+def _validate(tree: object, source: str = "params") -> Params:
+    if not isinstance(tree, dict):
+        raise MisError(f"{source} must hold sections with keys", got=repr(tree))
+    try:
+        params = Params.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, tree, source) from None
+    _check_overrides(params, source)
+    return params
+
+
+def _explain(error: ValidationError, tree: object, source: str) -> MisError:
+    """Turn the first of pydantic's findings into one line in the project's own words."""
+    # An unknown key first: a misspelt key is missing as well, and only the former says what was meant.
+    first, *others = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
+    name = ".".join(str(part) for part in first["loc"] if part not in ("float", "int", "choice", "bool", "str"))
+    more = f"; {len(others)} more after this one" if others else ""
+    if first["type"] == "extra_forbidden":
+        return MisError(f"{source}: {_unknown_key(name, list(_names(Params)))}{more}")
+    if first["type"] == "missing":
+        return MisError(f"{source}: {name} is missing{more}")
+    if first["type"] == "value_error":
+        return MisError(f"{source}: {name + ': ' if name else ''}{first['ctx']['error']}{more}")
+    return MisError(f"{source}: {name}: {first['msg'].lower()}", got=repr(first["input"]), do=more[2:] or None)
+
+
+def _check_overrides(params: Params, source: str) -> None:
+    """Check that every value that a search or a scaling trial can set is one that Params takes."""
+    for name, distribution in params.tune.space.items():
+        values = distribution.values if isinstance(distribution, Choice) else (distribution.low, distribution.high)
+        for value in values:
+            _try_override(params, {name: value}, f"{source}: tune.space")
+    for index, trial in enumerate(params.scaling.trials):
+        _try_override(params, trial, f"{source}: scaling.trials[{index}]")
+
+
+def _try_override(params: Params, values: Mapping[str, Scalar], source: str) -> None:
+    for name in values:
+        if name.split(".")[0] not in SEARCHABLE:
+            raise MisError(f"{source}: a trial may set what stands under {' or '.join(SEARCHABLE)}", got=name)
+    tree = params.model_dump(mode="json")
+    try:
+        for name, value in values.items():
+            _assign(tree, name, value)
+        Params.model_validate(tree)
+    except MisError as error:
+        raise MisError(f"{source}: {error}") from None
+    except ValidationError as error:
+        raise _explain(error, tree, source) from None
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Parse `name=value`, the value as YAML 1.2, as `dvc exp run -S` does.
+
+    >>> parse_override("train.learning_rate=1e-3")
+    ('train.learning_rate', 0.001)
+
+    Raises:
+        MisError: There is no `=`, or the value is not YAML.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise MisError("--set takes name=value", got=repr(text), do="e.g. --set train.epochs=5")
+    try:
+        return name.strip(), YAML(typ="safe").load(value)
+    except YAMLError as error:
+        raise MisError(f"--set {name.strip()}: the value must be YAML", got=repr(value)) from error
+
+
+def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
+    """Read params.yaml and apply `name=value` overrides.
+
+    Raises:
+        MisError: The file is missing or is not YAML, a key is unknown, missing or mistyped, a
+            value is outside its range, or an override does not parse.
+    """
+    try:
+        tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MisError("the params file must exist", got=path, do="name another with --params") from None
+    except YAMLError as error:
+        raise MisError(f"{path} must be YAML: {error}") from None
+    params = _validate(tree, path.name)
+    return params.override(dict(parse_override(text) for text in overrides)) if overrides else params

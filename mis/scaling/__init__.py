@@ -1,0 +1,1 @@
+"""Data parallelism against experiment parallelism, measured."""

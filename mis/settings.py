@@ -1,0 +1,84 @@
+"""What belongs to the machine, not to the experiment: where MLflow and Ray are, how many devices.
+
+Nothing here changes a result, so nothing here stands in params.yaml.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mis.errors import MisError
+
+ROOT_MARKER = "dvc.yaml"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The machine's settings.
+
+    Attributes:
+        root: The project's folder, absolute: where dvc.yaml stands; every relative path starts here.
+        tracking_uri: MLflow's tracking URI, absolute even for the default SQLite file.
+        ray_address: The Ray cluster to join; None starts a local one.
+        devices: How many devices may be used; None means all that there are.
+    """
+
+    root: Path
+    tracking_uri: str
+    ray_address: str | None = None
+    devices: int | None = None
+
+    @property
+    def mlruns(self) -> Path:
+        """The folder of MLflow's local store: `mlflow.db` and `artifacts/`."""
+        return self.root / "mlruns"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where unfinished work is kept, keyed by its configuration; never a DVC output."""
+        return self.root / "checkpoints"
+
+
+def find_root(start: Path, env: Mapping[str, str]) -> Path:
+    """Return the project's folder: MIS_ROOT, DVC_ROOT, or the nearest parent with dvc.yaml.
+
+    DVC runs temporary experiments in a copy of the repository; DVC_ROOT is what still names the
+    place that the user's MLflow store is in. Without any of these it is `start` itself.
+    """
+    for variable in ("MIS_ROOT", "DVC_ROOT"):
+        if env.get(variable):
+            return Path(env[variable]).resolve()
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / ROOT_MARKER).is_file():
+            return folder
+    return start
+
+
+def load_settings(env: Mapping[str, str] | None = None, start: Path | None = None) -> Settings:
+    """Read the settings from environment variables.
+
+    Args:
+        env: The variables; `os.environ` by default. Read are MIS_ROOT, DVC_ROOT,
+            MLFLOW_TRACKING_URI, RAY_ADDRESS and MIS_DEVICES.
+        start: Where the search for the project's folder begins; the working directory by default.
+
+    Raises:
+        MisError: MIS_DEVICES is not a whole number of at least 1.
+    """
+    env = os.environ if env is None else env
+    root = find_root(Path.cwd() if start is None else start, env)
+    devices = env.get("MIS_DEVICES")
+    if devices and not (devices.isdecimal() and int(devices) > 0):
+        raise MisError(
+            "MIS_DEVICES must be a whole number of at least 1",
+            got=repr(devices),
+            do="unset it to use every device",
+        )
+    return Settings(
+        root=root,
+        tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlruns' / 'mlflow.db'}",
+        ray_address=env.get("RAY_ADDRESS") or None,
+        devices=int(devices) if devices else None,
+    )
