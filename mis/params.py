@@ -303,12 +303,12 @@ def _validate(tree: object, source: str = "params") -> Params:
     try:
         params = Params.model_validate(tree)
     except ValidationError as error:
-        raise _explain(error, tree, source) from None
+        raise _explain(error, source) from None
     _check_overrides(params, source)
     return params
 
 
-def _explain(error: ValidationError, tree: object, source: str) -> MisError:
+def _explain(error: ValidationError, source: str) -> MisError:
     """Turn the first of pydantic's findings into one line in the project's own words."""
     # An unknown key first: a misspelt key is missing as well, and only the former says what was meant.
     first, *others = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
@@ -345,7 +345,7 @@ def _try_override(params: Params, values: Mapping[str, Scalar], source: str) -> 
     except MisError as error:
         raise MisError(f"{source}: {error}") from None
     except ValidationError as error:
-        raise _explain(error, tree, source) from None
+        raise _explain(error, source) from None
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -18,13 +18,16 @@ class Settings:
     """The machine's settings.
 
     Attributes:
-        root: The project's folder, absolute: where dvc.yaml stands; every relative path starts here.
+        root: The project's folder, absolute. MLflow's store and checkpoints stand here.
+        workspace: Where this experiment's files are read and written, absolute: `root`, except in
+            `dvc exp run --temp`, which works on a copy of the repository.
         tracking_uri: MLflow's tracking URI, absolute even for the default SQLite file.
         ray_address: The Ray cluster to join; None starts a local one.
         devices: How many devices may be used; None means all that there are.
     """
 
     root: Path
+    workspace: Path
     tracking_uri: str
     ray_address: str | None = None
     devices: int | None = None
@@ -35,25 +38,20 @@ class Settings:
         return self.root / "mlruns"
 
     @property
+    def records(self) -> Path:
+        """The preprocessed data set: the output of the stage `preprocess`."""
+        return self.workspace / "data" / "records"
+
+    @property
     def checkpoints(self) -> Path:
         """Where unfinished work is kept, keyed by its configuration; never a DVC output."""
         return self.root / "checkpoints"
 
 
-def find_root(start: Path, env: Mapping[str, str]) -> Path:
-    """Return the project's folder: MIS_ROOT, DVC_ROOT, or the nearest parent with dvc.yaml.
-
-    DVC runs temporary experiments in a copy of the repository; DVC_ROOT is what still names the
-    place that the user's MLflow store is in. Without any of these it is `start` itself.
-    """
-    for variable in ("MIS_ROOT", "DVC_ROOT"):
-        if env.get(variable):
-            return Path(env[variable]).resolve()
+def find_workspace(start: Path) -> Path:
+    """Return the nearest of `start` and its parents that has dvc.yaml, or else `start`."""
     start = start.resolve()
-    for folder in (start, *start.parents):
-        if (folder / ROOT_MARKER).is_file():
-            return folder
-    return start
+    return next((folder for folder in (start, *start.parents) if (folder / ROOT_MARKER).is_file()), start)
 
 
 def load_settings(env: Mapping[str, str] | None = None, start: Path | None = None) -> Settings:
@@ -62,13 +60,16 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
     Args:
         env: The variables; `os.environ` by default. Read are MIS_ROOT, DVC_ROOT,
             MLFLOW_TRACKING_URI, RAY_ADDRESS and MIS_DEVICES.
-        start: Where the search for the project's folder begins; the working directory by default.
+        start: Where the search for dvc.yaml begins, upwards; the working directory by default.
 
     Raises:
         MisError: MIS_DEVICES is not a whole number of at least 1.
     """
     env = os.environ if env is None else env
-    root = find_root(Path.cwd() if start is None else start, env)
+    workspace = find_workspace(Path.cwd() if start is None else start)
+    # A temporary experiment's copy is thrown away: what must outlast it goes to the repository that DVC_ROOT names.
+    named = env.get("MIS_ROOT") or env.get("DVC_ROOT")
+    root = Path(named).resolve() if named else workspace
     devices = env.get("MIS_DEVICES")
     if devices and not (devices.isdecimal() and int(devices) > 0):
         raise MisError(
@@ -78,6 +79,7 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
         )
     return Settings(
         root=root,
+        workspace=workspace,
         tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlruns' / 'mlflow.db'}",
         ray_address=env.get("RAY_ADDRESS") or None,
         devices=int(devices) if devices else None,

@@ -1,0 +1,59 @@
+"""What every command has in common: `--params`, `--set`, one line and exit code 2 for bad input."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mis.errors import MisError
+from mis.params import Params, load_params
+from mis.settings import Settings, load_settings
+
+
+def params_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser that takes `--params` and `--set`."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument("--params", type=Path, metavar="FILE", help="instead of the project's params.yaml")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for a parameter, e.g. train.epochs=5; may be repeated",
+    )
+    return parser
+
+
+def run(command: Callable[[Params, Settings], None], description: str, argv: Sequence[str] | None = None) -> int:
+    """Read the parameters and the settings, call the command, and return its exit code.
+
+    Args:
+        command: What to do with them.
+        description: For `--help`.
+        argv: The arguments; those of the process by default.
+
+    Returns:
+        0, or 2 where the input was bad: then one line on stderr has said why.
+    """
+    arguments = params_parser(description).parse_args(argv)
+
+    def with_params() -> None:
+        settings = load_settings()
+        path = arguments.params or settings.workspace / "params.yaml"
+        command(load_params(path, arguments.overrides), settings)
+
+    return exit_code(with_params)
+
+
+def exit_code(command: Callable[[], None]) -> int:
+    """Call a command and turn its end into an exit code: 0, 2 for a MisError, 130 for Ctrl-C."""
+    try:
+        command()
+    except MisError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the command's own message
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        return 130
+    return 0

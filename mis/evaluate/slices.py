@@ -1,0 +1,85 @@
+"""Pictures of a case: modalities, and the outlines of truth and prediction."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mis.evaluate.predict import Scored
+from mis.files import new_file
+
+COLOURS = {"WT": "#2f9e44", "TC": "#f08c00", "ET": "#e03131"}
+PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
+
+
+def draw_case(scored: Scored, modalities: Sequence[str], regions: Sequence[str], path: Path) -> None:
+    """Draw three planes through the middle of the tumour: FLAIR, T1gd, truth, and prediction.
+
+    Args:
+        scored: The case.
+        modalities: Names of the image's channels.
+        regions: Names of the target's channels.
+        path: The PNG file to write.
+    """
+    mpl.use("Agg")
+    flair, t1gd = (list(modalities).index(name) for name in ("FLAIR", "T1gd"))
+    figure = Figure(figsize=(11, 8.4), layout="constrained", facecolor="white")
+    axes = figure.subplots(len(PLANES), 4)
+    centre = tumour_centre(scored.truth)
+    for row, (plane, axis) in zip(axes, PLANES, strict=True):
+        for cell, channel in zip(row, (flair, t1gd, flair, flair), strict=True):
+            _show(cell, _slice(scored.image[..., channel], axis, centre[axis]))
+        _outline(row[2], _slice(scored.truth, axis, centre[axis]), regions)
+        _outline(row[3], _slice(scored.predicted, axis, centre[axis]), regions)
+        row[0].set_ylabel(f"{plane} {centre[axis]}")
+    for cell, title in zip(axes[0], ("FLAIR", "T1gd", "truth", "prediction"), strict=True):
+        cell.set_title(title)
+    scores = "   ".join(f"{region} {value:.3f}" for region, value in scored.dice.items())
+    figure.suptitle(f"{scored.case}    Dice  {scores}")
+    figure.legend(
+        handles=[mpl.lines.Line2D([], [], color=COLOURS[name], label=name) for name in regions],
+        loc="outside lower center",
+        ncols=len(regions),
+    )
+    with new_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=80)
+
+
+def tumour_centre(truth: NDArray[np.bool_]) -> tuple[int, int, int]:
+    """Return the voxel index of the whole tumour's centre, or of the grid's where there is none.
+
+    Args:
+        truth: bool (x, y, z, region).
+    """
+    where = np.argwhere(truth.any(axis=-1))
+    x, y, z = where.mean(axis=0).round().astype(int) if where.size else np.array(truth.shape[:3]) // 2
+    return int(x), int(y), int(z)
+
+
+def pick_evenly(scored: Sequence[Scored], count: int) -> list[Scored]:
+    """Return up to `count` cases from the worst to the best mean Dice, evenly in rank."""
+    ranked = sorted(scored, key=lambda one: one.mean)
+    picked = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    return [ranked[index] for index in dict.fromkeys(picked.tolist())]
+
+
+def _slice(volume: NDArray[np.generic], axis: int, index: int) -> NDArray[np.generic]:
+    """Return a plane as it is drawn: rows upwards along the higher of the two axes."""
+    return np.swapaxes(volume.take(index, axis=axis), 0, 1)
+
+
+def _show(axes: Axes, plane: NDArray[np.generic]) -> None:
+    axes.imshow(plane, cmap="gray", origin="lower", vmin=-2.5, vmax=3.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _outline(axes: Axes, masks: NDArray[np.generic], regions: Sequence[str]) -> None:
+    for channel, region in enumerate(regions):
+        mask = masks[..., channel]
+        if mask.any() and not mask.all():
+            axes.contour(mask.astype(float), levels=[0.5], colors=COLOURS[region], linewidths=1.2)

@@ -1,0 +1,59 @@
+"""Files that are there whole or not at all."""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `folder` if the block ends without an error.
+
+    Until then, and after an error, `folder` is as it was; what a killed process left is removed.
+    """
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    outdated = folder.with_name(f".{folder.name}.outdated")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        shutil.rmtree(outdated, ignore_errors=True)
+        if folder.exists():
+            folder.rename(outdated)
+        unfinished.rename(folder)
+        shutil.rmtree(outdated, ignore_errors=True)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write that takes the place of `path` if the block ends without an error.
+
+    It has the same suffix: Keras and matplotlib choose the format by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished.{path.name}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON that a person can read and git can compare."""
+    with new_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows under a header of all their keys, in the order of their first appearance."""
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    with new_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, header)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,98 @@
+"""Dice of the thresholded prediction and the exact mean loss, counted over cases."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from mis.model.losses import soft_dice
+
+
+def hard_dice(truth: keras.KerasTensor, probability: keras.KerasTensor, threshold: float) -> keras.KerasTensor:
+    """Return the Dice coefficient 2 |P ∩ G| / (|P| + |G|) of every case and region.
+
+    A region that is empty in truth and prediction has Dice 1, one that is empty in one of them 0,
+    as BraTS scores it.
+
+    Args:
+        truth: (batch, x, y, z, region), 0 or 1.
+        probability: (batch, x, y, z, region), in [0, 1].
+        threshold: A voxel is predicted from this probability on.
+
+    Returns:
+        (batch, region), in [0, 1].
+    """
+    predicted = ops.cast(probability >= threshold, "float32")
+    truth = ops.cast(truth, "float32")
+    voxels = (1, 2, 3)
+    overlap = ops.sum(truth * predicted, axis=voxels)
+    size = ops.sum(truth, axis=voxels) + ops.sum(predicted, axis=voxels)
+    return ops.where(size == 0, ops.ones_like(size), 2 * overlap / ops.maximum(size, 1))
+
+
+@keras.saving.register_keras_serializable("mis")
+class _CaseMean(keras.metrics.Mean):  # type: ignore[misc]  # Keras has no types: its classes are Any
+    """The mean of a value of each case, over the cases that count.
+
+    A case whose sample weight is 0 only fills up a batch (`mis.data.dataset`) and is left out;
+    every other one counts once, whatever its weight.
+    """
+
+    def values(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Return the value of each case, (batch,)."""
+        raise NotImplementedError
+
+    def update_state(
+        self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor, sample_weight: keras.KerasTensor | None = None
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            y_true: (batch, x, y, z, region).
+            y_pred: (batch, x, y, z, region).
+            sample_weight: (batch,); None counts every case.
+        """
+        counts = None if sample_weight is None else ops.cast(ops.reshape(sample_weight, (-1,)) > 0, "float32")
+        super().update_state(self.values(y_true, y_pred), sample_weight=counts)
+
+
+@keras.saving.register_keras_serializable("mis")
+class Dice(_CaseMean):
+    """Mean Dice over cases, of one region or of the mean over regions."""
+
+    def __init__(self, region: int | None = None, threshold: float = 0.5, name: str = "dice", **kwargs: object) -> None:
+        super().__init__(name=name, **kwargs)
+        self.region = region
+        self.threshold = threshold
+
+    def values(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Return the Dice of each case, (batch,)."""
+        dice = hard_dice(y_true, y_pred, self.threshold)
+        return ops.mean(dice, axis=-1) if self.region is None else dice[:, self.region]
+
+    def get_config(self) -> dict[str, object]:
+        """Return what rebuilds the metric."""
+        return {**super().get_config(), "region": self.region, "threshold": self.threshold}
+
+
+@keras.saving.register_keras_serializable("mis")
+class SoftDiceMean(_CaseMean):
+    """Mean soft Dice loss over cases: what Keras' own `loss` is when every batch is full."""
+
+    def __init__(self, smooth: float, name: str = "case_loss", **kwargs: object) -> None:
+        super().__init__(name=name, **kwargs)
+        self.smooth = smooth
+
+    def values(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Return the loss of each case, (batch,)."""
+        return 1 - ops.mean(soft_dice(y_true, y_pred, self.smooth), axis=-1)
+
+    def get_config(self) -> dict[str, object]:
+        """Return what rebuilds the metric."""
+        return {**super().get_config(), "smooth": self.smooth}
+
+
+def segmentation_metrics(regions: Sequence[str], smooth: float) -> list[keras.metrics.Metric]:
+    """Return the metrics of a training: `case_loss`, `dice` and `dice_<region>` for each region."""
+    dices = [Dice(index, name=f"dice_{region.lower()}") for index, region in enumerate(regions)]
+    return [SoftDiceMean(smooth), Dice(), *dices]
