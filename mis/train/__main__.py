@@ -1,0 +1,30 @@
+"""`python -m mis.train`: one training, with its progress on the terminal and its figures in MLflow."""
+
+from collections.abc import Sequence
+
+from mis import cli
+from mis.params import Params
+from mis.quiet import import_tensorflow
+from mis.settings import Settings
+
+
+def command(params: Params, settings: Settings) -> None:
+    """Train and say what came out and where it is."""
+    import_tensorflow()
+    from mis.track.mlflow import MlflowTracker
+    from mis.track.names import SELECTION
+    from mis.train.session import train
+
+    fitted = train(params, settings)
+    print(f"best validation Dice {fitted.best[SELECTION]:.4f} in epoch {fitted.best_epoch}")
+    print(f"the model and its curves: {MlflowTracker(settings).location()}")
+    fitted.checkpoints.remove()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return cli.run(command, "Train the 3D U-Net once.", argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,106 @@
+"""A training on disk after each epoch, so that a killed one goes on where it was.
+
+A checkpoint is a folder `epoch-0007` with the weights and the optimizer's state after that epoch,
+the best model so far, and the history. It is written under another name and then renamed: it is
+there whole or not at all. What follows from the history (the best epoch, whether to stop) is
+computed from it and not stored beside it.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mis.files import new_folder, write_json
+from mis.track.names import SELECTION
+
+if TYPE_CHECKING:  # a search's driver reads histories and does without Keras
+    import keras
+
+WEIGHTS = "last.weights.h5"
+BEST = "best.keras"
+HISTORY = "history.json"
+
+History = list[dict[str, float]]
+"""One mapping of metric names to values for each epoch."""
+
+
+def best_epoch(history: History) -> int:
+    """Return the number, from 1, of the first epoch with the best validation Dice.
+
+    >>> best_epoch([{"val/dice": 0.1}, {"val/dice": 0.3}, {"val/dice": 0.3}])
+    2
+    """
+    scores = [epoch[SELECTION] for epoch in history]
+    return scores.index(max(scores)) + 1
+
+
+def is_finished(history: History, *, epochs: int, patience: int) -> bool:
+    """Return whether a training has had all its epochs, or `patience` of them without a better Dice.
+
+    >>> is_finished([{"val/dice": 0.3}, {"val/dice": 0.2}], epochs=9, patience=1)
+    True
+    """
+    if not history:
+        return False
+    return len(history) >= epochs or len(history) - best_epoch(history) >= patience
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one training; only the newest is kept."""
+
+    folder: Path
+
+    def newest(self) -> Path | None:
+        """Return the newest complete checkpoint."""
+        return max(self.folder.glob("epoch-*"), default=None)
+
+    def history(self) -> History:
+        """Return the history of the newest checkpoint, empty where there is none."""
+        newest = self.newest()
+        return read_history(newest) if newest else []
+
+    def save(self, model: "keras.Model", history: History, *, improved: bool) -> Path:
+        """Write the state after the last epoch of `history`.
+
+        Args:
+            model: The model, compiled.
+            history: All epochs so far.
+            improved: Whether the last epoch is the best one; otherwise the best model is taken over
+                from the checkpoint before.
+        """
+        before = self.newest()
+        path = self.folder / f"epoch-{len(history):04d}"
+        with new_folder(path) as unfinished:
+            model.save_weights(unfinished / WEIGHTS)
+            if improved or before is None:
+                model.save(unfinished / BEST)
+            else:
+                shutil.copy2(before / BEST, unfinished / BEST)
+            write_json(unfinished / HISTORY, history)
+        if before is not None and before != path:
+            shutil.rmtree(before)
+        return path
+
+    def adopt(self, checkpoint: Path) -> None:
+        """Copy a checkpoint from elsewhere, to go on from it."""
+        with new_folder(self.folder / f"epoch-{len(read_history(checkpoint)):04d}") as unfinished:
+            shutil.copytree(checkpoint, unfinished, dirs_exist_ok=True)
+
+    def remove(self) -> None:
+        """Delete all of them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def restore(model: "keras.Model", checkpoint: Path) -> History:
+    """Load weights and optimizer state into a compiled model and return the history."""
+    model.load_weights(checkpoint / WEIGHTS)
+    return read_history(checkpoint)
+
+
+def read_history(checkpoint: Path) -> History:
+    """Return the history of a checkpoint."""
+    history: History = json.loads((checkpoint / HISTORY).read_text(encoding="utf-8"))
+    return history

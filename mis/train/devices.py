@@ -1,0 +1,59 @@
+"""What this process computes on.
+
+A device is a GPU or, where there is none, a share of the CPU: a logical device of TensorFlow with
+some of the cores as its threads.
+"""
+
+import os
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from mis.errors import MisError
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices that one training is spread over.
+
+    Attributes:
+        names: TensorFlow's names, e.g. ("GPU:0", "GPU:1").
+        threads: CPU threads of each.
+    """
+
+    names: tuple[str, ...]
+    threads: int
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def claim(count: int, threads: int | None = None) -> Devices:
+    """Configure TensorFlow in this process for a number of devices.
+
+    It must come before TensorFlow's first operation; a second call may only ask for the same.
+
+    Args:
+        count: How many devices.
+        threads: CPU threads of each; by default they share all cores evenly.
+
+    Raises:
+        MisError: There are fewer GPUs than `count`, or fewer cores where there is no GPU.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    there = len(gpus) or cores()
+    if count > there:
+        kind = "GPUs" if gpus else "CPU cores"
+        raise MisError(f"a training can have at most the {there} {kind} that there are", got=f"{count} devices")
+    threads = threads or max(1, cores() // count)
+    # TensorFlow ignores OMP_NUM_THREADS. Inside an operation: a device's share. Between them: each device at once.
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(max(count, threads))
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if not gpus:
+        logical = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+    return Devices(tuple(f"{'GPU' if gpus else 'CPU'}:{index}" for index in range(count)), threads)
