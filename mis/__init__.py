@@ -9,5 +9,11 @@ for _name, _value in {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # no lines about absent GPUs; what goes wrong is raised as well
     "MLFLOW_DISABLE_TELEMETRY": "true",  # usage reports are the user's decision
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0 of RunConfig: no tables of Ray's own
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no TensorBoard, CSV and JSON beside MLflow
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a stopped trial may take until the end of its epoch
 }.items():
     os.environ.setdefault(_name, _value)
+if not os.environ.get("RAY_ADDRESS"):
+    # A Ray cluster of one machine listens on the loopback address alone.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

@@ -245,6 +245,20 @@ class Params(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _batch_fits_devices(self) -> Self:
+        # Otherwise replicas have unlike shares of a batch, or none, and the gradient is not that of one device.
+        for name, devices in (
+            ("distribute.devices", self.distribute.devices),
+            ("tune.devices_per_trial", self.tune.devices_per_trial),
+            ("scaling.workers", max(self.scaling.workers)),
+        ):
+            if self.train.batch_size % devices:
+                raise ValueError(
+                    f"train.batch_size must be a multiple of {name} = {devices}, got {self.train.batch_size}"
+                )
+        return self
+
     def override(self, values: Mapping[str, Any]) -> "Params":
         """Return a copy with other values, checked as a whole.
 

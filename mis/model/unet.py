@@ -7,6 +7,9 @@ import keras
 
 from mis.params import ModelParams
 
+BATCH_NORM_MOMENTUM = 0.9
+"""Volumes come in few batches: Keras' 0.99 averages over 100 of them, and validation would lag by epochs."""
+
 
 def build_unet(params: ModelParams, in_channels: int, out_channels: int) -> keras.Model:
     """Build a 3D U-Net with sigmoid outputs, for any grid whose axes are multiples of 2**depth.
@@ -71,7 +74,9 @@ def _normalise(x: keras.KerasTensor, params: ModelParams, name: str) -> keras.Ke
     """
     if params.norm == "batch":
         synchronized = keras.backend.backend() == "tensorflow"
-        return keras.layers.BatchNormalization(axis=-1, synchronized=synchronized, name=name)(x)
+        return keras.layers.BatchNormalization(
+            axis=-1, momentum=BATCH_NORM_MOMENTUM, synchronized=synchronized, name=name
+        )(x)
     if params.norm == "group":
         return keras.layers.GroupNormalization(params.groups, axis=-1, name=name)(x)
     return x

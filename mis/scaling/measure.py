@@ -1,0 +1,127 @@
+"""Run the cells of the comparison on a Ray cluster.
+
+Both modes go through the same code: processes that take trials from one list. They differ in how
+many processes there are and how many devices each has.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from mis.params import Params
+from mis.scaling.plan import Cell, plan_round
+from mis.tune.allocate import Share
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One trial of a cell.
+
+    Attributes:
+        trial: Its place in the list.
+        begin_s: When it started, in seconds after the cell.
+        end_s: When it ended.
+        dice: Its best validation Dice: the modes differ in time, not in what they compute.
+    """
+
+    trial: int
+    begin_s: float
+    end_s: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One cell.
+
+    Attributes:
+        cell: The cell.
+        elapsed_s: From the first trial's start to the last one's end, by the driver's clock.
+        startup_s: Before that: processes, imports, and one epoch to warm up. Not in `elapsed_s`.
+        trials: Every trial.
+    """
+
+    cell: Cell
+    elapsed_s: float
+    startup_s: float
+    trials: tuple[Timed, ...]
+
+
+def measure_round(
+    workers: Sequence[int], number: int, trials: Sequence[Params], records: Path, shares: Mapping[int, Share]
+) -> Iterator[Measured]:
+    """Measure the cells of one round and yield each as it ends.
+
+    Args:
+        workers: Numbers of workers.
+        number: Of the round.
+        trials: The list of trials, the same for every cell.
+        records: The folder of records.
+        shares: What a process with so many devices has.
+    """
+    cells = plan_round(workers, number)
+    single = [cell for cell in cells if cell.devices == 1]
+    with _processes(max(cell.processes for cell in single), shares[1], trials[0], records) as (pool, startup_s):
+        for cell in single:
+            yield _measure(cell, pool[: cell.processes], startup_s, trials, records)
+    for cell in cells:
+        if cell.devices > 1:
+            with _processes(1, shares[cell.devices], trials[0], records) as (pool, startup_s):
+                yield _measure(cell, pool, startup_s, trials, records)
+
+
+@contextmanager
+def _processes(count: int, share: Share, warm_up: Params, records: Path) -> Iterator[tuple[list[Any], float]]:
+    begun = time.perf_counter()
+    cpus, gpus = share.bundle["CPU"], share.bundle.get("GPU", 0)
+    pool = [_Worker.options(num_cpus=cpus, num_gpus=gpus).remote(share) for _ in range(count)]  # type: ignore[attr-defined]  # added by ray.remote
+    try:
+        short = warm_up.override({"train.epochs": 1})
+        ray.get([worker.train.remote(short, records) for worker in pool])
+        yield pool, time.perf_counter() - begun
+    finally:
+        for worker in pool:
+            ray.kill(worker)
+
+
+def _measure(cell: Cell, pool: Sequence[Any], startup_s: float, trials: Sequence[Params], records: Path) -> Measured:
+    """Let each process take the next trial as soon as it is free."""
+    waiting = list(enumerate(trials))
+    running: dict[Any, tuple[int, Any, float]] = {}
+    done: list[Timed] = []
+    begun = time.perf_counter()
+    free = list(pool)
+    while waiting or running:
+        while waiting and free:
+            index, params = waiting.pop(0)
+            worker = free.pop(0)
+            running[worker.train.remote(params, records)] = (index, worker, time.perf_counter() - begun)
+        ready, _ = ray.wait(list(running))
+        for result in ready:
+            index, worker, begin_s = running.pop(result)
+            done.append(Timed(index, begin_s, time.perf_counter() - begun, ray.get(result)))
+            free.append(worker)
+    return Measured(cell, time.perf_counter() - begun, startup_s, tuple(sorted(done, key=lambda one: one.trial)))
+
+
+@ray.remote
+class _Worker:
+    """A process that trains one trial after another on its devices."""
+
+    def __init__(self, share: Share) -> None:
+        from mis.quiet import import_tensorflow
+
+        import_tensorflow()
+        self.share = share
+
+    def train(self, params: Params, records: Path) -> float:
+        """Run a trial and return its best validation Dice."""
+        from mis.tune.trial import run_trial
+
+        fitted = run_trial(params, self.share, records, report=lambda metrics, checkpoint: None)  # noqa: ARG005
+        return fitted.best["val/dice"]

@@ -1,0 +1,85 @@
+"""The comparison from its parameters to its runs in MLflow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from tqdm import tqdm
+
+from mis.data.records import read_records
+from mis.params import Params, ScalingParams
+from mis.scaling.plan import MODES, plan_round
+from mis.scaling.speedup import Speedup, speedups
+from mis.settings import Settings
+from mis.track.base import SCALING, tracked
+from mis.track.mlflow import MlflowTracker
+from mis.track.provenance import describe
+from mis.tune.allocate import allocate
+from mis.tune.cluster import cluster
+
+NAMES = {"data": "data parallelism", "experiment": "experiment parallelism"}
+"""What the modes are called in MLflow."""
+
+FIGURES = ("speedup", "speedup_min", "speedup_max", "efficiency", "elapsed_s")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured, as tables.
+
+    Attributes:
+        speedups: For each mode and number of workers.
+        cells: A row for each measurement.
+        trials: A row for each trial of each measurement, with its start and end within it.
+    """
+
+    speedups: Sequence[Speedup]
+    cells: Sequence[Mapping[str, object]]
+    trials: Sequence[Mapping[str, object]]
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return the speed-ups as lines of a table."""
+        return [{**asdict(one), "efficiency": one.efficiency} for one in self.speedups]
+
+
+def compare(params: Params, settings: Settings) -> Comparison:
+    """Measure both modes with every number of workers, and log a run for each mode.
+
+    Raises:
+        MisError: There are no records, or fewer devices than workers.
+    """
+    from mis.scaling.measure import measure_round
+
+    read_records(settings.records)  # before the cluster starts: it says at once that there are none
+    own = params.scaling
+    trials = [params.override({**values, "train.epochs": own.epochs}) for values in own.trials]
+    measured = []
+    with cluster(settings) as nodes, _bar(own) as bar:
+        shares = {count: allocate(nodes, count, settings.devices) for count in own.workers}
+        for number in range(own.rounds):
+            for one in measure_round(own.workers, number, trials, settings.records, shares):
+                measured.append(one)
+                bar.set_postfix_str(f"{one.cell.mode} {one.cell.workers}: {one.elapsed_s:.1f} s")
+                bar.update()
+    comparison = Comparison(
+        speedups=speedups({one.cell: one.elapsed_s for one in measured}),
+        cells=[{**asdict(one.cell), "elapsed_s": one.elapsed_s, "startup_s": one.startup_s} for one in measured],
+        trials=[{**asdict(one.cell), **asdict(trial)} for one in measured for trial in one.trials],
+    )
+    _log(comparison, params, settings)
+    return comparison
+
+
+def _bar(params: ScalingParams) -> tqdm:
+    cells = len(plan_round(params.workers, 0)) * params.rounds
+    return tqdm(total=cells, desc="scaling", unit="cell")
+
+
+def _log(comparison: Comparison, params: Params, settings: Settings) -> None:
+    """Log a run for each mode, its figures with the number of workers as step: MLflow overlays the curves."""
+    tracker = MlflowTracker(settings)
+    for mode in MODES:
+        own = [one for one in comparison.speedups if one.mode == mode]
+        with tracked(tracker.start_run(SCALING, NAMES[mode], params=params.flatten(), tags={"mis.mode": mode})) as run:
+            describe(run, settings, params.data)
+            for one in own:
+                run.log_metrics({name: getattr(one, name) for name in FIGURES}, step=one.workers)

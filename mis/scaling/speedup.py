@@ -1,0 +1,67 @@
+"""Speed-up and efficiency from elapsed times: pure figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from mis.scaling.plan import MODES, Cell, Mode
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How much sooner n workers are done than one.
+
+    Attributes:
+        mode: The mode.
+        workers: n.
+        elapsed_s: Median over the rounds.
+        speedup: Median over the rounds of the time with one worker divided by the time with n,
+            both of the same round.
+        speedup_min: The lowest of them.
+        speedup_max: The highest of them.
+    """
+
+    mode: Mode
+    workers: int
+    elapsed_s: float
+    speedup: float
+    speedup_min: float
+    speedup_max: float
+
+    @property
+    def efficiency(self) -> float:
+        """Speed-up divided by the number of workers."""
+        return self.speedup / self.workers
+
+
+def speedups(elapsed_s: Mapping[Cell, float]) -> list[Speedup]:
+    """Compare every cell with the reference of its round.
+
+    Args:
+        elapsed_s: Seconds of each cell; each round has `experiment` with one worker, which is the
+            reference of both modes.
+
+    >>> times = {Cell("experiment", 1, 0): 8.0, Cell("experiment", 2, 0): 4.0, Cell("data", 2, 0): 5.0}
+    >>> [(one.mode, one.workers, one.speedup) for one in speedups(times)]
+    [('data', 1, 1.0), ('data', 2, 1.6), ('experiment', 1, 1.0), ('experiment', 2, 2.0)]
+    """
+    reference = {cell.round: seconds for cell, seconds in elapsed_s.items() if cell.workers == 1}
+    counts = sorted({cell.workers for cell in elapsed_s})
+    return [_compare(mode, count, elapsed_s, reference) for mode in MODES for count in counts]
+
+
+def _compare(mode: Mode, workers: int, elapsed_s: Mapping[Cell, float], reference: Mapping[int, float]) -> Speedup:
+    own: Sequence[tuple[int, float]] = [
+        (cell.round, seconds)
+        for cell, seconds in elapsed_s.items()
+        if cell.workers == workers and (cell.mode == mode or workers == 1)
+    ]
+    ratios = [reference[number] / seconds for number, seconds in own]
+    return Speedup(
+        mode=mode,
+        workers=workers,
+        elapsed_s=median(seconds for _, seconds in own),
+        speedup=median(ratios),
+        speedup_min=min(ratios),
+        speedup_max=max(ratios),
+    )

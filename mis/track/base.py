@@ -1,0 +1,224 @@
+"""What a tracker is: the protocols, and a tracker that keeps everything in memory.
+
+An entry point opens a tracker; what it calls takes a `Run` or a Keras callback, and does not know
+where the figures go. `MemoryTracker` passes the same contract tests as the MLflow one.
+"""
+
+import math
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+TRAIN = "mis/train"
+TUNE = "mis/tune"
+SCALING = "mis/scaling"
+
+PARAM_LENGTH = 6000
+"""Characters of a parameter's value; MLflow's limit, which holds in memory too."""
+CHANGED = "mis.changed."
+"""Prefix of the tag that records a parameter's later value; its first one cannot change."""
+
+
+class Run(Protocol):
+    """One training, trial, study or measurement that is being recorded."""
+
+    @property
+    def id(self) -> str:
+        """The run's name for machines; `Tracker.start_run` takes it as `parent`."""
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Record parameters as their text, cut at `PARAM_LENGTH`.
+
+        A parameter keeps its first value. A different one, logged later, becomes the tag
+        `mis.changed.<name>`: a study that goes on with more trials must not fail over it.
+        """
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Record tags; a later value replaces an earlier one."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Record one value per metric at a step.
+
+        An exact repetition (metric, step and value) is dropped: a training that goes on from a
+        checkpoint reports its last epoch again. NaN is kept; an infinity becomes the largest float.
+        """
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Copy a file into the run's artifacts, below `folder`."""
+
+    def log_dataset(self, name: str, digest: str, source: str) -> None:
+        """Record which data were read: their name, their DVC hash (up to 36 characters), their path."""
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Record how the run ended, and when."""
+
+
+class Tracker(Protocol):
+    """Where runs are recorded."""
+
+    def start_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+        parent: str | None = None,
+    ) -> Run:
+        """Start a run in an experiment, which is made if need be; `parent` is another run's id."""
+
+    def find_run(self, experiment: str, tags: Mapping[str, str]) -> Run | None:
+        """Return the newest run that has all the tags, RUNNING again; None if there is none.
+
+        This is how a study or training whose process was killed finds its run and goes on in it.
+        """
+
+    def location(self) -> str:
+        """Return one line that tells a person where to look."""
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+@contextmanager
+def tracked(run: AnyRun) -> Iterator[AnyRun]:
+    """Yield the run and finish it: FAILED after an error, KILLED after Ctrl-C or an exit, else FINISHED."""
+    try:
+        yield run
+    except BaseException as error:
+        run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    run.finish()
+
+
+def param_text(value: object) -> str:
+    """Return a parameter's value as the text that is recorded.
+
+    >>> param_text((96, 96, 96))
+    '(96, 96, 96)'
+    >>> text = param_text("x" * 7000)
+    >>> len(text), text[-3:]
+    (6000, '...')
+    """
+    text = str(value)
+    return text if len(text) <= PARAM_LENGTH else f"{text[: PARAM_LENGTH - 3]}..."
+
+
+def metric_value(value: float) -> float:
+    """Return a Python float that every store can hold: databases have NaN's flag, but no infinity.
+
+    >>> metric_value(-math.inf) == -sys.float_info.max
+    True
+    """
+    value = float(value)
+    return math.copysign(sys.float_info.max, value) if math.isinf(value) else value
+
+
+def split_params(params: Mapping[str, object], known: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the parameters that are new, and tags for those whose value has changed.
+
+    >>> split_params({"epochs": 9, "seed": 0}, known={"epochs": "5"})
+    ({'seed': '0'}, {'mis.changed.epochs': '9'})
+    """
+    texts = {name: param_text(value) for name, value in params.items()}
+    new = {name: text for name, text in texts.items() if name not in known}
+    changed = {f"{CHANGED}{name}": text for name, text in texts.items() if known.get(name, text) != text}
+    return new, changed
+
+
+@dataclass
+class MemoryRun:
+    """A run whose content can be read back.
+
+    Attributes:
+        id: A random name.
+        experiment: The experiment that it belongs to.
+        name: Its name for people.
+        parent: The id of the run that it stands below.
+        params: Parameters as text.
+        tags: Tags.
+        metrics: `(step, value)` pairs by metric, in the order in which they came.
+        files: Contents of the artifacts by `folder/name`.
+        datasets: `(name, digest, source)`.
+        status: RUNNING until it is finished.
+    """
+
+    experiment: str
+    name: str
+    parent: str | None = None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    datasets: list[tuple[str, str, str]] = field(default_factory=list)
+    status: Status | Literal["RUNNING"] = "RUNNING"
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Record parameters; see `Run.log_params`."""
+        new, changed = split_params(params, self.params)
+        self.params |= new
+        self.tags |= changed
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Record tags."""
+        self.tags |= tags
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Record metrics; see `Run.log_metrics`."""
+        for name, value in metrics.items():
+            point, curve = (step, metric_value(value)), self.metrics.setdefault(name, [])
+            if repr(point) not in map(repr, curve):  # as text, because NaN differs from itself
+                curve.append(point)
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Keep a file's content."""
+        self.files[f"{folder}/{path.name}" if folder else path.name] = path.read_bytes()
+
+    def log_dataset(self, name: str, digest: str, source: str) -> None:
+        """Record which data were read."""
+        self.datasets.append((name, digest, source))
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Record how the run ended."""
+        self.status = status
+
+
+class MemoryTracker:
+    """A tracker that forgets everything when the process ends: for tests, and to run without MLflow."""
+
+    def __init__(self) -> None:
+        self.runs: list[MemoryRun] = []
+
+    def start_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+        parent: str | None = None,
+    ) -> MemoryRun:
+        """Start a run."""
+        run = MemoryRun(experiment, name, parent, tags=dict(tags or {}))
+        run.log_params(params or {})
+        self.runs.append(run)
+        return run
+
+    def find_run(self, experiment: str, tags: Mapping[str, str]) -> MemoryRun | None:
+        """Return the newest run that has all the tags, RUNNING again."""
+        for run in reversed(self.runs):
+            if run.experiment == experiment and tags.items() <= run.tags.items():
+                run.status = "RUNNING"
+                return run
+        return None
+
+    def location(self) -> str:
+        """Return one line that tells a person where to look."""
+        return "runs are kept in memory only"

@@ -1,0 +1,91 @@
+"""Where the MLflow UI shows the comparison of trials and of the two kinds of parallelism."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote
+
+from mis.track.base import SCALING, TRAIN, TUNE
+
+
+@dataclass(frozen=True)
+class Link:
+    """A page of the MLflow UI.
+
+    Attributes:
+        key: What the page is, for programs: `tune.runs`, `tune.charts`, `tune.compare`, ...
+        title: What it shows, for people.
+        url: Its address.
+    """
+
+    key: str
+    title: str
+    url: str
+
+
+class Catalogue(Protocol):
+    """What has been recorded; `MlflowTracker` is one."""
+
+    def experiment_id(self, name: str) -> str | None:
+        """Return the id of an experiment, None if there is none."""
+
+    def last_study(self, experiment: str) -> tuple[str, list[str]] | None:
+        """Return the newest run that has children, and their ids; None if there is none."""
+
+
+def runs_url(base_url: str, experiment_id: str) -> str:
+    """Return the table of an experiment's runs.
+
+    The UI opens on its pages for language models; `workflowType` asks for those of training.
+
+    >>> runs_url("http://127.0.0.1:5000", "1")
+    'http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
+    """
+    return f"{base_url}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
+def charts_url(base_url: str, experiment_id: str, parent: str | None = None) -> str:
+    """Return the charts of an experiment's runs, or only of those below one run.
+
+    Charts draw visible rows, and children are hidden below their parent until it is expanded. Only
+    where rows are searched for and sorted by something other than their date do they stand alone.
+    """
+    url = f"{runs_url(base_url, experiment_id)}&compareRunsMode=CHART"
+    if parent is None:
+        return url
+    search, order = quote(f"tags.mlflow.parentRunId = '{parent}'", safe=""), quote("tags.`mlflow.runName`", safe="")
+    return f"{url}&searchFilter={search}&orderByKey={order}&orderByAsc=true"
+
+
+def compare_url(base_url: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """Return the comparison of some runs: parallel coordinates, and their parameters side by side."""
+    runs, experiments = (quote(json.dumps(ids), safe="") for ids in (list(run_ids), [experiment_id]))
+    return f"{base_url}/#/compare-runs?runs={runs}&experiments={experiments}&workflowType=machine_learning"
+
+
+def comparison_links(base_url: str, catalogue: Catalogue) -> list[Link]:
+    """Return the pages that show the comparison, of those experiments that exist."""
+    return [*_train_links(base_url, catalogue), *_tune_links(base_url, catalogue), *_scaling_links(base_url, catalogue)]
+
+
+def _train_links(base_url: str, catalogue: Catalogue) -> Iterator[Link]:
+    if train := catalogue.experiment_id(TRAIN):
+        yield Link("train.runs", "trainings", runs_url(base_url, train))
+        yield Link("train.charts", "training curves", charts_url(base_url, train))
+
+
+def _tune_links(base_url: str, catalogue: Catalogue) -> Iterator[Link]:
+    if not (tune := catalogue.experiment_id(TUNE)):
+        return
+    yield Link("tune.runs", "studies, their trials below them", runs_url(base_url, tune))
+    if last := catalogue.last_study(TUNE):
+        study, trials = last
+        yield Link("tune.charts", "curves of the last study's trials", charts_url(base_url, tune, study))
+        yield Link("tune.compare", "the last study's trials compared", compare_url(base_url, tune, trials))
+
+
+def _scaling_links(base_url: str, catalogue: Catalogue) -> Iterator[Link]:
+    if scaling := catalogue.experiment_id(SCALING):
+        yield Link("scaling.runs", "data and experiment parallelism", runs_url(base_url, scaling))
+        yield Link("scaling.charts", "speed-up over workers", charts_url(base_url, scaling))

@@ -1,0 +1,436 @@
+"""Runs in MLflow: a SQLite file that can be moved with the project, or any MLflow server.
+
+The only file that imports mlflow, and late: it takes 3 s, and mlflow itself loads this file while
+it is being imported, through the entry point that registers `artifact_repository`.
+"""
+
+import json
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import psutil
+from filelock import FileLock, Timeout
+
+from mis.errors import MisError
+from mis.settings import Settings
+from mis.track.base import Status, metric_value, split_params
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as Recorded
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+# mlflow reads these when it is imported. DO_NOT_TRACK=1 does not stop its telemetry.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+PARENT = "mlflow.parentRunId"
+OURS = "mis/"
+"""Prefix of this project's experiments; runs of other experiments are left alone."""
+
+TAG_LENGTH = 8000
+PARAMS_PER_BATCH = 100
+METRICS_PER_BATCH = 1000
+RUNS_PER_PAGE = 1000
+DIGEST_LENGTH = 36
+
+Item = TypeVar("Item")
+
+_LOCK_S = 120.0
+_STARTED_TOLERANCE_S = 10.0
+
+
+def artifact_repository(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> "ArtifactRepository":
+    """Resolve `mlflow-artifacts:/...`: beside the SQLite file, or through the server as mlflow does.
+
+    MLflow stores a local artifact folder as an absolute path: after the project has moved, nothing
+    is found and new files land in the old place. A URI without a place is resolved at each use.
+    """
+    from mlflow import get_tracking_uri
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+
+    uri = tracking_uri or get_tracking_uri()
+    if not uri.startswith("sqlite:"):
+        return MlflowArtifactsRepository(artifact_uri, uri, registry_uri)
+    folder = artifacts_folder(uri) / urlsplit(artifact_uri).path.lstrip("/")
+    return LocalArtifactRepository(folder.as_uri(), uri, registry_uri)
+
+
+def database_path(uri: str, root: Path | None = None) -> Path:
+    """Return the file of a `sqlite:///` URI; a relative one is below `root`, or the working directory.
+
+    >>> database_path("sqlite:////data/mlruns/mlflow.db").as_posix()
+    '/data/mlruns/mlflow.db'
+    """
+    return (root or Path.cwd()) / uri.removeprefix("sqlite:///")
+
+
+def artifacts_folder(uri: str) -> Path:
+    """Return the folder beside a SQLite store in which the files of its runs are."""
+    return database_path(uri).parent / "artifacts"
+
+
+def tracking_uri(settings: Settings) -> str:
+    """Return the tracking URI, checked; SQLite's with an absolute path.
+
+    Raises:
+        MisError: It is neither a SQLite file nor a server.
+    """
+    uri = settings.tracking_uri
+    if urlsplit(uri).scheme in ("http", "https"):
+        return uri.rstrip("/")
+    if not uri.startswith("sqlite:///"):
+        raise MisError(
+            "MLFLOW_TRACKING_URI must begin with sqlite:///, http:// or https://",
+            got=_shown(uri),
+            do="put `mlflow server` in front of any other store",
+        )
+    path = database_path(uri, settings.root)
+    if {"%", "?"} & set(str(path)):
+        raise MisError("the path of MLflow's store must be free of % and ?, which a URI gives a meaning", got=path)
+    return f"sqlite:///{path}"
+
+
+class MlflowRun:
+    """A run in MLflow; `MlflowTracker` makes it."""
+
+    def __init__(self, client: "MlflowClient", recorded: "Recorded") -> None:
+        self._client = client
+        self._id: str = recorded.info.run_id
+        self._params: dict[str, str] = dict(recorded.data.params)
+        # Metrics that an earlier process has logged; their points are read when they are logged again.
+        self._unread: set[str] = set(recorded.data.metrics)
+        self._points: set[tuple[str, int, str]] = set()
+
+    @property
+    def id(self) -> str:
+        """MLflow's run id."""
+        return self._id
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Record parameters; see `Run.log_params`."""
+        from mlflow.entities import Param
+
+        new, changed = split_params(params, self._params)
+        for batch in _batches([Param(name, text) for name, text in new.items()], PARAMS_PER_BATCH):
+            self._client.log_batch(self.id, params=batch)
+        self._params |= new
+        self.set_tags(changed)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Record tags, cut at MLflow's 8000 characters."""
+        from mlflow.entities import RunTag
+
+        items = [RunTag(name, str(text)[:TAG_LENGTH]) for name, text in tags.items()]
+        for batch in _batches(items, PARAMS_PER_BATCH):
+            self._client.log_batch(self.id, tags=batch)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Record metrics; see `Run.log_metrics`."""
+        from mlflow.entities import Metric
+
+        now_ms, values = int(time.time() * 1000), {name: metric_value(value) for name, value in metrics.items()}
+        new = [Metric(name, value, now_ms, step) for name, value in values.items() if self._is_new(name, step, value)]
+        for batch in _batches(new, METRICS_PER_BATCH):
+            self._client.log_batch(self.id, metrics=batch)
+
+    def _is_new(self, name: str, step: int, value: float) -> bool:
+        """Say whether a point is new, and remember it; as text, because NaN differs from itself."""
+        if name in self._unread:
+            self._unread.remove(name)
+            history = self._client.get_metric_history(self.id, name)
+            self._points |= {(name, point.step, repr(point.value)) for point in history}
+        point = (name, step, repr(value))
+        known = point in self._points
+        self._points.add(point)
+        return not known
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Copy a file into the run's artifacts."""
+        self._client.log_artifact(self.id, str(path), folder or None)
+
+    def log_dataset(self, name: str, digest: str, source: str) -> None:
+        """Record which data were read; `dataset.digest` can be searched for."""
+        from mlflow.entities import Dataset, DatasetInput
+
+        dataset = Dataset(name, digest[:DIGEST_LENGTH], source_type="dvc", source=json.dumps({"path": source}))
+        self._client.log_inputs(self.id, datasets=[DatasetInput(dataset)])
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Record how the run ended, and when."""
+        self._client.set_terminated(self.id, status)
+
+
+class MlflowTracker:
+    """Runs in an MLflow store, without MLflow's global state (its active run, its tracking URI).
+
+    Attributes:
+        uri: The tracking URI.
+        client: MLflow's own client, for what the protocol does not cover.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the store, make it if it is the default one, and close the runs of dead processes.
+
+        Raises:
+            MisError: The tracking URI is of an unknown kind, its server does not answer, or its
+                file cannot be used.
+        """
+        self.uri = tracking_uri(settings)
+        self.client = _open_server(self.uri) if self._remote else _open_database(self.uri)
+        self.reconcile()
+
+    @property
+    def _remote(self) -> bool:
+        return not self.uri.startswith("sqlite:")
+
+    def start_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+        parent: str | None = None,
+    ) -> MlflowRun:
+        """Start a run in an experiment, which is made if need be; `parent` is another run's id."""
+        below = {PARENT: parent} if parent else {}
+        experiment_id = self._make_experiment(experiment)
+        recorded = self.client.create_run(experiment_id, tags=process_tags() | below, run_name=name)
+        run = MlflowRun(self.client, recorded)
+        run.set_tags(tags or {})
+        run.log_params(params or {})
+        return run
+
+    def find_run(self, experiment: str, tags: Mapping[str, str]) -> MlflowRun | None:
+        """Return the newest run that has all the tags, RUNNING again in this process; None if there is none."""
+        found = self.client.get_experiment_by_name(experiment)
+        if found is None:
+            return None
+        terms = [f"tags.`{name}` = {_quoted(text)}" for name, text in tags.items()]
+        newest = self.client.search_runs(
+            [found.experiment_id], " and ".join(terms), max_results=1, order_by=["attributes.start_time DESC"]
+        )
+        if not newest:
+            return None
+        run = MlflowRun(self.client, newest[0])
+        self.client.update_run(run.id, status="RUNNING")
+        run.set_tags(process_tags())
+        return run
+
+    def location(self) -> str:
+        """Return one line that tells a person where to look."""
+        if self._remote:
+            return f"MLflow server {self.uri}"
+        return f"MLflow store {database_path(self.uri)}; `make ui` shows it"
+
+    def reconcile(self) -> list[str]:
+        """Mark the runs of dead processes of this host as KILLED, and return their ids.
+
+        A killed process leaves its runs RUNNING for ever. Each ends when it last logged a metric; a
+        study, which may log none until its end, when the last of its trials did.
+        """
+        dead = [run for run in self._running() if _is_dead(run.data.tags)]
+        ends_ms = {run.info.run_id: self._last_seen_ms(run) for run in dead}
+        for run in dead:
+            trials = [ends_ms[below.info.run_id] for below in dead if below.data.tags.get(PARENT) == run.info.run_id]
+            self.client.set_terminated(run.info.run_id, "KILLED", max([ends_ms[run.info.run_id], *trials]))
+        return list(ends_ms)
+
+    def experiment_id(self, name: str) -> str | None:
+        """Return MLflow's id of an experiment, None if there is none."""
+        found = self.client.get_experiment_by_name(name)
+        return None if found is None or found.lifecycle_stage == "deleted" else str(found.experiment_id)
+
+    def last_study(self, experiment: str) -> tuple[str, list[str]] | None:
+        """Return the newest run that has children and the ids of these, oldest first; None if there is none."""
+        experiment_id = self.experiment_id(experiment)
+        if experiment_id is None:
+            return None
+        runs = self.client.search_runs([experiment_id], max_results=RUNS_PER_PAGE)  # newest first
+        parents = [run.data.tags.get(PARENT) for run in runs]
+        study = next((run.info.run_id for run in runs if run.info.run_id in parents), None)
+        if study is None:
+            return None
+        return study, [run.info.run_id for run, parent in zip(runs, parents, strict=True) if parent == study][::-1]
+
+    def _make_experiment(self, name: str) -> str:
+        """Return an experiment's id; make it where there is none, take it back where the UI has deleted it."""
+        with nullcontext() if self._remote else _lock(database_path(self.uri)):
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                return self._create_experiment(name)
+            if found.lifecycle_stage == "deleted":  # its name stays taken, and nothing can be recorded under it
+                self.client.restore_experiment(found.experiment_id)
+            return str(found.experiment_id)
+
+    def _create_experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.create_experiment(name, None if self._remote else f"mlflow-artifacts:/{name}")
+        except MlflowException as error:
+            # Another client of the same server was faster.
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or (existing := self.experiment_id(name)) is None:
+                raise
+            return existing
+
+    def _running(self) -> Iterator["Recorded"]:
+        """Yield the runs that say that a process of this host is at work on them."""
+        experiments = self.client.search_experiments(filter_string=f"name LIKE '{OURS}%'")
+        ids = [experiment.experiment_id for experiment in experiments]
+        terms, page = f"attributes.status = 'RUNNING' and tags.`mis.host` = {_quoted(platform.node())}", None
+        while ids:
+            runs = self.client.search_runs(ids, terms, max_results=RUNS_PER_PAGE, page_token=page)
+            yield from runs
+            page = runs.token
+            if not page:
+                return
+
+    def _last_seen_ms(self, run: "Recorded") -> int:
+        """Return when a run last logged a metric, or else when it started (ms since 1970)."""
+        histories = (self.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics)
+        seen_ms = [int(point.timestamp) for history in histories for point in history]
+        return max([int(run.info.start_time), *seen_ms])
+
+
+def process_tags() -> dict[str, str]:
+    """Return the tags that name this process among all that ever ran: pids are used again."""
+    pid = os.getpid()
+    tags = {"mis.host": platform.node(), "mis.pid": str(pid), "mis.started": f"{_started_s(pid):.2f}"}
+    return tags | ({"mis.pid_namespace": namespace} if (namespace := _pid_namespace()) else {})
+
+
+def _is_dead(tags: Mapping[str, str]) -> bool:
+    """Say whether the process that the tags name has ended; False where that cannot be known."""
+    if tags.get("mis.pid_namespace", "") != _pid_namespace():
+        return False  # a container with this host's name: its pids mean nothing here
+    try:
+        pid, started_s = int(tags["mis.pid"]), float(tags["mis.started"])
+    except (KeyError, ValueError):
+        return False
+    try:
+        # A clock that is set moves the start times that psutil reports, so they are compared roughly.
+        return abs(_started_s(pid) - started_s) > _STARTED_TOLERANCE_S or _is_zombie(pid)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
+
+
+def _started_s(pid: int) -> float:
+    return float(psutil.Process(pid).create_time())
+
+
+def _is_zombie(pid: int) -> bool:
+    return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def _pid_namespace() -> str:
+    """Return the name of the space in which pids are counted, "" where there is only one."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _lock(database: Path) -> AbstractContextManager[object]:
+    """Return the lock of a SQLite store.
+
+    Without it, eight processes that open a missing database migrate it at once, which corrupts it for
+    good (MLflow 3.17: "duplicate column name: step").
+    """
+    return FileLock(database.with_suffix(".lock"), timeout=_LOCK_S)
+
+
+def _open_database(uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    path = database_path(uri)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(path):
+            _probe(path)
+            return MlflowClient(tracking_uri=uri)
+    except Timeout:
+        raise MisError(
+            f"MLflow's store must be free within {_LOCK_S:.0f} s", got=path, do="end what holds it"
+        ) from None
+    except (OSError, sqlite3.Error, MlflowException) as error:
+        raise MisError(f"MLflow's store must be a SQLite file that can be written: {error}", got=path) from error
+
+
+def _probe(path: Path) -> None:
+    """Open the file once: where that fails, MLflow would try again for 100 s, with a warning each time."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA schema_version")
+
+
+def _open_server(uri: str) -> "MlflowClient":
+    """Return a client of a server that has answered; only the first contact is impatient."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        with _environment({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}):
+            client.search_experiments(max_results=1)
+    except MlflowException as error:
+        rule = "MLFLOW_TRACKING_URI must name a server that answers"
+        raise MisError(rule, got=f"{_shown(uri)} ({_reason(error)})", do="start it, or unset the variable") from error
+    return client
+
+
+def _shown(uri: str) -> str:
+    """Return a URI without the user's name and password.
+
+    >>> _shown("https://me:secret@mlflow.example:5000/x")
+    'https://mlflow.example:5000/x'
+    """
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _reason(error: Exception) -> str:
+    """Return the core of an error that urllib3, requests and mlflow have each wrapped."""
+    _, caused, cause = str(error).rpartition("Caused by")
+    return cause.rpartition(": ")[2].strip("\"')( ") if caused else f"{cause[:160]}"
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while; mlflow takes its timeouts from nowhere else."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _quoted(text: str) -> str:
+    """Quote a value for MLflow's search, which has no escape."""
+    return f'"{text}"' if "'" in text else f"'{text}'"

@@ -1,0 +1,138 @@
+"""Where a run comes from: the machine, the versions, the commit, the data's hash."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mis.params import DataParams
+from mis.settings import Settings
+from mis.track.base import Run
+
+PACKAGES = ("mis", "keras", "tensorflow", "ray", "mlflow", "optuna", "dvc", "numpy")
+UNKNOWN = "unknown"
+
+
+def machine() -> dict[str, str]:
+    """Return what this machine is: host, cpu, cores, memory_gib, os, and gpus where there are any.
+
+    `cores` are those that this process may use. GPUs are asked of nvidia-smi: TensorFlow would take
+    seconds, and reserve them.
+    """
+    facts = {
+        "host": platform.node(),
+        "cpu": _cpu(),
+        "cores": str(_cores()),
+        "memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
+        "os": platform.platform(),
+    }
+    return facts | ({"gpus": gpus} if (gpus := _gpus()) else {})
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of each package in `PACKAGES`; `unknown` for one that is not installed."""
+    return {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+
+
+def git_commit(root: Path) -> str:
+    """Return the commit's hash, with `-dirty` if tracked files differ from it; `unknown` outside git.
+
+    dvc.lock does not count: DVC rewrites it while the pipeline runs.
+    """
+    commit = _output("git", "-C", str(root), "rev-parse", "--verify", "HEAD")
+    if not commit:
+        return UNKNOWN
+    changes = _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", ":!dvc.lock")
+    return f"{commit}-dirty" if changes else commit
+
+
+def dvc_hash(root: Path, path: str) -> str | None:
+    """Return the MD5 under which DVC knows a file or folder; None if it does not.
+
+    Args:
+        root: The folder of dvc.lock.
+        path: As it stands in dvc.yaml, relative to `root`. A folder's hash ends in `.dir`.
+    """
+    stages = _read_yaml(root / "dvc.lock").get("stages", {}).values()
+    # The stage that makes a path is up to date when another reads it; what other stages noted when
+    # they last read it may be older.
+    entries = [entry for kind in ("outs", "deps") for stage in stages for entry in stage.get(kind, [])]
+    added = _read_yaml(root / f"{path}.dvc").get("outs", [])
+    entries += [entry | {"path": path} for entry in added]
+    return next((entry["md5"] for entry in entries if entry.get("path") == path and "md5" in entry), None)
+
+
+def run_tags(root: Path) -> dict[str, str]:
+    """Return all of this as MLflow tags: `mis.git_commit`, `mis.version.<package>`, `mis.host`, `mis.cpu`, ...
+
+    `mlflow.source.git.commit` is what MLflow's own pages show; it takes a bare hash.
+    """
+    commit = git_commit(root)
+    tags = {f"mis.{name}": value for name, value in machine().items()}
+    tags |= {f"mis.version.{package}": number for package, number in versions().items()}
+    tags |= {"mis.git_commit": commit}
+    return tags if commit == UNKNOWN else tags | {"mlflow.source.git.commit": commit.removesuffix("-dirty")}
+
+
+def describe(run: Run, settings: Settings, data: DataParams) -> None:
+    """Record where a run comes from: machine, versions, commit, and the data set with its DVC hash."""
+    run.set_tags(run_tags(settings.workspace))
+    digest = dvc_hash(settings.workspace, data.root)
+    run.log_dataset(Path(data.root).name, digest or "not-versioned", data.root)
+    run.set_tags({"mis.data.dvc_hash": digest or UNKNOWN, "mis.data.root": data.root})
+
+
+def measured_on(settings: Settings) -> dict[str, object]:
+    """Return what a figure's caption needs: the machine, the versions, the commit and the time (UTC)."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    commit = git_commit(settings.workspace)
+    return {"machine": machine(), "versions": versions(), "git_commit": commit, "measured_at": now}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpus() -> str:
+    return "; ".join(_output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader").splitlines())
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return UNKNOWN
+
+
+def _output(*command: str) -> str:
+    """Return what a command prints, "" where it is missing, fails or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return a YAML file's mapping, empty where there is none: provenance never stops a run."""
+    try:
+        tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except (OSError, YAMLError):
+        return {}
+    return tree if isinstance(tree, dict) else {}

@@ -1,0 +1,32 @@
+"""The Ray cluster: the one that RAY_ADDRESS names, or a local one."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mis.settings import Settings
+from mis.tune.allocate import Node
+
+OBJECT_STORE_BYTES = 128 * 2**20
+"""Parameters and metrics pass through it, never volumes; Ray would take a third of the memory."""
+
+
+@contextmanager
+def cluster(settings: Settings) -> Iterator[list[Node]]:
+    """Connect to the cluster, yield its nodes, and leave it (or end it, where it is a local one)."""
+    import ray
+
+    ray.init(**_arguments(settings), log_to_driver=False, logging_level=logging.CRITICAL)
+    for logger in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    try:
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield [Node(cpus=int(node.get("CPU", 0)), gpus=int(node.get("GPU", 0))) for node in alive]
+    finally:
+        ray.shutdown()
+
+
+def _arguments(settings: Settings) -> dict[str, object]:
+    if settings.ray_address is not None:
+        return {"address": settings.ray_address}
+    return {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}

@@ -1,0 +1,253 @@
+"""A study on Ray Tune: many trials at once, each on its share of the devices.
+
+The driver, which is this process, is the only one that writes to the tracker.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+from tqdm import tqdm
+
+from mis.errors import MisError
+from mis.params import Params, Scalar, SchedulerParams
+from mis.track.base import TUNE, Run, Tracker
+from mis.track.names import BEST_SCORE
+from mis.train.checkpoint import BEST, History, best_epoch, is_finished, read_history
+from mis.tune.allocate import Share
+from mis.tune.search import make_sampler
+from mis.tune.space import to_optuna
+
+TRIAL_TAG = "mis.trial"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one trial.
+
+    Attributes:
+        name: Its number, in the order of their starts, e.g. "003".
+        values: What it had in place of params.yaml, by dotted name.
+        state: `completed`, `stopped` (by the scheduler) or `failed`.
+        history: The metrics of each epoch.
+        elapsed_s: Seconds from its start to its last word, set-up included.
+        best_model: The model after its best epoch; None if it had no epoch.
+        error: Why it failed.
+    """
+
+    name: str
+    values: Mapping[str, Scalar]
+    state: str
+    history: History
+    elapsed_s: float
+    best_model: Path | None = None
+    error: str = ""
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The metrics of its best epoch; empty if it had none."""
+        return self.history[best_epoch(self.history) - 1] if self.history else {}
+
+    def row(self) -> dict[str, object]:
+        """Return the trial's line of a table."""
+        figures = {name: round(value, 6) for name, value in self.best.items() if name.startswith("val/")}
+        return {
+            "trial": self.name,
+            "state": self.state,
+            "epochs": len(self.history),
+            **figures,
+            "elapsed_s": round(self.elapsed_s, 2),
+            **self.values,
+            "error": self.error,
+        }
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the best validation Dice, the earliest of equals.
+
+    Raises:
+        MisError: No trial finished an epoch.
+    """
+    scored = [trial for trial in trials if trial.history]
+    if not scored:
+        reason = next((trial.error for trial in trials if trial.error), "unknown")
+        raise MisError(
+            "at least one trial must finish an epoch", got=f"{len(trials)} failed trials, the first with: {reason}"
+        )
+    return max(scored, key=lambda trial: (trial.best["val/dice"], -int(trial.name)))
+
+
+def run_study(
+    params: Params, share: Share, *, records: Path, tracker: Tracker, study: Run, folder: Path
+) -> list[Trial]:
+    """Run a study to its end.
+
+    Args:
+        params: All parameters; `params.tune` is the study.
+        share: What each trial has.
+        records: The folder of records, as every node sees it.
+        tracker: Where each trial becomes a run below `study`.
+        study: The study's run.
+        folder: Ray's state and the trials' checkpoints; every node must see it.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    watcher = _Watcher(params, tracker, study)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(_train_one, params=params, share=share, records=records),
+            tune.PlacementGroupFactory([share.bundle]),
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=_search(params, share),
+            scheduler=_scheduler(params.tune.scheduler, params.tune.epochs),
+            num_samples=params.tune.num_samples,
+            reuse_actors=True,  # 9 s for the first trial of a process, 1 s for each later one
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            callbacks=[watcher],
+            failure_config=tune.FailureConfig(max_failures=params.tune.max_failures),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+            verbose=0,
+        ),
+    )
+    with watcher.bar:
+        tuner.fit()
+    return watcher.trials()
+
+
+def _search(params: Params, share: Share) -> ConcurrencyLimiter:
+    space: dict[str, BaseDistribution] = to_optuna(params.tune.space)
+    search = OptunaSearch(space, metric=BEST_SCORE, mode="max", sampler=make_sampler(params.tune.sampler))
+    # As many as can run: a suggestion made earlier would know less.
+    return ConcurrencyLimiter(search, max_concurrent=share.concurrent)
+
+
+def _scheduler(params: SchedulerParams, epochs: int) -> TrialScheduler | None:
+    if params.name == "none":
+        return None
+    return ASHAScheduler(
+        metric=BEST_SCORE,
+        mode="max",
+        max_t=epochs,
+        grace_period=min(params.grace_epochs, epochs),
+        reduction_factor=params.reduction_factor,
+    )
+
+
+def _train_one(config: dict[str, Scalar], *, params: Params, share: Share, records: Path) -> None:
+    """Run in a worker: one trial, its epochs reported to Ray Tune."""
+    from mis.quiet import import_tensorflow
+
+    import_tensorflow()
+    from mis.tune.trial import run_trial, trial_params
+
+    def report(metrics: Mapping[str, float], checkpoint: Path) -> None:
+        tune.report(dict(metrics), checkpoint=tune.Checkpoint.from_directory(checkpoint))
+
+    begun = tune.get_checkpoint()
+    own = trial_params(params, config, params.tune.epochs)
+    if begun is None:
+        run_trial(own, share, records, report)
+        return
+    with begun.as_directory() as folder:
+        run_trial(own, share, records, report, Path(folder))
+
+
+@dataclass
+class _Seen:
+    """What the driver knows of a trial so far."""
+
+    name: str
+    run: Run
+    started: float
+    ended: float
+    error: str = ""
+    trial: Any = field(default=None, repr=False)
+
+
+class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any here
+    """Keeps the tracker and the progress bar up to date with what Ray Tune reports."""
+
+    def __init__(self, params: Params, tracker: Tracker, study: Run) -> None:
+        self.params = params
+        self.tracker = tracker
+        self.study = study
+        self.seen: dict[str, _Seen] = {}
+        self.best = float("-inf")
+        self.bar = tqdm(total=params.tune.num_samples, desc="tune", unit="trial")
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
+        """Start the trial's run, unless the trial begins again after its process died."""
+        now = time.time()
+        if trial.trial_id in self.seen:
+            return
+        name = f"{len(self.seen):03d}"
+        own = self.params.override({**trial.config, "train.epochs": self.params.tune.epochs})
+        run = self.tracker.start_run(
+            TUNE, f"trial-{name}", params=own.flatten(), tags={TRIAL_TAG: trial.trial_id}, parent=self.study.id
+        )
+        self.seen[trial.trial_id] = _Seen(name, run, now, now, trial=trial)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: object
+    ) -> None:
+        """Log an epoch."""
+        seen = self.seen[trial.trial_id]
+        seen.ended = time.time()
+        metrics = {name: value for name, value in result.items() if "/" in name and isinstance(value, float)}
+        seen.run.log_metrics(metrics, step=result["training_iteration"])
+        if result[BEST_SCORE] > self.best:
+            self.best = result[BEST_SCORE]
+            self.bar.set_postfix(best=f"{self.best:.3f}")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
+        """Finish the run."""
+        outcome = self._outcome(self.seen[trial.trial_id])
+        run = self.seen[trial.trial_id].run
+        run.set_tags({"mis.state": outcome.state})
+        run.log_metrics({"time/trial_s": outcome.elapsed_s})
+        run.finish()
+        self.bar.update()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
+        """Record why the trial failed; Ray calls this once its restarts are used up."""
+        seen = self.seen[trial.trial_id]
+        seen.error = _reason(trial)
+        seen.run.set_tags({"mis.state": "failed", "mis.error": seen.error})
+        seen.run.finish("FAILED")
+        self.bar.update()
+
+    def trials(self) -> list[Trial]:
+        """Return what became of each trial."""
+        return [self._outcome(seen) for seen in self.seen.values()]
+
+    def _outcome(self, seen: _Seen) -> Trial:
+        checkpoint = Path(seen.trial.checkpoint.path) if seen.trial.checkpoint else None
+        history = read_history(checkpoint) if checkpoint else []
+        own = self.params.override({**seen.trial.config, "train.epochs": self.params.tune.epochs}).train
+        complete = is_finished(history, epochs=own.epochs, patience=own.patience)
+        return Trial(
+            name=seen.name,
+            values=dict(seen.trial.config),
+            state="failed" if seen.error else "completed" if complete else "stopped",
+            history=history,
+            elapsed_s=seen.ended - seen.started,
+            best_model=checkpoint / BEST if checkpoint else None,
+            error=seen.error,
+        )
+
+
+def _reason(trial: Any) -> str:
+    """Return the last line of a trial's error, which is the exception itself."""
+    text = str(trial.get_error() or "its process died").strip()
+    return text.splitlines()[-1][:500]

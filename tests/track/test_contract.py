@@ -1,0 +1,203 @@
+"""What every tracker does: in memory, in a SQLite file, and over http at a real MLflow server."""
+
+import math
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mis.settings import load_settings
+from mis.track.base import MemoryRun, MemoryTracker, tracked
+from mis.track.mlflow import PARENT, MlflowTracker
+
+# MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning")
+
+
+@pytest.fixture(scope="module", params=["memory", "sqlite", pytest.param("http", marks=pytest.mark.slow)])
+def tracker(request, tmp_path_factory):
+    if request.param == "memory":
+        return MemoryTracker()
+    env = {"MIS_ROOT": str(tmp_path_factory.mktemp("root"))}
+    if request.param == "http":
+        env["MLFLOW_TRACKING_URI"] = request.getfixturevalue("server_uri")
+    return MlflowTracker(load_settings(env))
+
+
+@pytest.fixture
+def experiment():
+    return f"mis/{uuid.uuid4().hex}"
+
+
+def read(tracker, run) -> MemoryRun:
+    """Read a run back from where it is kept."""
+    if isinstance(tracker, MemoryTracker):
+        return next(kept for kept in tracker.runs if kept.id == run.id)
+    client, recorded = tracker.client, tracker.client.get_run(run.id)
+    return MemoryRun(
+        experiment=client.get_experiment(recorded.info.experiment_id).name,
+        name=recorded.info.run_name,
+        parent=recorded.data.tags.get(PARENT),
+        id=run.id,
+        params=recorded.data.params,
+        tags=recorded.data.tags,
+        metrics={
+            name: [(point.step, point.value) for point in client.get_metric_history(run.id, name)]
+            for name in recorded.data.metrics
+        },
+        files=read_files(client, run.id),
+        datasets=[(given.dataset.name, given.dataset.digest, "") for given in recorded.inputs.dataset_inputs],
+        status=recorded.info.status,
+    )
+
+
+def read_files(client, run_id, folder=None) -> dict[str, bytes]:
+    files = {}
+    for entry in client.list_artifacts(run_id, folder):
+        if entry.is_dir:
+            files |= read_files(client, run_id, entry.path)
+        else:
+            files[entry.path] = Path(client.download_artifacts(run_id, entry.path)).read_bytes()
+    return files
+
+
+def test_a_run_has_what_it_was_started_with(tracker, experiment):
+    run = tracker.start_run(experiment, "first", params={"train.epochs": 3, "shape": (1, 2)}, tags={"key": "value"})
+    kept = read(tracker, run)
+    assert (kept.experiment, kept.name, kept.parent, kept.status) == (experiment, "first", None, "RUNNING")
+    assert kept.params == {"train.epochs": "3", "shape": "(1, 2)"}
+    assert kept.tags["key"] == "value"
+
+
+def test_params_are_kept_however_many_and_long(tracker, experiment):
+    params = {f"p{index}": index for index in range(250)} | {"long": "x" * 10_000, "none": None, "empty": ""}
+    kept = read(tracker, tracker.start_run(experiment, "many", params=params)).params
+    assert len(kept) == 253
+    assert (kept["p249"], kept["none"], kept["empty"]) == ("249", "None", "")
+    assert kept["long"] == "x" * 5997 + "..."
+
+
+def test_a_param_keeps_its_first_value_and_a_later_one_is_a_tag(tracker, experiment):
+    run = tracker.start_run(experiment, "changed", params={"num_samples": 6, "seed": 0, "long": "x" * 7000})
+    run.log_params({"num_samples": 12, "seed": 0, "long": "x" * 7000})
+    kept = read(tracker, run)
+    assert kept.params["num_samples"] == "6"
+    assert {name: text for name, text in kept.tags.items() if "changed" in name} == {"mis.changed.num_samples": "12"}
+
+
+def test_a_later_tag_replaces_an_earlier_one(tracker, experiment):
+    run = tracker.start_run(experiment, "tags", tags={"state": "begun"})
+    run.set_tags({"state": "done", **{f"t{index}": "x" for index in range(150)}})
+    tags = read(tracker, run).tags
+    assert (tags["state"], tags["t149"]) == ("done", "x")
+
+
+def test_metrics_form_a_curve(tracker, experiment):
+    run = tracker.start_run(experiment, "curve")
+    for step in range(3):
+        run.log_metrics({"val/dice": np.float32(0.25 * step), "lr": 1}, step)
+    assert read(tracker, run).metrics == {"val/dice": [(0, 0.0), (1, 0.25), (2, 0.5)], "lr": [(0, 1), (1, 1), (2, 1)]}
+
+
+def test_metrics_that_are_no_numbers_are_kept(tracker, experiment):
+    run = tracker.start_run(experiment, "broken")
+    run.log_metrics({"nan": math.nan, "up": math.inf, "down": -math.inf})
+    run.log_metrics({"nan": math.nan})
+    kept = read(tracker, run).metrics
+    assert [math.isnan(value) for _, value in kept["nan"]] == [True]
+    assert (kept["up"], kept["down"]) == ([(0, sys.float_info.max)], [(0, -sys.float_info.max)])
+
+
+def test_more_metrics_than_a_batch_holds(tracker, experiment):
+    run = tracker.start_run(experiment, "wide")
+    run.log_metrics({f"m{index}": index for index in range(1001)})
+    kept = (
+        read(tracker, run).metrics
+        if isinstance(tracker, MemoryTracker)
+        else tracker.client.get_run(run.id).data.metrics
+    )
+    assert len(kept) == 1001
+
+
+def test_a_training_that_goes_on_does_not_repeat_its_curve(tracker, experiment):
+    run = tracker.start_run(experiment, "resumed", tags={"key": "abc"})
+    for step, dice in enumerate([0.1, 0.2]):
+        run.log_metrics({"dice": dice}, step)
+    again = tracker.find_run(experiment, {"key": "abc"})
+    for step, dice in enumerate([0.2, 0.3], start=1):
+        again.log_metrics({"dice": dice}, step)
+        again.log_metrics({"dice": dice}, step)
+    again.log_metrics({"dice": 0.4}, 2)
+    assert sorted(read(tracker, run).metrics["dice"]) == [(0, 0.1), (1, 0.2), (2, 0.3), (2, 0.4)]
+
+
+def test_files_lie_in_their_folders(tracker, experiment, tmp_path):
+    (tmp_path / "curve.csv").write_text("step,dice\n")
+    run = tracker.start_run(experiment, "files")
+    run.log_file(tmp_path / "curve.csv")
+    run.log_file(tmp_path / "curve.csv", "tables/all")
+    assert read(tracker, run).files == {"curve.csv": b"step,dice\n", "tables/all/curve.csv": b"step,dice\n"}
+
+
+def test_a_dataset_is_recorded(tracker, experiment):
+    run = tracker.start_run(experiment, "data")
+    digest = "0123456789abcdef0123456789abcdef.dir"
+    run.log_dataset("records", digest, "data/records")
+    assert [given[:2] for given in read(tracker, run).datasets] == [("records", digest)]
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+def test_a_run_ends_as_it_is_told(tracker, experiment, status):
+    run = tracker.start_run(experiment, "ends")
+    run.finish(status)
+    assert read(tracker, run).status == status
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
+)
+def test_tracked_records_how_the_block_ended_and_raises_again(tracker, experiment, error, status):
+    run = tracker.start_run(experiment, "breaks")
+    with pytest.raises(error), tracked(run):
+        raise error
+    assert read(tracker, run).status == status
+
+
+def test_tracked_finishes_a_run(tracker, experiment):
+    with tracked(tracker.start_run(experiment, "works")) as run:
+        assert read(tracker, run).status == "RUNNING"
+    assert read(tracker, run).status == "FINISHED"
+
+
+def test_a_child_stands_below_its_parent(tracker, experiment):
+    study = tracker.start_run(experiment, "study")
+    trial = tracker.start_run(experiment, "trial", parent=study.id)
+    assert read(tracker, trial).parent == study.id
+
+
+def test_the_newest_run_with_all_the_tags_is_found_and_runs_again(tracker, experiment):
+    tags = {"mis.key": "it's", "kind": "study"}
+    old = tracker.start_run(experiment, "old", tags=tags)
+    time.sleep(0.005)  # a run's start is kept in milliseconds
+    new = tracker.start_run(experiment, "new", tags={**tags, "more": "x"})
+    time.sleep(0.005)
+    tracker.start_run(experiment, "other", tags={"mis.key": "it's"})
+    old.finish()
+    new.finish("KILLED")
+    found = tracker.find_run(experiment, tags)
+    assert found.id == new.id
+    assert (read(tracker, new).status, read(tracker, old).status) == ("RUNNING", "FINISHED")
+
+
+def test_nothing_is_found_where_nothing_fits(tracker, experiment):
+    assert tracker.find_run(experiment, {"key": "a"}) is None
+    tracker.start_run(experiment, "only", tags={"key": "a"})
+    assert tracker.find_run(experiment, {"key": "b"}) is None
+    assert tracker.find_run(experiment, {"key": "a", "other": "a"}) is None
+
+
+def test_the_location_is_one_line(tracker):
+    assert len(tracker.location().splitlines()) == 1

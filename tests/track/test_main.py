@@ -1,0 +1,97 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from mis.errors import MisError
+from mis.track.__main__ import free_port, main
+from mis.track.mlflow import MlflowTracker
+
+# MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning")
+
+
+@pytest.fixture
+def project(settings, monkeypatch):
+    """A project's folder, which the command takes from the environment."""
+    monkeypatch.setenv("MIS_ROOT", str(settings.root))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return settings
+
+
+def test_without_a_store_it_says_what_to_do(project, capsys):
+    assert main([]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: there must be runs")
+    assert "make repro" in output.err
+    assert len(output.err.splitlines()) == 1
+    assert not project.mlruns.exists()
+
+
+def test_links_are_printed_without_a_server(project, capsys):
+    MlflowTracker(project).start_run("mis/train", "one")
+    assert main(["--links", "--port", "5123"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1].split("?")[0] for line in lines] == [
+        "http://127.0.0.1:5123/#/experiments/1/runs",
+        "http://127.0.0.1:5123/#/experiments/1/runs",
+        "http://127.0.0.1:5123",
+    ]
+
+
+@pytest.mark.slow
+def test_links_are_those_of_the_server_that_is_set(project, server_uri, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{server_uri}/")
+    assert main([]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"MLflow:                            {server_uri}"
+    assert not project.mlruns.exists()
+
+
+def test_a_server_that_does_not_answer_is_one_line(project, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        "error: MLFLOW_TRACKING_URI must name a server that answers, "
+        "got http://127.0.0.1:9 ([Errno 111] Connection refused); start it, or unset the variable\n"
+    )
+    assert not project.mlruns.exists()
+
+
+def test_the_next_port_is_taken_if_one_is_in_use():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert port < free_port(port) < port + 20
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_that_cannot_be_is_refused(port):
+    with pytest.raises(MisError, match="--port"):
+        free_port(port)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_starts_leaves_no_process_behind(project, number):
+    MlflowTracker(project)
+    command = [sys.executable, "-m", "mis.track", "--port", str(free_port(5700))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().startswith("starting the MLflow UI")
+        children = wait_for_children(process.pid)
+        os.kill(process.pid, number)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    assert [child for child in children if child.is_running()] == []
+
+
+def wait_for_children(pid):
+    """Return the processes below one, as soon as there are any."""
+    while not (children := psutil.Process(pid).children(recursive=True)):
+        time.sleep(0.05)
+    return children

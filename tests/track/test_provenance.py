@@ -1,0 +1,107 @@
+import subprocess
+
+import pytest
+
+from mis.track import provenance
+
+LOCK = """
+schema: '2.0'
+stages:
+  train:
+    cmd: python pipelines/train.py
+    deps:
+    - {path: data/records, hash: md5, md5: aaaa.dir, size: 1, nfiles: 1}
+    - {path: params.yaml, hash: md5, md5: bbbb, size: 1}
+  preprocess:
+    cmd: python pipelines/preprocess.py
+    outs:
+    - {path: data/records, hash: md5, md5: cccc.dir, size: 1, nfiles: 1}
+"""
+
+
+def git(root, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", root, *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    git(tmp_path, "init")
+    (tmp_path / "code.py").write_text("1")
+    (tmp_path / "dvc.lock").write_text("")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    return tmp_path
+
+
+def test_a_clean_tree_is_its_commit(repository):
+    (repository / "untracked").write_text("x")
+    commit = provenance.git_commit(repository)
+    assert len(commit) == 40
+    assert int(commit, 16)
+
+
+def test_a_changed_file_makes_it_dirty_but_not_the_lock_that_dvc_rewrites(repository):
+    commit = provenance.git_commit(repository)
+    (repository / "dvc.lock").write_text("changed")
+    assert provenance.git_commit(repository) == commit
+    (repository / "code.py").write_text("2")
+    assert provenance.git_commit(repository) == f"{commit}-dirty"
+
+
+def test_outside_git_the_commit_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.git_commit(tmp_path) == "unknown"
+    assert "mlflow.source.git.commit" not in provenance.run_tags(tmp_path)
+
+
+def test_the_hash_is_that_of_the_stage_that_makes_the_path(tmp_path):
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    assert provenance.dvc_hash(tmp_path, "data/records") == "cccc.dir"
+    assert provenance.dvc_hash(tmp_path, "params.yaml") == "bbbb"
+    assert provenance.dvc_hash(tmp_path, "data") is None
+
+
+def test_the_hash_of_added_data_stands_beside_them(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "raw.dvc").write_text("outs:\n- {md5: dddd.dir, path: raw}\n")
+    assert provenance.dvc_hash(tmp_path, "data/raw") == "dddd.dir"
+
+
+@pytest.mark.parametrize("text", [None, "", "- a list", "a: [broken"])
+def test_without_a_lock_there_is_no_hash(tmp_path, text):
+    if text is not None:
+        (tmp_path / "dvc.lock").write_text(text)
+    assert provenance.dvc_hash(tmp_path, "data/records") is None
+
+
+def test_the_machine_is_described():
+    facts = provenance.machine()
+    assert {"host", "cpu", "cores", "memory_gib", "os"} <= facts.keys()
+    assert int(facts["cores"]) >= 1
+    assert float(facts["memory_gib"]) > 0
+    assert all(facts.values())
+
+
+def test_gpus_are_those_that_nvidia_smi_names(tmp_path, monkeypatch):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\nprintf 'NVIDIA X, 80 GiB\\nNVIDIA X, 80 GiB\\n'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.machine()["gpus"] == "NVIDIA X, 80 GiB; NVIDIA X, 80 GiB"
+    smi.write_text("#!/bin/sh\nexit 9\n")
+    assert "gpus" not in provenance.machine()
+
+
+def test_versions_are_of_what_is_installed(monkeypatch):
+    assert provenance.versions()["keras"].startswith("3.")
+    monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package",))
+    assert provenance.versions()["no-such-package"] == "unknown"
+
+
+def test_tags_name_the_commit_for_us_and_for_mlflow(repository):
+    (repository / "code.py").write_text("2")
+    tags = provenance.run_tags(repository)
+    assert tags["mis.git_commit"] == f"{tags['mlflow.source.git.commit']}-dirty"
+    assert {"mis.host", "mis.cores", "mis.version.python", "mis.version.tensorflow"} <= tags.keys()
+    assert all(isinstance(value, str) for value in tags.values())
