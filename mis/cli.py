@@ -46,14 +46,13 @@ def run(command: Callable[[Params, Settings], None], description: str, argv: Seq
     return exit_code(with_params)
 
 
-def exit_code(command: Callable[[], None]) -> int:
-    """Call a command and turn its end into an exit code: 0, 2 for a MisError, 130 for Ctrl-C."""
+def exit_code(command: Callable[[], int | None]) -> int:
+    """Call a command and return its exit code: its own, 2 after a MisError, 130 after Ctrl-C."""
     try:
-        command()
+        return command() or 0
     except MisError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the command's own message
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return 130
-    return 0

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -48,6 +49,17 @@ def write_json(path: Path, content: object) -> None:
     """Write JSON that a person can read and git can compare."""
     with new_file(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Return the content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file; `target` is there whole or not at all."""
+    with new_file(target) as unfinished:
+        shutil.copyfile(source, unfinished)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -13,6 +13,11 @@ from mis.errors import MisError
 ROOT_MARKER = "dvc.yaml"
 
 
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Settings:
     """The machine's settings.

@@ -14,36 +14,47 @@ from mis.model.metrics import hard_dice
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One case with its prediction.
+class Score:
+    """How well one case was predicted.
 
     Attributes:
         case: Its name.
-        image: float32 (x, y, z, modality), standardised.
-        truth: bool (x, y, z, region).
-        predicted: bool (x, y, z, region).
         dice: Dice of each region.
     """
 
     case: str
-    image: NDArray[np.float32]
-    truth: NDArray[np.bool_]
-    predicted: NDArray[np.bool_]
     dice: dict[str, float]
-
-    def row(self) -> dict[str, object]:
-        """Return the case's line of a table: its name, the mean Dice and that of each region."""
-        regions = {f"dice_{region.lower()}": round(value, 6) for region, value in self.dice.items()}
-        return {"case": self.case, "dice": round(self.mean, 6), **regions}
 
     @property
     def mean(self) -> float:
         """The mean Dice over the regions."""
         return float(np.mean(list(self.dice.values())))
 
+    def row(self) -> dict[str, object]:
+        """Return the case's line of a table: its name, the mean Dice and that of each region."""
+        regions = {f"dice_{region.lower()}": round(value, 6) for region, value in self.dice.items()}
+        return {"case": self.case, "dice": round(self.mean, 6), **regions}
 
-def score_cases(model: keras.Model, records: Records, cases: Sequence[str], threshold: float) -> Iterator[Scored]:
-    """Predict cases one by one and compare with the truth.
+
+@dataclass(frozen=True)
+class Prediction:
+    """One case with its prediction; some 0.2 GB at full size, so keep few.
+
+    Attributes:
+        score: How well it was predicted.
+        image: float32 (x, y, z, modality), standardised.
+        truth: bool (x, y, z, region).
+        predicted: bool (x, y, z, region).
+    """
+
+    score: Score
+    image: NDArray[np.float32]
+    truth: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
+
+
+def predict_cases(model: keras.Model, records: Records, cases: Sequence[str], threshold: float) -> Iterator[Prediction]:
+    """Predict cases one by one and compare each with the truth.
 
     Args:
         model: From (batch, x, y, z, modality) to probabilities (batch, x, y, z, region).
@@ -54,12 +65,11 @@ def score_cases(model: keras.Model, records: Records, cases: Sequence[str], thre
     for case, (image, truth, _) in zip(cases, case_batches(records, cases, batch_size=1), strict=True):
         probability = model.predict_on_batch(image)
         dice = np.asarray(hard_dice(truth, keras.ops.convert_to_tensor(probability), threshold))[0]
-        yield Scored(
-            case=case,
+        yield Prediction(
+            score=Score(case, dict(zip(records.regions, dice.tolist(), strict=True))),
             image=image.numpy()[0],
             truth=truth.numpy()[0] > 0,
             predicted=probability[0] >= threshold,
-            dice=dict(zip(records.regions, dice.tolist(), strict=True)),
         )
 
 

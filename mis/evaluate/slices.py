@@ -9,18 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mis.evaluate.predict import Scored
+from mis.evaluate.predict import Prediction, Score
 from mis.files import new_file
 
 COLOURS = {"WT": "#2f9e44", "TC": "#f08c00", "ET": "#e03131"}
 PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
 
 
-def draw_case(scored: Scored, modalities: Sequence[str], regions: Sequence[str], path: Path) -> None:
+def draw_case(case: Prediction, modalities: Sequence[str], regions: Sequence[str], path: Path) -> None:
     """Draw three planes through the middle of the tumour: FLAIR, T1gd, truth, and prediction.
 
     Args:
-        scored: The case.
+        case: The case.
         modalities: Names of the image's channels.
         regions: Names of the target's channels.
         path: The PNG file to write.
@@ -29,17 +29,17 @@ def draw_case(scored: Scored, modalities: Sequence[str], regions: Sequence[str],
     flair, t1gd = (list(modalities).index(name) for name in ("FLAIR", "T1gd"))
     figure = Figure(figsize=(11, 8.4), layout="constrained", facecolor="white")
     axes = figure.subplots(len(PLANES), 4)
-    centre = tumour_centre(scored.truth)
+    centre = tumour_centre(case.truth)
     for row, (plane, axis) in zip(axes, PLANES, strict=True):
         for cell, channel in zip(row, (flair, t1gd, flair, flair), strict=True):
-            _show(cell, _slice(scored.image[..., channel], axis, centre[axis]))
-        _outline(row[2], _slice(scored.truth, axis, centre[axis]), regions)
-        _outline(row[3], _slice(scored.predicted, axis, centre[axis]), regions)
+            _show(cell, _slice(case.image[..., channel], axis, centre[axis]))
+        _outline(row[2], _slice(case.truth, axis, centre[axis]), regions)
+        _outline(row[3], _slice(case.predicted, axis, centre[axis]), regions)
         row[0].set_ylabel(f"{plane} {centre[axis]}")
     for cell, title in zip(axes[0], ("FLAIR", "T1gd", "truth", "prediction"), strict=True):
         cell.set_title(title)
-    scores = "   ".join(f"{region} {value:.3f}" for region, value in scored.dice.items())
-    figure.suptitle(f"{scored.case}    Dice  {scores}")
+    scores = "   ".join(f"{region} {value:.3f}" for region, value in case.score.dice.items())
+    figure.suptitle(f"{case.score.case}    Dice  {scores}")
     figure.legend(
         handles=[mpl.lines.Line2D([], [], color=COLOURS[name], label=name) for name in regions],
         loc="outside lower center",
@@ -60,9 +60,9 @@ def tumour_centre(truth: NDArray[np.bool_]) -> tuple[int, int, int]:
     return int(x), int(y), int(z)
 
 
-def pick_evenly(scored: Sequence[Scored], count: int) -> list[Scored]:
+def pick_evenly(scores: Sequence[Score], count: int) -> list[Score]:
     """Return up to `count` cases from the worst to the best mean Dice, evenly in rank."""
-    ranked = sorted(scored, key=lambda one: one.mean)
+    ranked = sorted(scores, key=lambda one: one.mean)
     picked = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
     return [ranked[index] for index in dict.fromkeys(picked.tolist())]
 

@@ -40,6 +40,14 @@ class Comparison:
         """Return the speed-ups as lines of a table."""
         return [{**asdict(one), "efficiency": one.efficiency} for one in self.speedups]
 
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return speed-up and efficiency by mode and number of workers, e.g. `data.speedup_2`."""
+        named: dict[str, dict[str, float]] = {mode: {} for mode in MODES}
+        for one in self.speedups:
+            named[one.mode][f"speedup_{one.workers}"] = one.speedup
+            named[one.mode][f"efficiency_{one.workers}"] = one.efficiency
+        return named
+
 
 def compare(params: Params, settings: Settings) -> Comparison:
     """Measure both modes with every number of workers, and log a run for each mode.

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from mis.cli import exit_code
 from mis.errors import MisError
 from mis.settings import Settings, load_settings
 from mis.track.links import comparison_links
@@ -35,11 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=5000, help="the next free one is taken if it is in use")
     parser.add_argument("--links", action="store_true", help="print the links without starting the UI")
     options = parser.parse_args(arguments)
-    try:
-        return show(load_settings(), options.port, links_only=options.links)
-    except MisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: show(load_settings(), options.port, links_only=options.links))
 
 
 def show(settings: Settings, port: int, *, links_only: bool) -> int:

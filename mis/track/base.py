@@ -17,6 +17,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 TRAIN = "mis/train"
 TUNE = "mis/tune"
+EVALUATE = "mis/evaluate"
 SCALING = "mis/scaling"
 
 PARAM_LENGTH = 6000

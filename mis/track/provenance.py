@@ -1,6 +1,5 @@
 """Where a run comes from: the machine, the versions, the commit, the data's hash."""
 
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mis.params import DataParams
-from mis.settings import Settings
+from mis.settings import Settings, cores
 from mis.track.base import Run
 
 PACKAGES = ("mis", "keras", "tensorflow", "ray", "mlflow", "optuna", "dvc", "numpy")
@@ -29,7 +28,7 @@ def machine() -> dict[str, str]:
     facts = {
         "host": platform.node(),
         "cpu": _cpu(),
-        "cores": str(_cores()),
+        "cores": str(cores()),
         "memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
         "os": platform.platform(),
     }
@@ -103,10 +102,6 @@ def _cpu() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus() -> str:

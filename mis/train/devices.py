@@ -4,12 +4,12 @@ A device is a GPU or, where there is none, a share of the CPU: a logical device 
 some of the cores as its threads.
 """
 
-import os
 from dataclasses import dataclass
 
 import tensorflow as tf
 
 from mis.errors import MisError
+from mis.settings import cores
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,6 @@ class Devices:
 
     names: tuple[str, ...]
     threads: int
-
-
-def cores() -> int:
-    """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def claim(count: int, threads: int | None = None) -> Devices:

@@ -1,0 +1,49 @@
+# `make repro` runs the pipeline, `make test` the tests, `make ui` shows the runs. CI runs exactly these.
+
+PYTHON ?= python3
+EXTRAS ?= dev
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help install repro test check format ui lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+
+install: $(VENV)/.installed  ## make .venv with the versions of requirements.lock; EXTRAS=dev,cuda on a GPU node
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit((3, 11) <= v < (3, 14) and 0 or f"error: Python must be 3.11, 3.12 or 3.13, got {v[0]}.{v[1]}; name another with make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[$(EXTRAS)]'
+	@touch $@
+
+repro: install  ## run what has to run of the pipeline
+	dvc repro
+	@echo
+	@echo "The report:   results/report/report.html"
+	@echo "All the runs: make ui"
+
+test: install  ## run the tests
+	python -m pytest
+
+check: install  ## formatting, lint, types
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: install  ## format the code and mend what can be mended
+	ruff format .
+	ruff check --fix .
+
+ui: install  ## show the runs in the MLflow UI and print links to the comparison
+	python -m mis.track
+
+lock: install  ## choose the newest versions that fit pyproject.toml anew
+	python -m pip install --quiet uv
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
+		--no-header --no-emit-index-url --no-emit-find-links --no-annotate --output-file requirements.lock
+
+clean:  ## remove what the pipeline and the tools made; .venv and mlruns stay
+	rm -rf data models results checkpoints .mypy_cache .ruff_cache .pytest_cache

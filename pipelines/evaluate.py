@@ -1,0 +1,31 @@
+"""Stage `evaluate`: the better of the two models on the test split, which nothing else reads."""
+
+from mis import cli
+from mis.files import read_json, write_csv, write_json
+from mis.params import Params
+from mis.quiet import import_tensorflow
+from mis.settings import Settings
+from mis.track.names import BEST_SCORE
+from mis.track.provenance import measured_on
+
+
+def stage(params: Params, settings: Settings) -> None:
+    import_tensorflow()
+    from mis.evaluate.session import evaluate
+
+    root = settings.workspace
+    scores = {"train": "dice", "tune": BEST_SCORE}
+    models = {
+        name: (root / "models" / f"{name}.keras", read_json(root / "results" / name / "metrics.json")[score])
+        for name, score in scores.items()
+    }
+    results = root / "results" / "evaluate"
+    evaluation = evaluate(models, params, settings, pictures=results / "slices")
+    write_csv(results / "cases.csv", evaluation.rows())
+    chosen = {"model": evaluation.model, "val_dice": evaluation.val_dice}
+    write_json(results / "metrics.json", {**chosen, **evaluation.summary()})
+    write_json(results / "measured_on.json", measured_on(settings))
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.run(stage, __doc__))

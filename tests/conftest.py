@@ -1,0 +1,76 @@
+"""What the tests share: the project's parameters and a data set so small that TensorFlow is done in a second."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mis.data.layouts import read_msd
+from mis.data.phantom import make_phantom
+from mis.data.writer import write_records
+from mis.params import PhantomParams, load_params
+from mis.quiet import import_tensorflow
+
+ROOT = Path(__file__).parents[1]
+TINY = PhantomParams(cases=8, unlabelled=1, shape=(16, 16, 16), seed=5)
+
+
+@pytest.fixture(scope="session")
+def params():
+    """The project's own params.yaml."""
+    return load_params(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory):
+    """Eight labelled cases of 16 x 16 x 16 voxels in the layout of MSD; to be read only."""
+    root = tmp_path_factory.mktemp("tiny") / "Task01"
+    make_phantom(root, TINY, jobs=1, progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_root):
+    """The data set in `tiny_root`."""
+    return read_msd(tiny_root)
+
+
+@pytest.fixture(scope="session")
+def records(tiny, params, tmp_path_factory):
+    """The records of `tiny`: six cases to train on, one to choose by, one to test on; to be read only."""
+    import_tensorflow()
+    return write_records(tiny, params.data, tmp_path_factory.mktemp("records") / "records", jobs=2, progress=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_params(params):
+    """The parameters of a training that takes a second."""
+    return params.override(
+        {"model.depth": 1, "model.base_filters": 4, "train.epochs": 4, "train.batch_size": 4, "train.patience": 4}
+    )
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """Run Python source in a process of its own and return what it prints last, read as JSON.
+
+    TensorFlow's devices are chosen once a process, and a process that is killed cannot be this one.
+    `returncode` is what is expected; a process that ends otherwise fails the test with its stderr.
+    """
+
+    def run(source, *arguments, returncode=0, env=None):
+        done = subprocess.run(
+            [sys.executable, "-W", "error::UserWarning", "-c", source, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=env,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == returncode, done.stderr[-4000:]
+        return json.loads(done.stdout.splitlines()[-1]) if returncode == 0 else None
+
+    return run

@@ -1,0 +1,117 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mis import cli
+from mis.errors import MisError
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_module(module, *arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, cwd=cwd, timeout=120, check=False
+    )
+
+
+def check_is_refused(done, *parts):
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert all(part in line for part in parts), line
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("train.epoch=3", ("train.epoch", "did you mean train.epochs?")),
+        ("train.epochs=three", ("train.epochs", "'three'", "integer")),
+        ("train.epochs=0", ("train.epochs", "got 0", "greater than or equal to 1")),
+        ("model.norm=layer", ("model.norm", "'layer'", "'batch', 'group' or 'none'")),
+        ("model.groups=3", ("groups must divide base_filters", "3", "8")),
+        ("train.batch_size=3", ("train.batch_size", "scaling.workers = 2", "got 3")),
+        ("train.epochs", ("name=value", "'train.epochs'")),
+        ("train.epochs=[1", ("train.epochs", "YAML", "'[1'")),
+    ],
+)
+def test_a_bad_value_is_one_line_and_exit_code_2(override, parts):
+    check_is_refused(run_module("mis.train", "--set", override), *parts)
+
+
+def test_every_command_refuses_alike():
+    check_is_refused(run_module("mis.tune", "--set", "tune.sampler.name=grid"), "tune.sampler.name", "'grid'", "'tpe'")
+
+
+def test_a_params_file_that_is_missing_or_broken_is_one_line(tmp_path):
+    check_is_refused(run_module("mis.train", "--params", str(tmp_path / "none.yaml")), str(tmp_path / "none.yaml"))
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("train: {epochs: 3\nmodel: 5\n")
+    check_is_refused(run_module("mis.train", "--params", str(broken)), str(broken), "YAML")
+
+
+def test_a_machine_setting_is_checked(monkeypatch):
+    monkeypatch.setenv("MIS_DEVICES", "many")
+    check_is_refused(run_module("mis.train"), "MIS_DEVICES", "'many'")
+
+
+@pytest.mark.slow
+def test_records_that_are_missing_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("MIS_ROOT", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    done = run_module("mis.train", "--params", str(ROOT / "params.yaml"), cwd=tmp_path)
+    check_is_refused(done, str(tmp_path / "data" / "records"), "dvc repro preprocess")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- Inside the process ----
+
+
+def test_params_and_settings_reach_the_command(params, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    seen = []
+    code = cli.run(lambda *both: seen.append(both), "Try.", ["--set", "train.epochs=5", "--set", "train.seed=9"])
+    assert code == 0
+    ((got, settings),) = seen
+    assert got == params.override({"train.epochs": 5, "train.seed": 9})
+    assert settings.workspace == ROOT
+
+
+def test_the_last_of_two_values_for_a_name_counts(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    seen = []
+    cli.run(lambda params, _: seen.append(params.train.epochs), "Try.", ["--set", "train.epochs=5", "--set", "train.epochs=6"])
+    assert seen == [6]
+
+
+def test_bad_input_is_one_line_and_2(capsys):
+    def command():
+        raise MisError("a rule", got="a\nb")
+
+    assert cli.exit_code(command) == 2
+    assert capsys.readouterr() == ("", "error: a rule, got a b\n")
+
+
+def test_ctrl_c_is_130(capsys):
+    def command():
+        raise KeyboardInterrupt
+
+    assert cli.exit_code(command) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_defect_keeps_its_traceback():
+    def command():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cli.exit_code(command)
+
+
+def test_a_parameter_is_not_abbreviated(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.run(lambda *_: None, "Try.", ["--param", "x"])
+    assert "--param" in capsys.readouterr().err

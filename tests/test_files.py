@@ -1,0 +1,181 @@
+import csv
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mis.files import new_file, new_folder, write_csv, write_json
+
+# The process kills itself at the n-th time that the interpreter announces such a call: nothing of it has happened yet.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mis.files import new_file, new_folder
+
+target, kind, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+events = ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree", "open")
+count = 0
+
+def kill(event, arguments):
+    global count
+    if event in events and target.name in str(arguments[0]):
+        count += 1
+        if count == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+if kind == "folder":
+    with new_folder(target) as unfinished:
+        (unfinished / "a").write_text("new")
+        (unfinished / "b").write_text("new")
+else:
+    with new_file(target) as unfinished, unfinished.open("w") as file:
+        file.write("n" * 100_000)
+        file.flush()
+        file.write("n" * 100_000)
+"""
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def killed_at(number, target, kind):
+    """Run until the n-th change on disk; return whether the process came so far."""
+    done = subprocess.run([sys.executable, "-c", KILLED, target, kind, str(number)], check=False)
+    assert done.returncode in {0, -signal.SIGKILL}
+    return done.returncode != 0
+
+
+# ---- Folders ----
+
+
+def test_a_folder_appears_when_the_block_ends(tmp_path):
+    target = tmp_path / "deep" / "folder"
+    with new_folder(target) as unfinished:
+        (unfinished / "a").write_text("new")
+        assert not target.exists()
+    assert contents(tmp_path) == {"deep/folder/a": "new"}
+
+
+def test_a_folder_takes_the_place_of_the_old_one_and_nothing_of_that_stays(tmp_path):
+    target = tmp_path / "folder"
+    for name in ("old", "new"):
+        with new_folder(target) as unfinished:
+            (unfinished / name).write_text(name)
+    assert contents(tmp_path) == {"folder/new": "new"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path, error):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "a").write_text("old")
+    with pytest.raises(error), new_folder(target) as unfinished:
+        (unfinished / "a").write_text("new")
+        raise error
+    assert contents(tmp_path) == {"folder/a": "old"}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_error_leaves_no_folder_where_there_was_none(tmp_path):
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "folder") as unfinished:
+        (unfinished / "a").write_text("new")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+def test_a_process_killed_while_it_fills_a_folder_leaves_the_old_one(tmp_path, number):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "a").write_text("old")
+    # Removing what was left over, making the folder, two files.
+    assert killed_at(number, target, "folder")
+    assert contents(target) == {"a": "old"}
+    with new_folder(target) as unfinished:
+        assert contents(unfinished) == {}
+        (unfinished / "c").write_text("next")
+    assert contents(tmp_path) == {"folder/c": "next"}
+
+
+def test_a_process_killed_at_any_moment_leaves_no_mixture(tmp_path):
+    old, new = {"a": "old"}, {"a": "new", "b": "new"}
+    for number in range(1, 100):
+        target = tmp_path / str(number) / "folder"
+        target.mkdir(parents=True)
+        (target / "a").write_text("old")
+        killed = killed_at(number, target, "folder")
+        # Not one call replaces a folder that is not empty: between two renames there is none, and its old content
+        # lies beside it.
+        found = contents(target) if target.exists() else contents(target.with_name(".folder.outdated"))
+        assert found in (old, new), number
+        if not killed:
+            break
+    assert number > 8
+    assert contents(target.parent) == {f"folder/{name}": text for name, text in new.items()}
+
+
+# ---- Files ----
+
+
+def test_a_file_appears_when_the_block_ends_and_is_written_with_its_suffix(tmp_path):
+    target = tmp_path / "deep" / "model.keras"
+    with new_file(target) as unfinished:
+        assert unfinished.suffix == ".keras"
+        unfinished.write_text("new")
+        assert not target.exists()
+    assert contents(tmp_path) == {"deep/model.keras": "new"}
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), new_file(target) as unfinished:
+        unfinished.write_text("new")
+        raise RuntimeError
+    assert contents(tmp_path) == {"file.txt": "old"}
+
+
+def test_a_block_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), new_file(tmp_path / "file.txt"):
+        pass
+
+
+def test_a_process_killed_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path):
+    for number in range(1, 20):
+        target = tmp_path / str(number) / "file.txt"
+        target.parent.mkdir()
+        target.write_text("old")
+        killed = killed_at(number, target, "file")
+        assert target.read_text() == ("old" if killed and number <= 2 else "n" * 200_000), number
+        if not killed:
+            break
+    assert number > 2
+
+
+# ---- Formats ----
+
+
+def test_json_ends_with_a_line_break_and_comes_back(tmp_path):
+    content = {"b": [1, 2.5, None], "a": {"ä": True}}
+    write_json(tmp_path / "file.json", content)
+    text = (tmp_path / "file.json").read_text()
+    assert text.endswith("}\n")
+    assert json.loads(text) == content
+    assert list(json.loads(text)) == ["b", "a"]
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
+    write_json(tmp_path / "file.json", 1)
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "file.json", {"a": object()})
+    assert contents(tmp_path) == {"file.json": "1\n"}
+
+
+def test_csv_has_all_keys_in_the_order_of_their_first_appearance(tmp_path):
+    write_csv(tmp_path / "file.csv", [{"b": 1, "a": "x,y"}, {"c": 0.5, "a": None}])
+    with (tmp_path / "file.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["b", "a", "c"], ["1", "x,y", ""], ["", "", "0.5"]]

@@ -1,0 +1,269 @@
+"""The whole pipeline, small, in a copy of the repository: real DVC, Ray, TensorFlow and MLflow."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from mis.settings import load_settings
+from mis.track.__main__ import free_port, server, wait_until_ready
+from mis.track.base import EVALUATE, SCALING, TRAIN, TUNE
+from mis.track.links import charts_url, comparison_links
+from mis.track.mlflow import MlflowTracker
+from mis.track.provenance import dvc_hash
+from tests import browser
+
+pytestmark = [
+    pytest.mark.slow,
+    # MLflow 3.17 uses an argument that SQLAlchemy 2.1 deprecates.
+    pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning"),
+]
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["phantom", "preprocess", "train", "tune", "evaluate", "scaling", "report"]
+SMALL = {
+    "phantom.cases": 8,
+    "phantom.unlabelled": 1,
+    "phantom.shape": [16, 16, 16],
+    "model.depth": 2,
+    "model.base_filters": 4,
+    "train.epochs": 3,
+    "tune.num_samples": 3,
+    "tune.epochs": 2,
+    "evaluate.pictures": 1,
+    "scaling.rounds": 1,
+    "scaling.epochs": 1,
+    "scaling.trials": [{"train.learning_rate": 1e-3}, {"train.learning_rate": 5e-3}],
+}
+
+
+class Project:
+    """A copy of the repository in which commands run as a user's shell runs them."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("MIS_", "MLFLOW_", "DVC_"))}
+        self.env = own | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def run(self, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=False)
+        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def change(self, **values: object) -> None:
+        path = self.root / "params.yaml"
+        yaml = YAML()
+        tree = yaml.load(path.read_text(encoding="utf-8"))
+        for name, value in values.items():
+            section, _, key = name.partition(".")
+            tree[section][key] = value
+        with path.open("w", encoding="utf-8") as file:
+            yaml.dump(tree, file)
+
+    def would_run(self) -> set[str]:
+        """Return the stages that `dvc repro` would run now."""
+        lines = self.run("dvc", "repro", "--dry").stdout.splitlines()
+        return {line.split("'")[1] for line in lines if line.startswith("Running stage")}
+
+    def settings(self):
+        return load_settings(env={}, start=self.root)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    root = tmp_path_factory.mktemp("project")
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith("results/") and name != "dvc.lock":
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, root / name)
+    project = Project(root)
+    project.change(**SMALL)
+    project.run("git", "init", "--quiet")
+    project.run("git", "config", "user.name", "test")
+    project.run("git", "config", "user.email", "test@example.org")
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "copy")
+    project.run("dvc", "repro")
+    yield project
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def tracker(project: Project) -> MlflowTracker:
+    return MlflowTracker(project.settings())
+
+
+def runs_of(tracker: MlflowTracker, experiment: str) -> list:
+    return list(tracker.client.search_runs([tracker.experiment_id(experiment)]))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_second_repro_does_nothing(project):
+    assert "Data and pipelines are up to date" in project.run("dvc", "repro").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stages"),
+    [
+        ("evaluate.threshold", 0.4, {"evaluate", "report"}),
+        ("train.epochs", 4, {"train", "evaluate", "report"}),
+        ("tune.num_samples", 9, {"tune", "evaluate", "report"}),
+        ("scaling.epochs", 2, {"scaling", "report"}),
+        ("data.target", "whole_tumor", set(STAGES) - {"phantom"}),
+        ("phantom.seed", 8, {"phantom", "preprocess"}),  # a dry run cannot know what comes of them
+    ],
+)
+def test_only_what_depends_on_a_parameter_runs(project, name, value, stages):
+    params = project.root / "params.yaml"
+    before = params.read_bytes()
+    try:
+        project.change(**{name: value})
+        assert stages <= project.would_run()
+        assert project.would_run() - stages <= ({*STAGES} if "phantom" in stages else {"report"})
+    finally:
+        params.write_bytes(before)
+
+
+def test_the_split_names_every_case_once(project):
+    split = json.loads((project.root / "data/records/split.json").read_text())
+    cases = [f"BRATS_{number:03d}" for number in range(1, 9)]
+    assert sorted(split["train"] + split["val"] + split["test"]) == cases
+
+
+def test_the_test_split_alone_is_evaluated(project):
+    split = json.loads((project.root / "data/records/split.json").read_text())
+    assert sorted(row["case"] for row in rows_of(project.root / "results/evaluate/cases.csv")) == sorted(split["test"])
+
+
+def test_the_better_model_is_evaluated(project):
+    results = project.root / "results"
+    train = json.loads((results / "train/metrics.json").read_text())["dice"]
+    tune = json.loads((results / "tune/metrics.json").read_text())["best/dice"]
+    chosen = json.loads((results / "evaluate/metrics.json").read_text())
+    assert chosen["val_dice"] == max(train, tune)
+    assert chosen["model"] == ("train" if train >= tune else "tune")
+
+
+def test_the_modes_compute_the_same(project):
+    """Same trials, same epochs, same learning rates: only the time may differ."""
+    by_trial: dict[str, list[float]] = {}
+    for row in rows_of(project.root / "results/scaling/trials.csv"):
+        by_trial.setdefault(row["trial"], []).append(float(row["dice"]))
+    assert len(by_trial) == 2
+    for scores in by_trial.values():
+        assert len(scores) == 3  # one worker, two in each mode
+        assert max(scores) - min(scores) < 1e-4
+
+
+def test_speedup_follows_from_the_times(project):
+    cells = {
+        (row["mode"], row["workers"]): float(row["elapsed_s"])
+        for row in rows_of(project.root / "results/scaling/cells.csv")
+    }
+    for row in rows_of(project.root / "results/scaling/speedup.csv"):
+        own = cells["experiment", "1"] if row["workers"] == "1" else cells[row["mode"], row["workers"]]
+        assert float(row["speedup"]) == pytest.approx(cells["experiment", "1"] / own)
+        assert float(row["efficiency"]) == pytest.approx(float(row["speedup"]) / int(row["workers"]))
+
+
+def test_metrics_show(project):
+    shown = json.loads(project.run("dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    assert {f"results/{stage}/metrics.json" for stage in ("train", "tune", "evaluate", "scaling")} <= set(shown)
+
+
+def test_trials_are_children_of_their_study(tracker):
+    runs = runs_of(tracker, TUNE)
+    (study,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == study.info.run_id]
+    assert len(children) == 3
+    assert study.data.metrics["best/dice"] == max(run.data.metrics["best/dice"] for run in children)
+
+
+def test_every_epoch_is_a_step(tracker):
+    (run,) = runs_of(tracker, TRAIN)
+    for metric in ("train/loss", "train/dice", "val/loss", "val/dice", "val/dice_wt", "time/epoch_s", "time/total_s"):
+        assert [point.step for point in tracker.client.get_metric_history(run.info.run_id, metric)] == [1, 2, 3]
+
+
+def test_workers_are_the_steps_of_a_scaling_mode(tracker):
+    runs = runs_of(tracker, SCALING)
+    assert {run.info.run_name for run in runs} == {"data parallelism", "experiment parallelism"}
+    for run in runs:
+        for metric in ("speedup", "efficiency", "elapsed_s"):
+            assert [point.step for point in tracker.client.get_metric_history(run.info.run_id, metric)] == [1, 2]
+
+
+def test_every_run_says_where_it_comes_from(project, tracker):
+    digest = dvc_hash(project.root, "data/raw/phantom")
+    assert digest
+    for experiment in (TRAIN, SCALING, EVALUATE):
+        for run in runs_of(tracker, experiment):
+            assert run.info.status == "FINISHED"
+            assert run.data.tags["mis.data.dvc_hash"] == digest
+            assert run.data.tags["mis.git_commit"] == project.run("git", "rev-parse", "HEAD").stdout.strip()
+            assert {"mis.host", "mis.version.keras", "mis.version.tensorflow"} <= set(run.data.tags)
+            assert run.data.params["train.learning_rate"]
+            assert run.inputs.dataset_inputs[0].dataset.digest == digest
+
+
+def test_the_ui_shows_the_trials_and_the_speedup_curves(project, tracker):
+    study, children = tracker.last_study(TUNE)
+    names = [tracker.client.get_run(child).info.run_name for child in children]
+    port, log = free_port(5900), project.root / "mlruns" / "ui.log"
+    base = f"http://127.0.0.1:{port}"
+    with server(tracker.uri, port, log) as process, browser.open_page() as page:
+        wait_until_ready(process, base, log)
+        links = {link.key: link.url for link in comparison_links(base, tracker)}
+        browser.assert_study_with_trials(page, links["tune.runs"], tracker.client.get_run(study).info.run_name, names)
+        charts = charts_url(base, tracker.experiment_id(SCALING))
+        browser.assert_speedup_curves(page, charts, ("data parallelism", "experiment parallelism"))
+
+
+def test_the_report_stands_alone(project):
+    """It shows the trials and both curves with nothing but its own file."""
+    alone = project.root.parent / "report-alone.html"
+    shutil.copy2(project.root / "results/report/report.html", alone)
+    with browser.open_page() as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(alone.as_uri())
+        text = page.inner_text("body")
+        for expected in ("data parallelism", "experiment parallelism", "000", "001", "002"):
+            assert expected in text.lower()
+        pictures = page.locator("img")
+        assert pictures.count() >= 5
+        for index in range(pictures.count()):
+            assert pictures.nth(index).evaluate("image => image.complete && image.naturalWidth > 0")
+        assert all(url.startswith(("file:", "data:")) for url in asked)
+    alone.unlink()
+
+
+def test_an_experiment_in_dvc(project, tracker):
+    before = len(runs_of(tracker, TRAIN))
+    project.run("dvc", "exp", "run", "--set-param", "train.learning_rate=0.002", "--name", "slower")
+    runs = runs_of(tracker, TRAIN)
+    assert len(runs) == before + 1
+    assert runs[0].data.params["train.learning_rate"] == "0.002"
+    shown = json.loads(project.run("dvc", "exp", "show", "--json", "--only-changed").stdout)
+    assert "slower" in json.dumps(shown)
+
+
+def test_tune_by_itself_says_where_to_look(project):
+    done = project.run(sys.executable, "-m", "mis.tune", "--set", "tune.num_samples=4", "--set", "tune.epochs=2")
+    assert "best: trial" in done.stdout
+    assert "mlruns/mlflow.db" in done.stdout
+    assert "make ui" in done.stdout
