@@ -12,6 +12,8 @@ from mis.data.phantom import make_phantom
 from mis.data.writer import write_records
 from mis.params import PhantomParams, load_params
 from mis.quiet import import_tensorflow
+from mis.settings import Settings
+from mis.tune.cluster import cluster
 
 ROOT = Path(__file__).parents[1]
 TINY = PhantomParams(cases=8, unlabelled=1, shape=(16, 16, 16), seed=5)
@@ -74,3 +76,12 @@ def run_script():
         return json.loads(done.stdout.splitlines()[-1]) if returncode == 0 else None
 
     return run
+
+
+@pytest.fixture(scope="session")
+def nodes(tmp_path_factory):
+    """The nodes of a Ray cluster on this machine, the same for all tests: it takes 5 s to start."""
+    root = tmp_path_factory.mktemp("ray")
+    settings = Settings(root=root, workspace=root, tracking_uri="unused", ray_address=None)
+    with cluster(settings) as nodes:
+        yield nodes

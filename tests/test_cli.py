@@ -83,7 +83,11 @@ def test_params_and_settings_reach_the_command(params, monkeypatch):
 def test_the_last_of_two_values_for_a_name_counts(monkeypatch):
     monkeypatch.chdir(ROOT)
     seen = []
-    cli.run(lambda params, _: seen.append(params.train.epochs), "Try.", ["--set", "train.epochs=5", "--set", "train.epochs=6"])
+    cli.run(
+        lambda params, _: seen.append(params.train.epochs),
+        "Try.",
+        ["--set", "train.epochs=5", "--set", "train.epochs=6"],
+    )
     assert seen == [6]
 
 

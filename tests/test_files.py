@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mis.files import new_file, new_folder, write_csv, write_json
+from mis.files import copy_file, new_file, new_folder, read_json, write_csv, write_json
 
 # The process kills itself at the n-th time that the interpreter announces such a call: nothing of it has happened yet.
 KILLED = """
@@ -49,6 +49,13 @@ def killed_at(number, target, kind):
     return done.returncode != 0
 
 
+def fail(context, error=RuntimeError):
+    """Write new content and end with an error."""
+    with context as unfinished:
+        (unfinished / "a" if unfinished.is_dir() else unfinished).write_text("new")
+        raise error
+
+
 # ---- Folders ----
 
 
@@ -73,17 +80,15 @@ def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path, error):
     target = tmp_path / "folder"
     target.mkdir()
     (target / "a").write_text("old")
-    with pytest.raises(error), new_folder(target) as unfinished:
-        (unfinished / "a").write_text("new")
-        raise error
+    with pytest.raises(error):
+        fail(new_folder(target), error)
     assert contents(tmp_path) == {"folder/a": "old"}
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_an_error_leaves_no_folder_where_there_was_none(tmp_path):
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "folder") as unfinished:
-        (unfinished / "a").write_text("new")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail(new_folder(tmp_path / "folder"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -133,9 +138,8 @@ def test_a_file_appears_when_the_block_ends_and_is_written_with_its_suffix(tmp_p
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError), new_file(target) as unfinished:
-        unfinished.write_text("new")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail(new_file(target))
     assert contents(tmp_path) == {"file.txt": "old"}
 
 
@@ -156,6 +160,17 @@ def test_a_process_killed_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_p
     assert number > 2
 
 
+def test_a_copy_is_whole_and_takes_the_place_of_what_was_there(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    source.write_bytes(b"new")
+    for _ in range(2):
+        copy_file(source, target)
+        assert contents(tmp_path) == {"source": "new", "deep/target": "new"}
+    with pytest.raises(FileNotFoundError):
+        copy_file(tmp_path / "none", target)
+    assert contents(tmp_path) == {"source": "new", "deep/target": "new"}
+
+
 # ---- Formats ----
 
 
@@ -164,7 +179,7 @@ def test_json_ends_with_a_line_break_and_comes_back(tmp_path):
     write_json(tmp_path / "file.json", content)
     text = (tmp_path / "file.json").read_text()
     assert text.endswith("}\n")
-    assert json.loads(text) == content
+    assert json.loads(text) == read_json(tmp_path / "file.json") == content
     assert list(json.loads(text)) == ["b", "a"]
 
 

@@ -13,9 +13,7 @@ def project(tmp_path):
 
 def test_without_variables_everything_is_local_and_absolute(project):
     settings = load_settings({}, start=project)
-    assert settings == Settings(
-        root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db"
-    )
+    assert settings == Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
     assert settings.mlruns == project / "mlruns"
     assert settings.records == project / "data" / "records"
     assert settings.checkpoints == project / "checkpoints"

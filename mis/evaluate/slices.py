@@ -13,6 +13,8 @@ from mis.evaluate.predict import Prediction, Score
 from mis.files import new_file
 
 COLOURS = {"WT": "#2f9e44", "TC": "#f08c00", "ET": "#e03131"}
+DARKEST = -2.5
+"""Standard deviations below the brain's mean that are drawn black."""
 PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
 
 
@@ -30,9 +32,11 @@ def draw_case(case: Prediction, modalities: Sequence[str], regions: Sequence[str
     figure = Figure(figsize=(11, 8.4), layout="constrained", facecolor="white")
     axes = figure.subplots(len(PLANES), 4)
     centre = tumour_centre(case.truth)
+    # Standardised, the brain's mean is 0 as the air is: the air is drawn black all the same.
+    intensity = np.where(case.image.any(axis=-1, keepdims=True), case.image, DARKEST)
     for row, (plane, axis) in zip(axes, PLANES, strict=True):
         for cell, channel in zip(row, (flair, t1gd, flair, flair), strict=True):
-            _show(cell, _slice(case.image[..., channel], axis, centre[axis]))
+            _show(cell, _slice(intensity[..., channel], axis, centre[axis]))
         _outline(row[2], _slice(case.truth, axis, centre[axis]), regions)
         _outline(row[3], _slice(case.predicted, axis, centre[axis]), regions)
         row[0].set_ylabel(f"{plane} {centre[axis]}")
@@ -73,7 +77,7 @@ def _slice(volume: NDArray[np.generic], axis: int, index: int) -> NDArray[np.gen
 
 
 def _show(axes: Axes, plane: NDArray[np.generic]) -> None:
-    axes.imshow(plane, cmap="gray", origin="lower", vmin=-2.5, vmax=3.5)
+    axes.imshow(plane, cmap="gray", origin="lower", vmin=DARKEST, vmax=3.5)
     axes.set_xticks([])
     axes.set_yticks([])
 

@@ -186,6 +186,10 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any he
         self.best = float("-inf")
         self.bar = tqdm(total=params.tune.num_samples, desc="tune", unit="trial")
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what belongs to this process: Ray Tune stores its callbacks with the study's state."""
+        return {"params": self.params}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
         """Start the trial's run, unless the trial begins again after its process died."""
         now = time.time()

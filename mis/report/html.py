@@ -1,0 +1,105 @@
+"""The report: one page that needs nothing but its own file, and its pictures beside it."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+import jinja2
+from matplotlib.figure import Figure
+
+from mis.files import new_folder
+from mis.report import figures, scaling_figures, tables
+from mis.report.results import Results, read_results
+from mis.report.style import png
+
+PAGE = "report.html"
+TEMPLATE = "page.html.j2"
+PHANTOM = "phantom"
+"""The folder's name of the data set that the stage `phantom` makes."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as the page embeds it."""
+
+    name: str
+    png: bytes
+
+    @property
+    def uri(self) -> str:
+        """The picture itself, as a `data:` URI."""
+        return f"data:image/png;base64,{b64encode(self.png).decode('ascii')}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, from the PNG's header."""
+        return int.from_bytes(self.png[16:20], "big"), int.from_bytes(self.png[20:24], "big")
+
+
+def write_report(results: Path, output: Path, *, data_root: str) -> Path:
+    """Write the report on what the other stages wrote.
+
+    Args:
+        results: The folder with `train/`, `tune/`, `evaluate/` and `scaling/`; nothing else is read.
+        output: The folder for `report.html` and the pictures as PNG files; what is there is replaced.
+        data_root: The data set's folder as params.yaml names it; the page says so if it is the phantom's.
+
+    Returns:
+        The page.
+
+    Raises:
+        MisError: A file is missing or damaged; `output` is as it was.
+    """
+    read = read_results(results)
+    pictures = draw(read)
+    page = render(read, pictures, data_root)
+    with new_folder(output) as folder:
+        for picture in pictures.values():
+            (folder / f"{picture.name}.png").write_bytes(picture.png)
+        (folder / PAGE).write_text(page, encoding="utf-8")
+    return output / PAGE
+
+
+def draw(results: Results) -> dict[str, Picture]:
+    """Return the report's pictures by name; without those that have nothing to show."""
+    trials, best = results.trials, results.best_trial
+    drawn: dict[str, Figure] = {"learning_curves": figures.learning_curves(results.history)}
+    if any(trial.epochs for trial in trials):
+        drawn["trials"] = figures.trial_curves(trials, best)
+    if tables.searched_names(trials):
+        drawn["parameters"] = figures.parameters(trials, best)
+    drawn["test_dice"] = figures.case_scores(results.evaluation.cases)
+    drawn["speedup"] = scaling_figures.speedup(results.scaling)
+    if any(one.trials for one in results.scaling.measurements):
+        drawn["timeline"] = scaling_figures.timeline(results.scaling.measurements)
+    return {name: Picture(name, png(figure)) for name, figure in drawn.items()}
+
+
+def render(results: Results, pictures: Mapping[str, Picture], data_root: str) -> str:
+    """Return the page's HTML; whatever comes from files is escaped."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(
+        data_root=data_root,
+        phantom=PurePosixPath(data_root).name == PHANTOM,
+        verdict=tables.verdict(results),
+        key_figures=tables.key_figures(results),
+        pictures=pictures,
+        slices=[Picture(path.stem, path.read_bytes()) for path in results.evaluation.slices],
+        trials=tables.trials_table(results),
+        cases=tables.cases_table(results.evaluation),
+        speedups=tables.speedup_table(results.scaling),
+        joined=len(results.evaluation.cases) <= figures.JOINED,
+        rounds=len({one.round for one in results.scaling.measurements}),
+        regions=results.evaluation.regions,
+        gpus="gpus" in results.measured_on["scaling"].get("machine", {}),
+        measured={stage: tables.measured_line(facts) for stage, facts in results.measured_on.items()},
+    )

@@ -1,0 +1,297 @@
+"""What the stages wrote, as values: all that a report reads."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from mis.errors import MisError
+from mis.scaling.speedup import Speedup
+from mis.track.names import SELECTION
+
+REGIONS = ("WT", "TC", "ET")
+STAGES = ("train", "tune", "evaluate", "scaling")
+
+Row = Mapping[str, str]
+Epochs = Sequence[Mapping[str, float]]
+"""The metrics of each epoch, in order; NaN where the file has none."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of the search.
+
+    Attributes:
+        name: Its number, e.g. "003".
+        state: `completed`, `stopped` or `failed`.
+        score: Its best validation Dice; NaN if it had no epoch.
+        dice: The validation Dice of each region at that epoch.
+        elapsed_s: From its start to its last word.
+        values: What was searched, by dotted name, as it stands in the file.
+        error: Why it failed.
+        epochs: Its learning curve.
+    """
+
+    name: str
+    state: str
+    score: float
+    dice: Mapping[str, float]
+    elapsed_s: float
+    values: Mapping[str, str]
+    error: str
+    epochs: Epochs
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case of the test split: Dice of each region, their mean, and what a threshold reaches."""
+
+    name: str
+    mean: float
+    dice: Mapping[str, float]
+    threshold_dice_wt: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The test split.
+
+    Attributes:
+        model: The stage whose model was the better one.
+        val_dice: The validation Dice that it was chosen by.
+        cases: Every test case.
+        slices: Pictures of some of them, the worst first.
+    """
+
+    model: str
+    val_dice: float
+    cases: Sequence[Case]
+    slices: Sequence[Path]
+
+    @property
+    def regions(self) -> list[str]:
+        """The regions that were scored."""
+        return list(self.cases[0].dice) if self.cases else []
+
+
+@dataclass(frozen=True)
+class TimedTrial:
+    """A trial within a measurement: its place in the list, and when it ran."""
+
+    trial: int
+    begin_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The list of trials, run once with so many workers."""
+
+    mode: str
+    workers: int
+    round: int
+    elapsed_s: float
+    trials: Sequence[TimedTrial]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The comparison of both modes."""
+
+    speedups: Sequence[Speedup]
+    measurements: Sequence[Measurement]
+
+    @property
+    def workers(self) -> list[int]:
+        """The numbers of workers, rising."""
+        return sorted({one.workers for one in self.speedups})
+
+
+@dataclass(frozen=True)
+class Results:
+    """All stages.
+
+    Attributes:
+        history: The training's learning curve.
+        trials: The search, in the order of the trials' starts.
+        evaluation: The test split.
+        scaling: The comparison.
+        measured_on: What each stage ran on, by the stage's name.
+    """
+
+    history: Epochs
+    trials: Sequence[Trial]
+    evaluation: Evaluation
+    scaling: Scaling
+    measured_on: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def best_trial(self) -> Trial | None:
+        """The trial with the best validation Dice, the earliest of equals; None if none has one."""
+        scored = [trial for trial in self.trials if not math.isnan(trial.score)]
+        return max(scored, key=lambda trial: trial.score, default=None)
+
+
+def read_results(folder: Path) -> Results:
+    """Read what the stages wrote.
+
+    Args:
+        folder: The one with `train/`, `tune/`, `evaluate/` and `scaling/`.
+
+    Raises:
+        MisError: A file is missing, lacks a column, or holds a word where a number belongs.
+    """
+    train, tune, evaluate, scaling = (_Stage(folder / name) for name in STAGES)
+    return Results(
+        history=[_numbers(row) for row in train.rows("history.csv", "epoch", SELECTION)],
+        trials=_trials(tune),
+        evaluation=_evaluation(evaluate),
+        scaling=_scaling(scaling),
+        measured_on={stage.name: stage.json("measured_on.json") for stage in (train, tune, evaluate, scaling)},
+    )
+
+
+def best_epoch(epochs: Epochs) -> int | None:
+    """Return the number of the first epoch with the best validation Dice; None if none has one.
+
+    >>> best_epoch([{"epoch": 1, "val/dice": 0.2}, {"epoch": 2, "val/dice": 0.3}, {"epoch": 3, "val/dice": 0.3}])
+    2
+    """
+    scored = [epoch for epoch in epochs if not math.isnan(epoch[SELECTION])]
+    return int(max(scored, key=lambda epoch: epoch[SELECTION])["epoch"]) if scored else None
+
+
+def region_names(columns: Sequence[str], prefix: str) -> list[str]:
+    """Return the regions that columns such as `val/dice_wt` name, the largest first.
+
+    >>> region_names(["epoch", "val/dice", "val/dice_et", "val/dice_wt"], "val/dice_")
+    ['WT', 'ET']
+    """
+    return [name for name in REGIONS if f"{prefix}{name.lower()}" in columns]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The folder of a stage's results; it says which stage to run when a file is not as it should be."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def path(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.exists():
+            raise MisError(f"the report needs {path}, which is missing", do=f"run `dvc repro {self.name}`")
+        return path
+
+    def damaged(self, name: str, reason: str) -> MisError:
+        do = f"run `dvc repro --force --single-item {self.name}`"
+        return MisError(f"{self.folder / name} is damaged: {reason}", do=do)
+
+    def json(self, name: str) -> dict[str, Any]:
+        try:
+            content = json.loads(self.path(name).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise self.damaged(name, str(error)) from None
+        if not isinstance(content, dict):
+            raise self.damaged(name, "it must hold an object")
+        return content
+
+    def rows(self, name: str, *numeric: str) -> list[Row]:
+        """Return a table's rows; where there are any, the columns named hold numbers or nothing."""
+        with self.path(name).open(newline="", encoding="utf-8") as file:
+            rows: list[Row] = list(csv.DictReader(file, restval=""))
+        for row, column in product(rows, numeric):
+            if column not in row:
+                raise self.damaged(name, f"it has no column {column}")
+            if not _is_number(row[column] or "nan"):
+                raise self.damaged(name, f"{column} must be a number, got {row[column]!r}")
+        return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(text: str | None) -> float:
+    return float(text) if text and _is_number(text) else math.nan
+
+
+def _numbers(row: Row) -> dict[str, float]:
+    return {column: _number(text) for column, text in row.items()}
+
+
+def _dice(row: Row, prefix: str) -> dict[str, float]:
+    return {name: _number(row[f"{prefix}{name.lower()}"]) for name in region_names(list(row), prefix)}
+
+
+def _trials(stage: _Stage) -> list[Trial]:
+    epochs: dict[str, list[dict[str, float]]] = {}
+    for row in stage.rows("history.csv", "epoch", SELECTION):
+        epochs.setdefault(row["trial"], []).append(_numbers(row))
+    return [_trial(row, epochs.get(row["trial"], [])) for row in stage.rows("trials.csv", "trial", "elapsed_s")]
+
+
+def _trial(row: Row, epochs: Epochs) -> Trial:
+    return Trial(
+        name=row["trial"],
+        state=row.get("state", ""),
+        score=_number(row.get(SELECTION)),
+        dice=_dice(row, f"{SELECTION}_"),
+        elapsed_s=_number(row["elapsed_s"]),
+        values={name: text for name, text in row.items() if name.startswith(("model.", "train."))},
+        error=row.get("error", ""),
+        epochs=epochs,
+    )
+
+
+def _evaluation(stage: _Stage) -> Evaluation:
+    chosen = stage.json("metrics.json")
+    missing = {"model", "val_dice"} - set(chosen)
+    if missing:
+        raise stage.damaged("metrics.json", f"it has no {min(missing)}")
+    cases = [
+        Case(row["case"], _number(row["dice"]), _dice(row, "dice_"), _number(row["threshold_dice_wt"]))
+        for row in stage.rows("cases.csv", "dice", "threshold_dice_wt")
+    ]
+    scores = {case.name: case.mean for case in cases}
+    drawn = stage.path("slices").glob("*.png")
+    slices = sorted(drawn, key=lambda path: (scores.get(path.stem, math.inf), path.stem))
+    return Evaluation(str(chosen["model"]), float(chosen["val_dice"]), cases, slices)
+
+
+def _scaling(stage: _Stage) -> Scaling:
+    figures = ("elapsed_s", "speedup", "speedup_min", "speedup_max")
+    speedups = [
+        Speedup(
+            mode="data" if row["mode"] == "data" else "experiment",
+            workers=int(row["workers"]),
+            **{name: _number(row[name]) for name in figures},
+        )
+        for row in stage.rows("speedup.csv", "workers", *figures)
+    ]
+    trials: dict[tuple[str, ...], list[TimedTrial]] = {}
+    for row in stage.rows("trials.csv", "workers", "round", "trial", "begin_s", "end_s"):
+        timed = TimedTrial(int(row["trial"]), _number(row["begin_s"]), _number(row["end_s"]))
+        trials.setdefault(_cell(row), []).append(timed)
+    measurements = [
+        Measurement(
+            row["mode"], int(row["workers"]), int(row["round"]), _number(row["elapsed_s"]), trials.get(_cell(row), [])
+        )
+        for row in stage.rows("cells.csv", "workers", "round", "elapsed_s")
+    ]
+    return Scaling(speedups, measurements)
+
+
+def _cell(row: Row) -> tuple[str, ...]:
+    return row["mode"], row["workers"], row["round"]

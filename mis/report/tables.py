@@ -1,0 +1,325 @@
+"""From results to what the page says: tables, a verdict, and captions, all as text."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from mis.report.results import Case, Evaluation, Results, Scaling, Trial, best_epoch
+from mis.scaling.plan import MODES
+from mis.scaling.speedup import Speedup
+from mis.track.names import SELECTION
+
+MODE_NAMES = {"data": "data parallelism", "experiment": "experiment parallelism"}
+NOTHING = "\N{EN DASH}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its title, whether it holds figures, which stand to the right, or sentences, which wrap."""
+
+    title: str
+    numeric: bool = True
+    wraps: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table; the first cell names it.
+
+    Attributes:
+        cells: As many as there are columns.
+        badge: A word that marks the line, e.g. "best".
+    """
+
+    cells: tuple[str, ...]
+    badge: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is shown."""
+
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    foot: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A figure to be seen first, with what it is and what it stands against."""
+
+    value: str
+    label: str
+    note: str
+
+
+def dice(value: float) -> str:
+    """Return a Dice coefficient with three decimals.
+
+    >>> dice(0.81902), dice(float("nan")) == NOTHING
+    ('0.819', True)
+    """
+    return NOTHING if math.isnan(value) else f"{value:.3f}"
+
+
+def seconds(value: float) -> str:
+    """Return a duration; one decimal below 100 s.
+
+    >>> seconds(29.91), seconds(1234.5)
+    ('29.9 s', '1234 s')
+    """
+    if math.isnan(value):
+        return NOTHING
+    return f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
+
+
+def times(value: float) -> str:
+    """Return a speed-up, after the sign of multiplication.
+
+    >>> times(1.944).removeprefix(TIMES)
+    '1.94'
+    """
+    return NOTHING if math.isnan(value) else f"{TIMES}{value:.2f}"
+
+
+def parameter(text: str) -> str:
+    """Return a parameter's value, no longer than it is worth reading.
+
+    >>> parameter("0.005176340429875837"), parameter("0.9995"), parameter("batch")
+    ('0.005176', '0.9995', 'batch')
+    """
+    try:
+        return text if len(text) <= 8 else f"{float(text):.4g}"
+    except ValueError:
+        return text
+
+
+def trials_table(results: Results) -> Table:
+    """Return the trials, the best first, those without a score last."""
+    trials, best = results.trials, results.best_trial
+    regions = list(dict.fromkeys(region for trial in trials for region in trial.dice))
+    searched = searched_names(trials)
+    failed = any(trial.error for trial in trials)
+    columns = (
+        *(Column("trial", numeric=False), Column("state", numeric=False), Column("epochs"), Column("Dice")),
+        *(Column(region) for region in regions),
+        Column("time"),
+        *(Column(name, numeric=_all_numbers(trial.values.get(name, "") for trial in trials)) for name in searched),
+        *([Column("error", numeric=False, wraps=True)] if failed else []),
+    )
+    lines = tuple(
+        Line(
+            (
+                *(trial.name, trial.state, str(len(trial.epochs)), dice(trial.score)),
+                *(dice(trial.dice.get(region, math.nan)) for region in regions),
+                seconds(trial.elapsed_s),
+                *(parameter(trial.values.get(name, "")) or NOTHING for name in searched),
+                *([trial.error or NOTHING] if failed else []),
+            ),
+            badge="best" if trial is best else "",
+        )
+        for trial in sorted(trials, key=lambda one: (math.isnan(one.score), -one.score, one.name))
+    )
+    return Table(columns, lines)
+
+
+def searched_names(trials: Sequence[Trial]) -> list[str]:
+    """Return the dotted names of the parameters that were searched."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.values))
+
+
+def cases_table(evaluation: Evaluation) -> Table:
+    """Return the test cases, and below them the means.
+
+    With a single region there is no mean over regions to show.
+    """
+    regions = evaluation.regions
+    several = len(regions) > 1
+    columns = (
+        Column("case", numeric=False),
+        *([Column("mean of regions")] if several else []),
+        *(Column(region) for region in regions),
+        Column("FLAIR threshold, WT"),
+    )
+
+    def cells(name: str, average: float, own: Mapping[str, float], threshold: float) -> tuple[str, ...]:
+        over_regions = [dice(average)] if several else []
+        return (name, *over_regions, *(dice(own[region]) for region in regions), dice(threshold))
+
+    lines = tuple(Line(cells(one.name, one.mean, one.dice, one.threshold_dice_wt)) for one in evaluation.cases)
+    foot = Line(
+        cells(
+            "mean",
+            _mean(one.mean for one in evaluation.cases),
+            region_means(evaluation.cases),
+            _mean(one.threshold_dice_wt for one in evaluation.cases),
+        )
+    )
+    return Table(columns, lines, (foot,) if lines else ())
+
+
+def region_means(cases: Sequence[Case]) -> dict[str, float]:
+    """Return the mean Dice of each region over the cases, without those that have none."""
+    regions = cases[0].dice if cases else ()
+    return {region: _mean(one.dice[region] for one in cases) for region in regions}
+
+
+def speedup_table(scaling: Scaling) -> Table:
+    """Return the speed-ups; what both modes have in common, one worker, stands once."""
+    titles = ("workers", "elapsed time", "speed-up", "lowest to highest", "efficiency")
+    columns = (Column("mode", numeric=False), *(Column(title) for title in titles))
+    ordered = sorted(scaling.speedups, key=lambda one: (one.workers > 1, MODES.index(one.mode), one.workers))
+    shown = [one for index, one in enumerate(ordered) if one.workers > 1 or index == 0]
+    return Table(columns, tuple(_speedup_line(one) for one in shown))
+
+
+def _speedup_line(one: Speedup) -> Line:
+    name = MODE_NAMES[one.mode] if one.workers > 1 else "reference"
+    spread = f"{times(one.speedup_min)} to {times(one.speedup_max)}" if one.workers > 1 else NOTHING
+    efficiency = NOTHING if math.isnan(one.efficiency) else f"{one.efficiency:.0%}"
+    return Line((name, str(one.workers), seconds(one.elapsed_s), times(one.speedup), spread, efficiency))
+
+
+def key_figures(results: Results) -> list[KeyFigure]:
+    """Return the figures to be seen first."""
+    evaluation = results.evaluation
+    means = region_means(evaluation.cases)
+    threshold = _mean(one.threshold_dice_wt for one in evaluation.cases)
+    figures = [
+        KeyFigure(
+            dice(evaluation.val_dice),
+            "best validation Dice",
+            "model of the search" if evaluation.model == "tune" else "model of the training",
+        ),
+        *(
+            KeyFigure(
+                dice(value),
+                f"test Dice, {region}",
+                f"FLAIR threshold: {dice(threshold)}" if region == "WT" else _count(evaluation.cases, "case"),
+            )
+            for region, value in means.items()
+        ),
+    ]
+    widest = max(results.scaling.workers, default=1)
+    return figures + [
+        KeyFigure(times(one.speedup), MODE_NAMES[one.mode], f"{widest} workers, ideal {TIMES}{widest}")
+        for one in _widest(results.scaling)
+    ]
+
+
+def verdict(results: Results) -> str:
+    """Return what came out, in one paragraph made from the figures."""
+    trained, tuned = "single training with the parameters as they stand", "search"
+    phrases = {trained: _training_phrase(results), tuned: _search_phrase(results)}
+    better, other = (tuned, trained) if results.evaluation.model == "tune" else (trained, tuned)
+    sentences = (
+        f"The best model is that of the {better}: {phrases[better]}.",
+        _test_sentence(results.evaluation),
+        f"The {other} comes to a {phrases[other]}.",
+        _scaling_sentence(results.scaling),
+    )
+    return " ".join(sentences)
+
+
+def _training_phrase(results: Results) -> str:
+    best = max((epoch[SELECTION] for epoch in results.history if not math.isnan(epoch[SELECTION])), default=math.nan)
+    return (
+        f"validation Dice of {dice(best)} at epoch {best_epoch(results.history) or NOTHING} of {len(results.history)}"
+    )
+
+
+def _search_phrase(results: Results) -> str:
+    best, trials = results.best_trial, _count(results.trials, "trial")
+    if best is None:
+        return f"validation Dice in none of its {trials}"
+    epochs = _count(best.epochs, "epoch")
+    return f"validation Dice of {dice(best.score)} in {epochs} of trial {best.name}, the best of {trials}"
+
+
+def _test_sentence(evaluation: Evaluation) -> str:
+    if not evaluation.cases:
+        return "No case was tested."
+    means = ", ".join(f"{region} {dice(value)}" for region, value in region_means(evaluation.cases).items())
+    threshold = dice(_mean(one.threshold_dice_wt for one in evaluation.cases))
+    return (
+        f"On {_count(evaluation.cases, 'test case')}, which no training has seen, its mean Dice is {means}; "
+        f"the best threshold on FLAIR reaches WT {threshold} on the same."
+    )
+
+
+def _scaling_sentence(scaling: Scaling) -> str:
+    widest = _widest(scaling)
+    if not widest:
+        return "Scaling was measured with one worker alone: there is no speed-up to report."
+    trials = _count(scaling.measurements[0].trials if scaling.measurements else [], "trial")
+    reference = next((one.elapsed_s for one in scaling.speedups if one.workers == 1), math.nan)
+    modes = " and ".join(f"{times(one.speedup)} by {MODE_NAMES[one.mode]}" for one in widest)
+    slower = f"; below {TIMES}1, more workers take longer" if any(one.speedup < 1 for one in widest) else ""
+    return (
+        f"With {widest[0].workers} workers in place of one, which needs {seconds(reference)} for {trials}, "
+        f"the speed-up is {modes}{slower}."
+    )
+
+
+def _widest(scaling: Scaling) -> list[Speedup]:
+    """Return each mode's speed-up with the most workers; nothing where one worker is all."""
+    widest = max(scaling.workers, default=1)
+    found = {one.mode: one for one in scaling.speedups if one.workers == widest > 1}
+    return [found[mode] for mode in MODES if mode in found]
+
+
+def measured_line(facts: Mapping[str, Any]) -> str:
+    """Return what a stage was measured on, as a caption has it.
+
+    Args:
+        facts: The content of measured_on.json.
+
+    >>> measured_line({"machine": {"cpu": "EPYC", "cores": "2", "memory_gib": "23.5"}, "versions": {"keras": "3.15.1"},
+    ...                "git_commit": "de9122828f6c-dirty", "measured_at": "2026-11-23T07:37:41+00:00"})
+    'EPYC, 2 cores, no GPU, 23.5 GiB memory · Keras 3.15.1 · commit de91228 with local changes · 2026-11-23'
+    """
+    machine, numbers = facts.get("machine", {}), facts.get("versions", {})
+    cores = f"{machine['cores']} core{'' if machine['cores'] == '1' else 's'}" if "cores" in machine else ""
+    memory = f"{machine['memory_gib']} GiB memory" if "memory_gib" in machine else ""
+    names = {"keras": "Keras", "tensorflow": "TensorFlow", "ray": "Ray"}
+    packages = (f"{name} {numbers[key]}" for key, name in names.items() if key in numbers)
+    commit, _, dirty = str(facts.get("git_commit", "unknown")).partition("-")
+    parts = (
+        _join(machine.get("cpu", ""), cores, _gpus(machine.get("gpus", "")), memory),
+        _join(*packages),
+        f"commit {commit[:7]}{' with local changes' if dirty else ''}",
+        str(facts.get("measured_at", ""))[:10],
+    )
+    return " · ".join(part for part in parts if part)
+
+
+def _gpus(text: str) -> str:
+    """Return the GPUs, those of a kind together.
+
+    >>> _gpus("V100, 16384 MiB; V100, 16384 MiB")
+    '2 GPUs V100, 16384 MiB'
+    """
+    kinds = Counter(text.split("; ")) if text else {}
+    return _join(*(f"{count} GPU{'' if count == 1 else 's'} {kind}" for kind, count in kinds.items())) or "no GPU"
+
+
+def _join(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _count(items: Sequence[object], name: str) -> str:
+    return f"{len(items)} {name}{'' if len(items) == 1 else 's'}"
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Return the mean of those that are numbers; NaN where there is none."""
+    there = [value for value in values if not math.isnan(value)]
+    return mean(there) if there else math.nan
+
+
+def _all_numbers(texts: Iterable[str]) -> bool:
+    return all(text.replace(".", "").replace("-", "").replace("+", "").replace("e", "").isdecimal() for text in texts)

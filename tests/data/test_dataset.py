@@ -1,0 +1,134 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mis.data.dataset import case_batches, steps_per_epoch, training_batches
+from mis.model.losses import SoftDiceLoss
+
+CASES = tuple(f"BRATS_{number:03d}" for number in range(1, 9))
+
+few = settings(max_examples=25, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def name_of(records):
+    """Return the name of the case whose image this is."""
+    known = {image[0].numpy().tobytes(): case for case, (image, _, _) in each_alone(records)}
+    assert len(known) == len(CASES)
+    return lambda image: known[image.tobytes()]
+
+
+def each_alone(records):
+    return [(case, next(iter(case_batches(records, [case], 1)))) for case in CASES]
+
+
+def named(batches, name_of):
+    """Return the names and the weights of each batch."""
+    return [([name_of(one) for one in image.numpy()], weight.numpy()) for image, _, weight in batches]
+
+
+def epochs(records, cases, batch_size, *, count, name_of, **options):
+    steps = steps_per_epoch(len(cases), batch_size)
+    batches = named(training_batches(records, cases, batch_size, **options).take(count * steps), name_of)
+    return [batches[begin : begin + steps] for begin in range(0, count * steps, steps)]
+
+
+def counted(epoch):
+    """Return the names of the cases that count."""
+    return [name for names, weights in epoch for name, weight in zip(names, weights, strict=True) if weight > 0]
+
+
+# ---- Each case once ----
+
+
+@given(count=st.integers(1, 8), batch_size=st.integers(1, 10), seed=st.integers(0, 2**31 - 1))
+@few
+def test_every_case_counts_once_an_epoch_and_every_batch_is_full(records, name_of, count, batch_size, seed):
+    cases = CASES[:count]
+    for epoch in epochs(records, cases, batch_size, count=2, name_of=name_of, seed=seed):
+        assert sorted(counted(epoch)) == sorted(cases)
+        for names, weights in epoch:
+            assert len(names) == len(weights) == batch_size
+            assert weights.sum() == pytest.approx(batch_size, rel=1e-6)
+        *full, (_, last) = epoch
+        assert all((weights == 1).all() for _, weights in full)
+        assert (last == 0).sum() == -count % batch_size
+
+
+@given(count=st.integers(1, 8), batch_size=st.integers(1, 10))
+@few
+def test_case_batches_give_each_case_once_in_order(records, name_of, count, batch_size):
+    batches = named(case_batches(records, CASES[:count], batch_size), name_of)
+    assert len(batches) == steps_per_epoch(count, batch_size)
+    assert counted(batches) == list(CASES[:count])
+    assert all(weights.sum() == pytest.approx(batch_size, rel=1e-6) for _, weights in batches)
+
+
+@given(cases=st.integers(1, 10**6), batch_size=st.integers(1, 10**4))
+def test_steps_are_the_fewest_batches_that_hold_all_cases(cases, batch_size):
+    steps = steps_per_epoch(cases, batch_size)
+    assert (steps - 1) * batch_size < cases <= steps * batch_size
+
+
+def test_weights_by_hand(records):
+    weights = [weight.numpy().tolist() for _, _, weight in case_batches(records, CASES[:6], 4)]
+    assert weights == [[1, 1, 1, 1], [2, 2, 0, 0]]
+
+
+def test_shapes_are_known_before_a_batch_is_read(records):
+    for batches in (case_batches(records, CASES[:3], 2), training_batches(records, CASES[:3], 2, seed=0)):
+        image, target, weight = batches.element_spec
+        assert (image.shape, image.dtype.name) == ((2, 16, 16, 16, 4), "float32")
+        assert (target.shape, target.dtype.name) == ((2, 16, 16, 16, 3), "float32")
+        assert (weight.shape, weight.dtype.name) == ((2,), "float32")
+
+
+def test_target_and_image_belong_together(records):
+    alone = {image.numpy().tobytes(): target.numpy() for _, (image, target, _) in each_alone(records)}
+    for image, target, _ in training_batches(records, CASES, 1, seed=3).take(8):
+        np.testing.assert_array_equal(target.numpy(), alone[image.numpy().tobytes()])
+        assert set(np.unique(target)) <= {0.0, 1.0}
+
+
+# ---- Order ----
+
+
+def test_the_order_is_that_of_seed_and_epoch(records, name_of):
+    def orders(seed):
+        return [counted(e) for e in epochs(records, CASES, 3, count=3, name_of=name_of, seed=seed)]
+
+    assert orders(1) == orders(1)
+    assert len({tuple(order) for order in (*orders(1), *orders(2))}) == 6
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_a_training_that_is_resumed_sees_what_an_undisturbed_one_sees(records, name_of, batch_size):
+    options = {"name_of": name_of, "seed": 7}
+    whole = epochs(records, CASES[:7], batch_size, count=4, **options)
+    for first in range(4):
+        rest = epochs(records, CASES[:7], batch_size, count=4 - first, first_epoch=first, **options)
+        assert [counted(epoch) for epoch in rest] == [counted(epoch) for epoch in whole[first:]]
+
+
+def test_the_order_of_the_cases_does_not_depend_on_the_batch(records, name_of):
+    orders = [
+        [counted(epoch) for epoch in epochs(records, CASES, size, count=2, name_of=name_of, seed=0)]
+        for size in (1, 2, 3, 5, 8)
+    ]
+    assert all(order == orders[0] for order in orders)
+
+
+# ---- What the weights are for ----
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 9])
+def test_the_loss_of_a_batch_is_the_mean_over_its_cases(records, batch_size):
+    loss = SoftDiceLoss(0.01)
+    for image, target, weight in case_batches(records, CASES, batch_size):
+        prediction = 1 / (1 + np.exp(-image.numpy()[..., :3]))
+        real = list(itertools.compress(range(batch_size), weight.numpy() > 0))
+        alone = [float(loss(target[index : index + 1], prediction[index : index + 1])) for index in real]
+        assert float(loss(target, prediction, weight)) == pytest.approx(np.mean(alone), abs=1e-6)

@@ -1,0 +1,42 @@
+import json
+import shutil
+
+import pytest
+
+from mis.data.records import Records, read_records, record_path, write_index
+from mis.data.split import Split
+from mis.errors import MisError
+
+
+def test_an_index_comes_back_as_it_was_written(tmp_path):
+    split = Split(train=("a", "b"), val=("c",), test=("d",))
+    records = Records(tmp_path, ("FLAIR",), ("WT", "ET"), (8, 16, 24), split, "0123")
+    write_index(records)
+    assert read_records(tmp_path) == records
+
+
+def test_records_are_read_from_where_they_lie(records, tmp_path):
+    moved = read_records(shutil.copytree(records.folder, tmp_path / "moved"))
+    assert moved.folder == tmp_path / "moved"
+    assert (moved.digest, moved.split, moved.shape) == (records.digest, records.split, records.shape)
+    assert str(tmp_path) not in (tmp_path / "moved" / "index.json").read_text()
+
+
+def test_the_file_of_a_case_is_named_after_it(records, tmp_path):
+    assert record_path(tmp_path, "BRATS_001") == tmp_path / "BRATS_001.tfrecord"
+    assert records.path("BRATS_001") == records.folder / "BRATS_001.tfrecord"
+
+
+def test_the_index_is_what_a_person_can_read(records):
+    index = json.loads((records.folder / "index.json").read_text())
+    assert index["shape"] == [16, 16, 16]
+    assert index["regions"] == ["WT", "TC", "ET"]
+    assert len(index["digest"]) == 64
+
+
+def test_records_that_are_missing_are_one_line_that_says_how_to_make_them(tmp_path):
+    with pytest.raises(MisError) as error:
+        read_records(tmp_path / "none")
+    assert str(error.value) == (
+        f"the records must exist, got none in {tmp_path / 'none'}; make them with `dvc repro preprocess`"
+    )

@@ -1,0 +1,44 @@
+"""Pictures of cases."""
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from mis.evaluate.predict import Prediction, Score
+from mis.evaluate.slices import draw_case, pick_evenly, tumour_centre
+
+
+def score(value):
+    return Score(str(value), {"WT": value})
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(0, []), (1, [0.1]), (2, [0.1, 0.5]), (3, [0.1, 0.3, 0.5]), (9, [0.1, 0.2, 0.3, 0.4, 0.5])]
+)
+def test_cases_are_picked_from_the_worst_to_the_best(count, expected):
+    scores = [score(value) for value in (0.3, 0.1, 0.5, 0.2, 0.4)]
+    assert [one.mean for one in pick_evenly(scores, count)] == expected
+
+
+def test_the_centre_of_a_tumour():
+    truth = np.zeros((10, 12, 14, 2), bool)
+    truth[4:7, 2:5, 8:11, 0] = True
+    assert tumour_centre(truth) == (5, 3, 9)
+    assert tumour_centre(np.zeros((10, 12, 14, 2), bool)) == (5, 6, 7)
+
+
+@pytest.mark.parametrize("regions", [["WT", "TC", "ET"], ["WT"]])
+def test_truth_and_prediction_are_outlined(tmp_path, regions):
+    image = np.random.default_rng(0).normal(size=(16, 18, 20, 4)).astype(np.float32)
+    truth = np.zeros((16, 18, 20, len(regions)), bool)
+    truth[4:9, 5:11, 6:12] = True
+    drawn = []
+    for predicted in (truth, np.zeros_like(truth)):
+        case = Prediction(Score("BRATS_001", dict.fromkeys(regions, 0.5)), image, truth, predicted)
+        draw_case(case, ["FLAIR", "T1w", "T1gd", "T2w"], regions, tmp_path / "case.png")
+        drawn.append(matplotlib.image.imread(tmp_path / "case.png"))
+    half = drawn[0].shape[1] * 3 // 4
+    changed = np.any(drawn[0] != drawn[1], axis=(0, 2))
+    assert changed[half:].any()  # the column of the prediction
+    assert not changed[:half].any()  # and no other
+    assert [file.name for file in tmp_path.iterdir()] == ["case.png"]

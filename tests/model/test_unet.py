@@ -1,0 +1,145 @@
+import keras
+import numpy as np
+import pytest
+
+from mis.model.unet import build_unet
+from mis.params import ModelParams
+
+# What is stored needs nothing of this project to be read.
+LOADED = """
+import json, sys
+import keras, numpy as np
+model = keras.saving.load_model(sys.argv[1], compile=False)
+image = np.load(sys.argv[2])
+np.save(sys.argv[3], np.asarray(model(image)))
+print(json.dumps("mis" in sys.modules))
+"""
+
+
+def unet(norm="group", depth=1, base_filters=4, kernel_size=3, **changes):
+    params = ModelParams(depth=depth, base_filters=base_filters, kernel_size=kernel_size, norm=norm, groups=2)
+    keras.utils.set_random_seed(0)
+    return build_unet(params, **({"in_channels": 4, "out_channels": 3} | changes))
+
+
+def image(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=(*shape, 4)).astype(np.float32)
+
+
+def weights_by_hand(depth, base, norm, channels=(4, 3), kernel=3):
+    """Count as the paper's figure shows it: two convolutions a level, down, at the bottom and up."""
+    extra = {"none": 1, "batch": 2, "group": 2}[norm]  # a bias, or scale and shift
+    width = [base * 2**level for level in range(depth + 1)]
+
+    def convolution(before, after):
+        return kernel**3 * before * after + extra * after
+
+    total = 0
+    for before, after in zip((channels[0], *width), width, strict=False):
+        total += convolution(before, after) + convolution(after, after)
+    for level in range(depth):
+        total += 8 * width[level + 1] * width[level] + width[level]
+        total += convolution(2 * width[level], width[level]) + convolution(width[level], width[level])
+    return total + width[0] * channels[1] + channels[1]
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize(("depth", "base", "kernel"), [(1, 4, 3), (2, 2, 1), (3, 8, 3), (4, 2, 5)])
+def test_the_number_of_weights_by_hand(norm, depth, base, kernel):
+    model = unet(norm, depth, base, kernel)
+    trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_variables)
+    assert trainable == weights_by_hand(depth, base, norm, kernel=kernel)
+
+
+def test_the_paper_s_network_has_its_number_of_weights():
+    model = unet("batch", depth=3, base_filters=8, out_channels=1)
+    assert 350_000 < sum(int(np.prod(weight.shape)) for weight in model.trainable_variables) < 400_000
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize(("depth", "shape"), [(1, (2, 4, 6)), (2, (4, 8, 12)), (3, (16, 8, 8))])
+def test_probabilities_have_the_grid_of_the_image(norm, depth, shape):
+    model = unet(norm, depth)
+    result = np.asarray(model(image(2, *shape)))
+    assert result.shape == (2, *shape, 3)
+    assert result.dtype == np.float32
+    assert ((result > 0) & (result < 1)).all()
+    # Regions are nested: their probabilities do not add up to 1.
+    assert np.abs(result.sum(axis=-1) - 1).max() > 0.1
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_every_weight_matters(norm):
+    import tensorflow as tf
+
+    model = unet(norm, depth=2)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(image(2, 8, 8, 8), training=True) ** 2)
+    for weight, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True):
+        assert gradient is not None, weight.path
+        assert np.abs(gradient).max() > 0, weight.path
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_a_case_does_not_see_the_others_of_its_batch_in_inference(norm):
+    model, batch = unet(norm), image(3, 4, 4, 4)
+    whole = np.asarray(model(batch, training=False))
+    alone = np.concatenate([np.asarray(model(batch[index : index + 1], training=False)) for index in range(3)])
+    np.testing.assert_allclose(whole, alone, atol=1e-6)
+
+
+def test_only_batch_normalisation_couples_the_cases_of_a_batch_in_training():
+    first, second = image(1, 4, 4, 4, seed=1), image(1, 4, 4, 4, seed=2)
+    both = np.concatenate([first, 5 * second])
+    differs = {}
+    for norm in ("batch", "group", "none"):
+        model = unet(norm)
+        differs[norm] = np.abs(
+            np.asarray(model(both, training=True))[:1] - np.asarray(model(first, training=True))
+        ).max()
+    assert differs["batch"] > 1e-3
+    assert max(differs["group"], differs["none"]) < 1e-6
+
+
+def test_group_normalisation_ignores_the_scale_of_an_image():
+    # The first convolution has no bias: a scale of the image is one of its output, which the norm takes away.
+    model, batch = unet("group"), image(1, 8, 8, 8)
+    np.testing.assert_allclose(np.asarray(model(batch)), np.asarray(model(batch * 100)), atol=1e-3)
+    assert np.abs(np.asarray(unet("none")(batch)) - np.asarray(unet("none")(batch * 100))).max() > 0.1
+
+
+def test_a_shift_by_the_coarsest_voxel_shifts_the_result():
+    # Far enough from the border, which a convolution sees: 12 voxels at depth 1.
+    model, batch = unet("none"), image(1, 32, 8, 8)
+    shifted = np.asarray(model(np.roll(batch, 2, axis=1)))
+    np.testing.assert_allclose(np.roll(np.asarray(model(batch)), 2, axis=1)[:, 14:20], shifted[:, 14:20], atol=1e-5)
+
+
+def test_weights_follow_the_seed():
+    first, again = unet(), unet()
+    for one, other in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_probabilities_are_float32_whatever_the_precision_inside():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = unet()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.layers[1].compute_dtype == "bfloat16"
+    assert np.asarray(model(image(1, 4, 4, 4))).dtype == np.float32
+
+
+# Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates, whenever it saves.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_a_model_is_read_by_keras_alone(run_script, tmp_path, records, tiny_params):
+    from mis.train.fit import compile_unet
+
+    batch = image(2, 8, 8, 8)
+    np.save(tmp_path / "image.npy", batch)
+    model = compile_unet(tiny_params.model, tiny_params.train, records)
+    model.save(tmp_path / "model.keras")
+    saw_mis = run_script(LOADED, tmp_path / "model.keras", tmp_path / "image.npy", tmp_path / "result.npy")
+    assert not saw_mis
+    np.testing.assert_allclose(np.load(tmp_path / "result.npy"), np.asarray(model(batch)), atol=1e-6)

@@ -1,0 +1,175 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history, restore
+
+# Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates, whenever it saves.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+scores = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+def history(*dices):
+    return [{"val/dice": dice} for dice in dices]
+
+
+def model(seed=0):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((3,))
+    made = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    made.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse")
+    made.optimizer.build(made.trainable_variables)
+    return made
+
+
+def train(made, steps=1):
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        made.train_on_batch(rng.normal(size=(4, 3)), rng.normal(size=(4, 2)))
+
+
+def state(made):
+    return [np.asarray(variable) for variable in (*made.variables, *made.optimizer.variables)]
+
+
+def same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+# ---- What follows from the history ----
+
+
+@pytest.mark.parametrize(
+    ("dices", "best"), [((0.1,), 1), ((0.1, 0.3, 0.2), 2), ((0.3, 0.3, 0.3), 1), ((0, 0, 0.1), 3), ((0.2, 0.1, 0.2), 1)]
+)
+def test_the_best_epoch_is_the_first_with_the_highest_dice(dices, best):
+    assert best_epoch(history(*dices)) == best
+
+
+@pytest.mark.parametrize(
+    ("dices", "epochs", "patience", "finished"),
+    [
+        ((), 1, 1, False),
+        ((0.1,), 1, 5, True),
+        ((0.1, 0.2), 3, 1, False),
+        ((0.2, 0.1), 9, 1, True),
+        ((0.2, 0.1), 9, 2, False),
+        ((0.2, 0.2, 0.2), 9, 2, True),  # as good is not better
+        ((0.2, 0.1, 0.3, 0.1), 9, 2, False),
+        ((0.1, 0.2, 0.3), 3, 9, True),
+    ],
+)
+def test_a_training_ends_with_its_epochs_or_its_patience(dices, epochs, patience, finished):
+    assert is_finished(history(*dices), epochs=epochs, patience=patience) is finished
+
+
+@given(dices=scores, epochs=st.integers(1, 12), patience=st.integers(1, 5))
+def test_more_epochs_or_patience_never_end_a_training_sooner(dices, epochs, patience):
+    if not is_finished(history(*dices), epochs=epochs, patience=patience):
+        assert not is_finished(history(*dices), epochs=epochs + 1, patience=patience)
+        assert not is_finished(history(*dices), epochs=epochs, patience=patience + 1)
+
+
+# ---- On disk ----
+
+
+def test_there_is_nothing_before_the_first_epoch(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "none")
+    assert checkpoints.newest() is None
+    assert checkpoints.history() == []
+    checkpoints.remove()
+
+
+def test_what_is_restored_is_what_was_saved_and_goes_on_alike(tmp_path):
+    made = model()
+    train(made, 3)
+    path = Checkpoints(tmp_path).save(made, history(0.1), improved=True)
+    saved = state(made)
+    other = model(seed=1)
+    assert not same(state(other), saved)
+    assert restore(other, path) == history(0.1)
+    assert same(state(other), saved)
+    train(made, 2)
+    train(other, 2)
+    assert same(state(other), state(made))
+
+
+def test_only_the_newest_is_kept(tmp_path):
+    checkpoints, made = Checkpoints(tmp_path), model()
+    for number in range(1, 12):
+        assert checkpoints.save(made, history(*range(number)), improved=True) == tmp_path / f"epoch-{number:04d}"
+        assert [path.name for path in tmp_path.iterdir()] == [f"epoch-{number:04d}"]
+    assert checkpoints.history() == history(*range(11))
+
+
+def test_a_checkpoint_holds_the_weights_the_best_model_and_the_history(tmp_path):
+    path = Checkpoints(tmp_path).save(model(), history(0.5), improved=True)
+    assert sorted(file.name for file in path.iterdir()) == ["best.keras", "history.json", "last.weights.h5"]
+    assert json.loads((path / "history.json").read_text()) == history(0.5)
+
+
+def test_the_best_model_outlasts_worse_epochs(tmp_path):
+    checkpoints, made = Checkpoints(tmp_path), model()
+
+    def save(*dices):
+        train(made)
+        return checkpoints.save(made, history(*dices), improved=best_epoch(history(*dices)) == len(dices))
+
+    def best():
+        loaded = keras.saving.load_model(checkpoints.newest() / "best.keras")
+        return [np.asarray(variable) for variable in loaded.variables]
+
+    save(0.1)
+    save(0.1, 0.3)
+    second = [np.asarray(variable) for variable in made.variables]
+    save(0.1, 0.3, 0.2)
+    assert same(best(), second)
+    assert not same([np.asarray(variable) for variable in made.variables], second)
+    save(0.1, 0.3, 0.2, 0.4)
+    assert same(best(), [np.asarray(variable) for variable in made.variables])
+
+
+def test_what_is_unfinished_is_not_a_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    first = checkpoints.save(model(), history(0.1), improved=True)
+    unfinished = tmp_path / ".epoch-0002.unfinished"
+    unfinished.mkdir()
+    (unfinished / "last.weights.h5").write_bytes(b"half")
+    assert checkpoints.newest() == first
+    second = checkpoints.save(model(), history(0.1, 0.2), improved=True)
+    assert list(tmp_path.iterdir()) == [second]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path):
+    checkpoints, made = Checkpoints(tmp_path), model()
+    first = checkpoints.save(made, history(0.1), improved=True)
+    before = {file.name: file.read_bytes() for file in first.iterdir()}
+    with pytest.raises(TypeError):
+        checkpoints.save(made, [*history(0.1), {"val/dice": object()}], improved=True)
+    assert list(tmp_path.iterdir()) == [first]
+    assert {file.name: file.read_bytes() for file in first.iterdir()} == before
+
+
+def test_a_checkpoint_from_elsewhere_is_adopted_whole(tmp_path):
+    elsewhere = Checkpoints(tmp_path / "a").save(model(), history(0.1, 0.2, 0.3), improved=True)
+    checkpoints = Checkpoints(tmp_path / "b")
+    checkpoints.adopt(elsewhere)
+    adopted = checkpoints.newest()
+    assert adopted == tmp_path / "b" / "epoch-0003"
+    assert read_history(adopted) == history(0.1, 0.2, 0.3)
+    assert {file.name: file.read_bytes() for file in adopted.iterdir()} == {
+        file.name: file.read_bytes() for file in elsewhere.iterdir()
+    }
+    assert elsewhere.exists()
+
+
+def test_removing_removes_all_of_it(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "a")
+    checkpoints.save(model(), history(0.1), improved=True)
+    checkpoints.remove()
+    assert list(tmp_path.iterdir()) == []

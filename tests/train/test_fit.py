@@ -1,0 +1,223 @@
+"""One training, undisturbed and killed, on six cases of 16 x 16 x 16 voxels."""
+
+import json
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mis.data.dataset import case_batches
+from mis.model.metrics import Dice
+from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history
+from mis.train.fit import compile_unet, fit
+
+# Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates, whenever it saves.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+# Ends by its own kill -9: in the second batch of an epoch, or while a checkpoint is being written.
+TRAIN = """
+import json, os, signal, sys, threading, time
+from pathlib import Path
+from mis.quiet import import_tensorflow
+import_tensorflow()
+import keras
+import tensorflow as tf
+from mis.data.records import read_records
+from mis.params import load_params
+from mis.train.checkpoint import Checkpoints
+from mis.train.fit import fit
+
+records, folder, when = read_records(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
+params = load_params(Path("params.yaml"), json.loads(sys.argv[4]))
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class KillInEpoch(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (1, 0):
+            kill()
+
+def kill_in_checkpoint():
+    while not (folder / ".epoch-0003.unfinished" / "last.weights.h5").exists():
+        time.sleep(0.0005)
+    kill()
+
+if when == "checkpoint":
+    threading.Thread(target=kill_in_checkpoint, daemon=True).start()
+fitted = fit(
+    params.model,
+    params.train,
+    records,
+    strategy=tf.distribute.get_strategy(),
+    checkpoints=Checkpoints(folder),
+    callbacks=[KillInEpoch()] if when == "epoch" else [],
+)
+print(json.dumps(fitted.history))
+"""
+
+
+def untimed(history):
+    return [{name: value for name, value in epoch.items() if not name.startswith("time/")} for epoch in history]
+
+
+def train(params, records, folder, **options):
+    return fit(
+        params.model,
+        params.train,
+        records,
+        strategy=tf.distribute.get_strategy(),
+        checkpoints=Checkpoints(folder),
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def learning(tiny_params):
+    return tiny_params.override({"train.learning_rate": 0.02, "train.epochs": 8, "train.patience": 8})
+
+
+@pytest.fixture(scope="module")
+def fitted(learning, records, tmp_path_factory):
+    """A training of eight epochs."""
+    return train(learning, records, tmp_path_factory.mktemp("fit") / "checkpoints")
+
+
+# ---- Undisturbed ----
+
+
+def test_the_network_learns(fitted):
+    losses = [epoch["train/loss"] for epoch in fitted.history]
+    assert losses[-1] < losses[0] - 0.02
+    assert fitted.history[-1]["val/loss"] < fitted.history[0]["val/loss"]
+
+
+def test_every_epoch_has_its_metrics(fitted):
+    regions = ("dice", "dice_wt", "dice_tc", "dice_et")
+    expected = {f"{part}/{name}" for part in ("train", "val") for name in ("loss", *regions)}
+    assert len(fitted.history) == 8
+    for epoch in fitted.history:
+        assert set(epoch) == expected | {"time/epoch_s", "time/total_s"}
+        for part in ("train", "val"):
+            mean = np.mean([epoch[f"{part}/{name}"] for name in regions[1:]])
+            assert epoch[f"{part}/dice"] == pytest.approx(mean, abs=1e-6)
+            assert all(0 <= epoch[f"{part}/{name}"] <= 1 for name in ("loss", *regions))
+
+
+def test_times_add_up(fitted):
+    seconds = [epoch["time/epoch_s"] for epoch in fitted.history]
+    assert min(seconds) > 0
+    np.testing.assert_allclose([epoch["time/total_s"] for epoch in fitted.history], np.cumsum(seconds))
+    assert fitted.elapsed_s == fitted.history[-1]["time/total_s"]
+
+
+def test_the_best_model_is_that_of_the_best_epoch(fitted, records):
+    scores = [epoch["val/dice"] for epoch in fitted.history]
+    assert fitted.best_epoch == scores.index(max(scores)) + 1
+    model = keras.saving.load_model(fitted.best_model)
+    dice = Dice()
+    for image, target, weight in case_batches(records, records.split.val, 1):
+        dice.update_state(target, model(image, training=False), weight)
+    assert float(dice.result()) == pytest.approx(fitted.best["val/dice"], abs=1e-6)
+
+
+def test_the_summary_says_what_came_out(fitted, learning, records):
+    model = compile_unet(learning.model, learning.train, records)
+    summary = fitted.summary()
+    assert summary["parameters"] == sum(int(np.prod(weight.shape)) for weight in model.trainable_variables)
+    assert (summary["epoch"], summary["epochs"]) == (fitted.best_epoch, 8)
+    assert summary["dice"] == max(epoch["val/dice"] for epoch in fitted.history)
+    assert summary["loss"] == fitted.best["val/loss"]
+
+
+def test_only_the_last_checkpoint_is_left_and_a_call_again_trains_no_more(fitted, learning, records):
+    folder = fitted.checkpoints.folder
+    assert [path.name for path in folder.iterdir()] == ["epoch-0008"]
+    before = (folder / "epoch-0008" / "last.weights.h5").read_bytes()
+    again = train(learning, records, folder)
+    assert again.history == fitted.history
+    assert (folder / "epoch-0008" / "last.weights.h5").read_bytes() == before
+
+
+def test_who_watches_sees_the_checkpoint_and_the_times_of_each_epoch(tiny_params, records, tmp_path):
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((epoch, logs["total_s"] >= logs["epoch_s"] > 0, Checkpoints(tmp_path / "c").newest().name))
+
+    train(tiny_params.override({"train.epochs": 2}), records, tmp_path / "c", callbacks=[Watch()])
+    assert seen == [(0, True, "epoch-0001"), (1, True, "epoch-0002")]
+
+
+def test_more_epochs_go_on_where_fewer_ended(fitted, learning, records, tmp_path):
+    folder = tmp_path / "c"
+    train(learning.override({"train.epochs": 3}), records, folder)
+    whole = train(learning, records, folder)
+    assert untimed(whole.history) == untimed(fitted.history)
+
+
+# ---- Stopping early ----
+
+
+def test_a_training_that_gets_no_better_stops_after_its_patience(tiny_params, records, tmp_path):
+    still = tiny_params.override({"train.learning_rate": 1e-12, "train.epochs": 9, "train.patience": 2})
+    stopped = train(still, records, tmp_path / "c")
+    assert len(stopped.history) == 3
+    assert stopped.best_epoch == 1
+    assert train(still, records, tmp_path / "c").history == stopped.history
+
+
+def test_a_training_ends_at_the_first_moment_it_may(learning, records, tmp_path):
+    hasty = learning.override({"train.patience": 1, "train.epochs": 6})
+    history = train(hasty, records, tmp_path / "c").history
+    for count in range(1, len(history) + 1):
+        assert is_finished(history[:count], epochs=6, patience=1) == (count == len(history))
+
+
+# ---- Killed ----
+
+
+def overrides(params):
+    names = ("depth", "base_filters", "norm")
+    model = [f"model.{name}={getattr(params.model, name)}" for name in names]
+    names = ("epochs", "batch_size", "patience", "learning_rate")
+    return json.dumps([*model, *(f"train.{name}={getattr(params.train, name)}" for name in names)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["batch"])
+def test_a_training_that_is_killed_twice_ends_as_an_undisturbed_one(run_script, records, learning, tmp_path, norm):
+    params = learning.override({"model.norm": norm, "train.epochs": 4})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    undisturbed = run_script(TRAIN, records.folder, whole, "never", overrides(params))
+
+    run_script(TRAIN, records.folder, killed, "epoch", overrides(params), returncode=-signal.SIGKILL)
+    assert Checkpoints(killed).newest().name == "epoch-0001"
+    run_script(TRAIN, records.folder, killed, "checkpoint", overrides(params), returncode=-signal.SIGKILL)
+    assert Checkpoints(killed).newest().name == "epoch-0002"
+    assert (killed / ".epoch-0003.unfinished").is_dir()
+    resumed = run_script(TRAIN, records.folder, killed, "never", overrides(params))
+
+    assert untimed(resumed) == untimed(undisturbed)
+    assert len(resumed) == 4
+    assert best_epoch(resumed) == best_epoch(undisturbed)
+    assert [path.name for path in killed.iterdir()] == ["epoch-0004"]
+    assert untimed(read_history(killed / "epoch-0004")) == untimed(resumed)
+    for before, after in zip(state(whole, params, records), state(killed, params, records), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def state(folder, params, records):
+    """Return all weights and the optimizer's state after the last epoch, and the best model's weights."""
+    newest = Checkpoints(folder).newest()
+    model = compile_unet(params.model, params.train, records)
+    model.load_weights(newest / "last.weights.h5")
+    best = keras.saving.load_model(newest / "best.keras")
+    assert int(model.optimizer.iterations) == 4 * 2
+    return [np.asarray(one) for one in (*model.variables, *model.optimizer.variables, *best.variables)]

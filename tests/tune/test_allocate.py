@@ -1,0 +1,65 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mis.errors import MisError
+from mis.tune.allocate import Node, Share, allocate
+
+nodes = st.lists(st.builds(Node, cpus=st.integers(1, 64), gpus=st.integers(0, 8)), min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize(
+    ("there", "devices", "limit", "expected"),
+    [
+        ([Node(2, 0)], 1, None, Share(1, 1, 2, {"CPU": 1})),
+        ([Node(2, 0)], 2, None, Share(2, 1, 1, {"CPU": 2})),
+        ([Node(7, 0)], 2, None, Share(2, 1, 3, {"CPU": 2})),
+        ([Node(8, 0), Node(3, 0)], 2, None, Share(2, 1, 5, {"CPU": 2})),
+        ([Node(8, 0), Node(1, 0)], 2, None, Share(2, 1, 4, {"CPU": 2})),
+        ([Node(8, 0)], 1, 3, Share(1, 1, 3, {"CPU": 1})),
+        ([Node(8, 0)], 2, 5, Share(2, 1, 2, {"CPU": 2})),
+        ([Node(40, 4)], 1, None, Share(1, 10, 4, {"CPU": 10, "GPU": 1})),
+        ([Node(40, 4)], 4, None, Share(4, 10, 1, {"CPU": 40, "GPU": 4})),
+        ([Node(40, 4)] * 8, 1, None, Share(1, 10, 32, {"CPU": 10, "GPU": 1})),
+        ([Node(40, 4)] * 2, 3, None, Share(3, 10, 2, {"CPU": 30, "GPU": 3})),
+        ([Node(40, 4), Node(16, 0)], 1, None, Share(1, 10, 4, {"CPU": 10, "GPU": 1})),
+        ([Node(40, 4), Node(8, 2)], 1, None, Share(1, 4, 6, {"CPU": 4, "GPU": 1})),
+        ([Node(40, 4)], 1, 2, Share(1, 10, 2, {"CPU": 10, "GPU": 1})),
+    ],
+)
+def test_by_hand(there, devices, limit, expected):
+    assert allocate(there, devices, limit) == expected
+
+
+@given(there=nodes, devices=st.integers(1, 8), limit=st.none() | st.integers(1, 16))
+def test_no_node_gives_more_than_it_has_and_one_more_share_would_not_fit(there, devices, limit):
+    kind = "GPU" if any(node.gpus for node in there) else "CPU"
+    counts = [node.gpus if kind == "GPU" else node.cpus for node in there]
+    try:
+        share = allocate(there, devices, limit)
+    except MisError:
+        assert devices > max(counts) or devices > limit
+        return
+    assert share.bundle[kind] >= devices
+    assert share.concurrent >= 1
+    assert share.concurrent * devices <= min(sum(counts), limit or sum(counts))
+    for node, count in zip(there, counts, strict=True):
+        # All shares of a node at once, on its cores. A core is the least that a device has.
+        if kind == "CPU" or node.cpus >= node.gpus:
+            assert count // devices * share.bundle["CPU"] <= node.cpus
+    if limit is None:
+        assert share.concurrent == sum(count // devices for count in counts)
+
+
+@pytest.mark.parametrize(
+    ("there", "devices", "limit", "message"),
+    [
+        ([Node(2, 0)], 3, None, "the 2 CPU cores of one node that may be used, got 3"),
+        ([Node(2, 0), Node(2, 0)], 4, None, "the 2 CPU cores of one node that may be used, got 4"),
+        ([Node(64, 4)], 8, None, "the 4 GPUs of one node that may be used, got 8"),
+        ([Node(8, 0)], 4, 2, "the 2 CPU cores of one node that may be used, got 4"),
+    ],
+)
+def test_more_devices_than_a_node_has_or_may_be_used_are_refused(there, devices, limit, message):
+    with pytest.raises(MisError, match=message):
+        allocate(there, devices, limit)

@@ -1,0 +1,36 @@
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from mis.params import Choice, FloatRange, IntRange
+from mis.tune.space import to_optuna
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (FloatRange(type="float", low=0.1, high=0.5), FloatDistribution(0.1, 0.5)),
+        (FloatRange(type="float", low=1e-4, high=1e-1, log=True), FloatDistribution(1e-4, 1e-1, log=True)),
+        (FloatRange(type="float", low=0.0, high=1.0, step=0.25), FloatDistribution(0.0, 1.0, step=0.25)),
+        (IntRange(type="int", low=2, high=7), IntDistribution(2, 7)),
+        (IntRange(type="int", low=1, high=64, log=True), IntDistribution(1, 64, log=True)),
+        (IntRange(type="int", low=3, high=7, step=2), IntDistribution(3, 7, step=2)),
+        (Choice(type="choice", values=("batch", 4, 0.5, True)), CategoricalDistribution(("batch", 4, 0.5, True))),
+    ],
+)
+def test_each_kind_by_hand(ours, theirs):
+    assert to_optuna({"model.any": ours}) == {"model.any": theirs}
+
+
+def test_names_and_their_order_stay(params):
+    assert list(to_optuna(params.tune.space)) == list(params.tune.space)
+    assert to_optuna({}) == {}
+
+
+def test_whatever_is_drawn_is_what_params_take(params):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    space = to_optuna(params.tune.space)
+    for _ in range(20):
+        values = study.ask(space).params
+        drawn = params.override(values).flatten()
+        assert {name: drawn[name] for name in values} == values

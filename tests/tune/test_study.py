@@ -1,0 +1,159 @@
+"""Searches on a real Ray cluster, with real trainings, small."""
+
+import ipaddress
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from mis.errors import MisError
+from mis.track.base import TUNE, MemoryTracker
+from mis.tune.allocate import allocate
+from mis.tune.study import Trial, best_trial, run_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def search(nodes, records, tiny_params, tmp_path):
+    """Run a study with some parameters replaced; return its trials and what was tracked."""
+
+    def run(**values):
+        params = tiny_params.override({name.replace("__", "."): value for name, value in values.items()})
+        tracker = MemoryTracker()
+        study = tracker.start_run(TUNE, "study")
+        share = allocate(nodes, params.tune.devices_per_trial)
+        trials = run_study(
+            params, share, records=records.folder, tracker=tracker, study=study, folder=tmp_path / "ray" / "study"
+        )
+        return trials, tracker
+
+    return run
+
+
+LEARNING_RATE = {"train.learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True}}
+
+
+def test_every_trial_is_tracked_below_its_study(search):
+    trials, tracker = search(
+        tune__num_samples=3,
+        tune__epochs=2,
+        tune__space=LEARNING_RATE,
+        tune__scheduler={"name": "none", "grace_epochs": 1, "reduction_factor": 2},
+    )
+    study, *children = tracker.runs
+    assert [trial.state for trial in trials] == ["completed"] * 3
+    assert [child.parent for child in children] == [study.id] * 3
+    assert {child.status for child in children} == {"FINISHED"}
+    for trial, child in zip(trials, children, strict=True):
+        assert 1e-3 <= trial.values["train.learning_rate"] <= 1e-2
+        assert child.params["train.learning_rate"] == str(trial.values["train.learning_rate"])
+        assert [step for step, _ in child.metrics["val/dice"]] == [1, 2]
+        assert [value for _, value in child.metrics["val/dice"]] == [epoch["val/dice"] for epoch in trial.history]
+        assert trial.best_model.is_file()
+
+
+def test_a_scheduler_stops_the_worse(search):
+    trials, tracker = search(
+        tune__num_samples=5,
+        tune__epochs=4,
+        tune__space={"train.learning_rate": {"type": "choice", "values": [1e-9, 1e-2]}},
+        tune__scheduler={"name": "asha", "grace_epochs": 1, "reduction_factor": 4},
+    )
+    assert "stopped" in {trial.state for trial in trials}
+    for trial in trials:
+        assert len(trial.history) == 4 if trial.state == "completed" else len(trial.history) < 4
+    assert {run.status for run in tracker.runs[1:]} == {"FINISHED"}
+
+
+def test_a_trial_that_raises_fails_alone(search):
+    """A depth of 5 halves 16 voxels to less than one: no such network can be built."""
+    trials, tracker = search(
+        tune__num_samples=4,
+        tune__epochs=1,
+        tune__max_failures=0,
+        data__multiple=32,
+        tune__space={"model.depth": {"type": "choice", "values": [1, 5]}},
+        tune__sampler={"name": "random", "seed": 1},
+    )
+    states = {trial.values["model.depth"]: set() for trial in trials}
+    for trial in trials:
+        states[trial.values["model.depth"]].add(trial.state)
+    assert states == {1: {"completed"}, 5: {"failed"}}
+    failed = next(trial for trial in trials if trial.state == "failed")
+    assert failed.error
+    assert failed.best == {}
+    run = next(run for run in tracker.runs if run.params.get("model.depth") == "5")
+    assert run.status == "FAILED"
+    assert run.tags["mis.error"] == failed.error
+    assert best_trial(trials).values["model.depth"] == 1
+
+
+def test_a_trial_whose_process_is_killed_goes_on(search):
+    """It resumes after its last checkpoint: no epoch is lost or counted twice."""
+    killed = threading.Event()
+
+    def kill_a_trial():
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            for process in psutil.process_iter(["cmdline"]):
+                if "ImplicitFunc.train" in " ".join(process.info["cmdline"] or ()):
+                    time.sleep(8)  # into the first epochs: before them there is the import of TensorFlow
+                    if process.is_running():
+                        os.kill(process.pid, signal.SIGKILL)
+                        killed.set()
+                        return
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill_a_trial)
+    thread.start()
+    trials, tracker = search(
+        tune__num_samples=1,
+        tune__epochs=150,
+        train__patience=150,
+        tune__max_failures=1,
+        tune__space=LEARNING_RATE,
+        tune__scheduler={"name": "none", "grace_epochs": 1, "reduction_factor": 2},
+    )
+    thread.join()
+    assert killed.is_set()
+    (trial,) = trials
+    assert trial.state == "completed"
+    assert len(trial.history) == 150
+    (run,) = tracker.runs[1:]
+    assert sorted({step for step, _ in run.metrics["val/dice"]}) == list(range(1, 151))
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_local_cluster_listens_on_the_loopback_address_alone():
+    ray = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if any(name in " ".join(process.cmdline()) for name in ("raylet", "gcs_server"))
+    ]
+    assert ray
+    listening = [
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in ray
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert all(ipaddress.ip_address(address).is_loopback for address in listening)
+
+
+def test_the_best_trial_is_the_earliest_of_equals():
+    def trial(name, *scores):
+        return Trial(name, {}, "completed", [{"val/dice": score} for score in scores], 1.0)
+
+    trials = [trial("000", 0.2), trial("001", 0.7, 0.6), trial("002", 0.7)]
+    assert best_trial(trials).name == "001"
+
+
+def test_without_a_single_epoch_there_is_no_best_trial():
+    failed = Trial("000", {}, "failed", [], 1.0, error="ValueError: no")
+    with pytest.raises(MisError, match="ValueError: no"):
+        best_trial([failed])
