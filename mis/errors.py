@@ -1,5 +1,7 @@
 """What the user is told when their input cannot be used."""
 
+_NOTHING = object()
+
 
 class MisError(Exception):
     """Bad input, in one line: the rule, the value received and what to do.
@@ -8,15 +10,15 @@ class MisError(Exception):
     that is raised is a defect of `mis` and keeps its traceback.
     """
 
-    def __init__(self, rule: str, *, got: object | None = None, do: str | None = None) -> None:
+    def __init__(self, rule: str, *, got: object = _NOTHING, do: str | None = None) -> None:
         """Join the parts to `rule, got value; do`.
 
         Args:
             rule: What must hold, with the file or key that it is about.
-            got: The value received, if there is one.
+            got: The value received, where one value is to blame.
             do: What the user can do about it.
         """
-        message = rule if got is None else f"{rule}, got {got}"
+        message = rule if got is _NOTHING else f"{rule}, got {got}"
         super().__init__(message if do is None else f"{message}; {do}")
 
     def __str__(self) -> str:

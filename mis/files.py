@@ -17,6 +17,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     outdated = folder.with_name(f".{folder.name}.outdated")
+    if outdated.exists() and not folder.exists():
+        outdated.rename(folder)  # a process was killed between the two renames below
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:

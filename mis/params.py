@@ -340,11 +340,19 @@ def _explain(error: ValidationError, source: str) -> MisError:
 def _check_overrides(params: Params, source: str) -> None:
     """Check that every value that a search or a scaling trial can set is one that Params takes."""
     for name, distribution in params.tune.space.items():
-        values = distribution.values if isinstance(distribution, Choice) else (distribution.low, distribution.high)
-        for value in values:
+        for value in _possible(distribution):
             _try_override(params, {name: value}, f"{source}: tune.space")
     for index, trial in enumerate(params.scaling.trials):
         _try_override(params, trial, f"{source}: scaling.trials[{index}]")
+
+
+def _possible(distribution: Distribution) -> Sequence[Scalar]:
+    """Return every value of a distribution, or the bounds of one that is continuous."""
+    if isinstance(distribution, Choice):
+        return distribution.values
+    if isinstance(distribution, IntRange):
+        return range(distribution.low, distribution.high + 1, distribution.step or 1)
+    return distribution.low, distribution.high
 
 
 def _try_override(params: Params, values: Mapping[str, Scalar], source: str) -> None:
@@ -391,7 +399,9 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
         tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MisError("the params file must exist", got=path, do="name another with --params") from None
-    except YAMLError as error:
+    except OSError as error:
+        raise MisError(f"the params file must be readable: {error.strerror}", got=path) from None
+    except (YAMLError, UnicodeDecodeError) as error:
         raise MisError(f"{path} must be YAML: {error}") from None
     params = _validate(tree, path.name)
     return params.override(dict(parse_override(text) for text in overrides)) if overrides else params

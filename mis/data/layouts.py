@@ -67,7 +67,7 @@ def read_msd(root: Path) -> DataSet:
     index = _read_index(root)
     _check_names(index, root / INDEX)
     cases = tuple(_labelled_case(root, entry) for entry in index["training"])
-    unlabelled = tuple(_case(root, image, None) for image in index.get("test", ()))
+    unlabelled = tuple(_case(root, image, None) for image in index.get("test") or ())
     _check_unique(cases + unlabelled, root)
     return DataSet(
         root=root,

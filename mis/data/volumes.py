@@ -1,7 +1,9 @@
 """Read NIfTI files."""
 
+import gzip
 import zlib
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -25,7 +27,17 @@ def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         MisError: The file is not NIfTI or is cut short.
     """
     try:
-        image = nib.load(path)
-        return image.get_fdata(dtype=np.float32, caching="unchanged"), np.asarray(image.affine, dtype=np.float64)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            image = _image_class(stream).from_stream(stream)
+            voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
+            stream.read()  # to the end: only there gzip compares length and checksum
     except UNREADABLE as error:
         raise MisError(f"{path} must be a complete NIfTI file: {error}", do="copy it again") from None
+    return voxels, np.asarray(image.affine, dtype=np.float64)
+
+
+def _image_class(stream: gzip.GzipFile | BinaryIO) -> Any:  # noqa: ANN401 - nibabel has no types
+    """Tell NIfTI-1 from NIfTI-2 by the size that the header begins with, in either byte order."""
+    size = stream.read(4)
+    stream.seek(0)
+    return nib.Nifti2Image if 540 in {int.from_bytes(size, "little"), int.from_bytes(size, "big")} else nib.Nifti1Image

@@ -86,8 +86,9 @@ def _serialize(image: NDArray[np.float16], target: NDArray[np.uint8]) -> bytes:
     def stored(array: NDArray[np.generic]) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[np.ascontiguousarray(array).tobytes()]))
 
+    # Deterministic: otherwise the order of the two features differs from process to process, and so does the hash.
     features = tf.train.Features(feature={"image": stored(image), "target": stored(target)})
-    serialized: bytes = tf.train.Example(features=features).SerializeToString()
+    serialized: bytes = tf.train.Example(features=features).SerializeToString(deterministic=True)
     return serialized
 
 

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mis.evaluate.colours import REGION_COLOURS, REGION_DASHES
 from mis.evaluate.predict import Prediction, Score
 from mis.files import new_file
 
-COLOURS = {"WT": "#2f9e44", "TC": "#f08c00", "ET": "#e03131"}
 DARKEST = -2.5
 """Standard deviations below the brain's mean that are drawn black."""
 PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
@@ -45,7 +45,10 @@ def draw_case(case: Prediction, modalities: Sequence[str], regions: Sequence[str
     scores = "   ".join(f"{region} {value:.3f}" for region, value in case.score.dice.items())
     figure.suptitle(f"{case.score.case}    Dice  {scores}")
     figure.legend(
-        handles=[mpl.lines.Line2D([], [], color=COLOURS[name], label=name) for name in regions],
+        handles=[
+            mpl.lines.Line2D([], [], color=REGION_COLOURS[name], linestyle=REGION_DASHES[name], label=name)
+            for name in regions
+        ],
         loc="outside lower center",
         ncols=len(regions),
     )
@@ -86,4 +89,10 @@ def _outline(axes: Axes, masks: NDArray[np.generic], regions: Sequence[str]) -> 
     for channel, region in enumerate(regions):
         mask = masks[..., channel]
         if mask.any() and not mask.all():
-            axes.contour(mask.astype(float), levels=[0.5], colors=COLOURS[region], linewidths=1.2)
+            axes.contour(
+                mask.astype(float),
+                levels=[0.5],
+                colors=REGION_COLOURS[region],
+                linestyles=[REGION_DASHES[region]],
+                linewidths=1.2,
+            )

@@ -12,14 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from mis.evaluate.colours import REGION_COLOURS, REGION_DASHES
 from mis.report.results import Case, Epochs, Trial, best_epoch, region_names
 from mis.report.style import (
     GREY,
     HALO,
     INK,
     PALE,
-    REGION_COLOURS,
-    REGION_DASHES,
     REGION_MARKS,
     new_figure,
     styled,

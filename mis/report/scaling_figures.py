@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from mis.report.results import Measurement, Scaling, TimedTrial
 from mis.report.style import GREY, HALO, INK, MODE_COLOURS, MODE_MARKS, new_figure, styled
-from mis.report.tables import MODE_NAMES, seconds
-from mis.scaling.plan import MODES
+from mis.report.tables import seconds
+from mis.scaling.plan import MODE_NAMES, MODES
 
 
 @styled

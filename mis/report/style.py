@@ -8,10 +8,6 @@ from typing import ParamSpec
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-REGION_COLOURS = {"WT": "#2f9e44", "TC": "#f08c00", "ET": "#e03131"}
-"""Those of the slices (mis/evaluate/slices.py). Red and green alone do not tell regions apart for every
-reader: wherever they are used, a label, a mark or a dash does as well."""
-REGION_DASHES = {"WT": "solid", "TC": (0, (6, 2)), "ET": (0, (2, 1.5))}
 REGION_MARKS = {"WT": "o", "TC": "s", "ET": "^"}
 
 MODE_COLOURS = {"data": "#0072b2", "experiment": "#882255"}

@@ -8,11 +8,10 @@ from statistics import mean
 from typing import Any
 
 from mis.report.results import Case, Evaluation, Results, Scaling, Trial, best_epoch
-from mis.scaling.plan import MODES
+from mis.scaling.plan import MODE_NAMES, MODES
 from mis.scaling.speedup import Speedup
 from mis.track.names import SELECTION
 
-MODE_NAMES = {"data": "data parallelism", "experiment": "experiment parallelism"}
 NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 Mode = Literal["data", "experiment"]
 MODES: tuple[Mode, ...] = ("data", "experiment")
+MODE_NAMES: dict[str, str] = {"data": "data parallelism", "experiment": "experiment parallelism"}
 
 
 @dataclass(frozen=True)

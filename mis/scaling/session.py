@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from mis.data.records import read_records
 from mis.params import Params, ScalingParams
-from mis.scaling.plan import MODES, plan_round
+from mis.scaling.plan import MODE_NAMES, MODES, plan_round
 from mis.scaling.speedup import Speedup, speedups
 from mis.settings import Settings
 from mis.track.base import SCALING, tracked
@@ -15,9 +15,6 @@ from mis.track.mlflow import MlflowTracker
 from mis.track.provenance import describe
 from mis.tune.allocate import allocate
 from mis.tune.cluster import cluster
-
-NAMES = {"data": "data parallelism", "experiment": "experiment parallelism"}
-"""What the modes are called in MLflow."""
 
 FIGURES = ("speedup", "speedup_min", "speedup_max", "efficiency", "elapsed_s")
 
@@ -87,7 +84,9 @@ def _log(comparison: Comparison, params: Params, settings: Settings) -> None:
     tracker = MlflowTracker(settings)
     for mode in MODES:
         own = [one for one in comparison.speedups if one.mode == mode]
-        with tracked(tracker.start_run(SCALING, NAMES[mode], params=params.flatten(), tags={"mis.mode": mode})) as run:
+        with tracked(
+            tracker.start_run(SCALING, MODE_NAMES[mode], params=params.flatten(), tags={"mis.mode": mode})
+        ) as run:
             describe(run, settings, params.data)
             for one in own:
                 run.log_metrics({name: getattr(one, name) for name in FIGURES}, step=one.workers)

@@ -80,8 +80,8 @@ class Checkpoints:
             else:
                 shutil.copy2(before / BEST, unfinished / BEST)
             write_json(unfinished / HISTORY, history)
-        if before is not None and before != path:
-            shutil.rmtree(before)
+        for older in set(self.folder.glob("epoch-*")) - {path}:
+            shutil.rmtree(older)
         return path
 
     def adopt(self, checkpoint: Path) -> None:
