@@ -67,7 +67,7 @@ def read_msd(root: Path) -> DataSet:
     index = _read_index(root)
     _check_names(index, root / INDEX)
     cases = tuple(_labelled_case(root, entry) for entry in index["training"])
-    unlabelled = tuple(_case(root, image, None) for image in index.get("test") or ())
+    unlabelled = tuple(_case(root, image, None) for image in index.get("test", ()))
     _check_unique(cases + unlabelled, root)
     return DataSet(
         root=root,
@@ -116,6 +116,8 @@ def _check_names(index: Mapping[str, Any], path: Path) -> None:
         raise MisError(f"{path}: labels must have the values 0 to 3", got=labels)
     if not isinstance(index.get("training"), list) or not index["training"]:
         raise MisError(f"{path}: training must list at least one case", got=index.get("training"))
+    if not isinstance(index.get("test", []), list):
+        raise MisError(f"{path}: test must be a list of images, empty where there are none", got=index["test"])
 
 
 def _numbered(names: tuple[str, ...]) -> str:

@@ -29,16 +29,13 @@ def split_cases(cases: Sequence[Case], params: SplitParams) -> Split:
     has the remainder. The result depends on the seed and the names, not on their order.
 
     Raises:
-        MisError: There are fewer than three patients, or none would be left to train on.
+        MisError: There are fewer than three patients.
     """
     patients = sorted({case.patient for case in cases})
     if len(patients) < 3:
         raise MisError("a split into train, val and test needs at least three patients", got=len(patients))
-    val, test = (max(1, round(share * len(patients))) for share in (params.val, params.test))
-    if val + test >= len(patients):
-        raise MisError(
-            "a split must leave a patient to train on", got=f"{val} for val and {test} for test of {len(patients)}"
-        )
+    val = min(max(1, round(params.val * len(patients))), len(patients) - 2)
+    test = min(max(1, round(params.test * len(patients))), len(patients) - 1 - val)
     order = np.random.default_rng(params.seed).permutation(len(patients))
     part = {patients[index]: _part(rank, val, test) for rank, index in enumerate(order)}
     named: Mapping[str, list[str]] = {"train": [], "val": [], "test": []}

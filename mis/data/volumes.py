@@ -8,12 +8,14 @@ from typing import Any, BinaryIO
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from mis.errors import MisError
 
 # What nibabel and gzip raise on a file that is cut short or is something else.
-UNREADABLE = (ImageFileError, EOFError, OSError, ValueError, zlib.error)
+UNREADABLE = (ImageFileError, HeaderDataError, WrapStructError, EOFError, OSError, ValueError, zlib.error)
 
 
 def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

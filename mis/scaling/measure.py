@@ -15,6 +15,7 @@ import ray
 
 from mis.params import Params
 from mis.scaling.plan import Cell, plan_round
+from mis.track.names import SELECTION
 from mis.tune.allocate import Share
 
 
@@ -27,12 +28,14 @@ class Timed:
         begin_s: When it started, in seconds after the cell.
         end_s: When it ended.
         dice: Its best validation Dice: the modes differ in time, not in what they compute.
+        epoch_s: Seconds of its last epoch, which has none of the set-up that the first one pays.
     """
 
     trial: int
     begin_s: float
     end_s: float
     dice: float
+    epoch_s: float
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def _measure(cell: Cell, pool: Sequence[Any], startup_s: float, trials: Sequence
         ready, _ = ray.wait(list(running))
         for result in ready:
             index, worker, begin_s = running.pop(result)
-            done.append(Timed(index, begin_s, time.perf_counter() - begun, ray.get(result)))
+            done.append(Timed(index, begin_s, time.perf_counter() - begun, *ray.get(result)))
             free.append(worker)
     return Measured(cell, time.perf_counter() - begun, startup_s, tuple(sorted(done, key=lambda one: one.trial)))
 
@@ -123,9 +126,9 @@ class _Worker:
     def ready(self) -> None:
         """Return once the process can train."""
 
-    def train(self, params: Params, records: Path) -> float:
-        """Run a trial and return its best validation Dice."""
+    def train(self, params: Params, records: Path) -> tuple[float, float]:
+        """Run a trial and return its best validation Dice and the seconds of its last epoch."""
         from mis.tune.trial import run_trial
 
         fitted = run_trial(params, self.share, records, report=lambda metrics, checkpoint: None)  # noqa: ARG005
-        return fitted.best["val/dice"]
+        return fitted.best[SELECTION], fitted.history[-1]["time/epoch_s"]
