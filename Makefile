@@ -3,6 +3,9 @@
 PYTHON ?= python3
 EXTRAS ?= dev
 VENV := .venv
+# Another choice of extras is another installation.
+comma := ,
+INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
@@ -11,10 +14,11 @@ export PATH := $(BIN):$(PATH)
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
 
-install: $(VENV)/.installed  ## make .venv with the versions of requirements.lock; EXTRAS=dev,cuda on a GPU node
+install: $(INSTALLED)  ## make .venv with the versions of requirements.lock; EXTRAS=dev,cuda on a GPU node
 
-$(VENV)/.installed: pyproject.toml requirements.lock
+$(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"error: Python must be 3.11, 3.12 or 3.13, got {v[0]}.{v[1]}; name another with make PYTHON=python3.12")'
+	@echo "Installing into $(VENV): some minutes, about 4 GB"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -6,10 +6,10 @@ A function takes the smallest section that it needs, never the whole tree.
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -21,7 +21,12 @@ Scalar = bool | int | float | str
 # YAML has lists where Python wants tuples; only the container is lenient, its items stay strict.
 Shape = Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""As NumPy, Keras and Optuna take it."""
+
 SEARCHABLE = ("model", "train")
+MOST_CHECKED = 100
+"""Values of a whole-number range that are tried out before a search starts."""
 
 
 class Section(BaseModel):
@@ -39,7 +44,7 @@ class PhantomParams(Section):
     """Cases without a label (imagesTs)."""
     shape: Shape
     """Voxels in (x, y, z) at 1 mm; the real data set has (240, 240, 155)."""
-    seed: int
+    seed: Seed
 
 
 class SplitParams(Section):
@@ -48,7 +53,7 @@ class SplitParams(Section):
     train: Fraction
     val: Fraction
     test: Fraction
-    seed: int
+    seed: Seed
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -61,7 +66,7 @@ class SplitParams(Section):
 class DataParams(Section):
     """What is learnt from, and how it is brought to the network."""
 
-    root: str
+    root: Annotated[str, Field(min_length=1), AfterValidator(lambda root: str(PurePosixPath(root)))]
     """The data set's folder, the one that holds dataset.json."""
     target: Literal["regions", "whole_tumor"]
     """`regions`: channels WT, TC, ET; `whole_tumor`: one channel."""
@@ -97,7 +102,7 @@ class ModelParams(Section):
 class TrainParams(Section):
     """One training."""
 
-    seed: int
+    seed: Seed
     epochs: Positive
     batch_size: Positive
     """The global batch: all devices together, however many there are."""
@@ -171,7 +176,7 @@ class SamplerParams(Section):
     """Who suggests the next configuration (Optuna)."""
 
     name: Literal["tpe", "random"]
-    seed: int
+    seed: Seed
 
 
 class SchedulerParams(Section):
@@ -195,7 +200,7 @@ class TuneParams(Section):
     """How often a trial is started again, from its last checkpoint, after its process died."""
     sampler: SamplerParams
     scheduler: SchedulerParams
-    space: dict[str, Distribution]
+    space: Annotated[dict[str, Distribution], Field(min_length=1)]
 
 
 class EvaluateParams(Section):
@@ -334,6 +339,10 @@ def _explain(error: ValidationError, source: str) -> MisError:
         return MisError(f"{source}: {name} is missing{more}")
     if first["type"] == "value_error":
         return MisError(f"{source}: {name + ': ' if name else ''}{first['ctx']['error']}{more}")
+    if first["type"] == "model_type":
+        return MisError(f"{source}: {name} must hold keys with values", got=repr(first["input"]))
+    if first["type"] == "union_tag_not_found":
+        return MisError(f"{source}: {name} must have a type: float, int or choice", got=repr(first["input"]))
     return MisError(f"{source}: {name}: {first['msg'].lower()}", got=repr(first["input"]), do=more[2:] or None)
 
 
@@ -347,11 +356,12 @@ def _check_overrides(params: Params, source: str) -> None:
 
 
 def _possible(distribution: Distribution) -> Sequence[Scalar]:
-    """Return every value of a distribution, or the bounds of one that is continuous."""
+    """Return every value of a distribution; bounds of one that is continuous, a sample of one that is very long."""
     if isinstance(distribution, Choice):
         return distribution.values
     if isinstance(distribution, IntRange):
-        return range(distribution.low, distribution.high + 1, distribution.step or 1)
+        values = range(distribution.low, distribution.high + 1, distribution.step or 1)
+        return (*values[:: 1 + len(values) // MOST_CHECKED], values[-1])
     return distribution.low, distribution.high
 
 
@@ -359,6 +369,8 @@ def _try_override(params: Params, values: Mapping[str, Scalar], source: str) -> 
     for name in values:
         if name.split(".")[0] not in SEARCHABLE:
             raise MisError(f"{source}: a trial may set what stands under {' or '.join(SEARCHABLE)}", got=name)
+        if name == "train.epochs":
+            raise MisError(f"{source}: a trial's epochs are tune.epochs and scaling.epochs", got=name)
     tree = params.model_dump(mode="json")
     try:
         for name, value in values.items():

@@ -1,7 +1,5 @@
 """Stage `preprocess`: a data set becomes records, and a split that names every case."""
 
-from pathlib import Path
-
 from mis import cli
 from mis.params import Params
 from mis.quiet import import_tensorflow
@@ -13,7 +11,7 @@ def stage(params: Params, settings: Settings) -> None:
     from mis.data.layouts import read_msd
     from mis.data.writer import write_records
 
-    data = read_msd(Path(params.data.root))
+    data = read_msd(settings.workspace / params.data.root)
     write_records(data, params.data, settings.records, jobs=cores())
 
 

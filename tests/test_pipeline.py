@@ -146,7 +146,18 @@ def test_a_parameter_concerns_its_stage_alone(project, name, value, stage):
 def test_a_change_runs_what_depends_on_it_and_nothing_else(project):
     with project.changed(**{"evaluate.pictures": 2}):
         assert project.stages_of("dvc", "repro") == {"evaluate", "report"}
-    assert project.stages_of("dvc", "repro") == set()  # and back: DVC has the old results
+    assert project.stages_of("dvc", "repro") == {"evaluate", "report"}  # and back
+
+
+def test_bad_input_leaves_what_there_was(project):
+    """DVC removes a stage's outputs before it runs, unless it is told that the stage replaces them whole."""
+    kept = ["models/train.keras", "results/train/metrics.json", "results/train/history.csv", "data/records/index.json"]
+    before = {name: (project.root / name).read_bytes() for name in kept}
+    with project.changed(**{"train.learning_rte": 1e-3}):
+        done = project.run("dvc", "repro", code=255)
+        assert "error: params.yaml: a parameter must exist, got train.learning_rte" in done.stderr
+    assert {name: (project.root / name).read_bytes() for name in kept} == before
+    assert project.stages_of("dvc", "repro") == set()
 
 
 def test_the_split_names_every_case_once(project):
@@ -221,7 +232,7 @@ def test_workers_are_the_steps_of_a_scaling_mode(tracker):
 def test_every_run_says_where_it_comes_from(project, tracker):
     digest = dvc_hash(project.root, "data/raw/phantom")
     assert digest
-    for experiment in (TRAIN, SCALING, EVALUATE):
+    for experiment in (TRAIN, TUNE, SCALING, EVALUATE):
         for run in runs_of(tracker, experiment):
             assert run.info.status == "FINISHED"
             assert run.data.tags["mis.data.dvc_hash"] == digest

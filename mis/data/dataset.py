@@ -2,7 +2,8 @@
 
 Every batch is full. Where the cases do not fill the last one, it is filled up with cases that
 have sample weight 0, and the weights of the others grow so that the batch's loss stays their mean.
-So each case counts exactly once an epoch, shapes are static, and no replica is left without a
+So each case counts exactly once an epoch in the loss, its gradient and the metrics (batch norm's
+statistics see the fillers too, the same on any number of devices), shapes are static, and no replica is left without a
 sample, however many there are.
 """
 

@@ -65,7 +65,8 @@ def check_label(label: NDArray[np.float32], path: Path, data: DataSet) -> None:
     unknown = np.setdiff1d(label, np.asarray(data.label_values))
     if unknown.size:
         raise MisError(
-            f"{path}: label values must be among {list(data.label_values)}", got=f"{unknown[:5].tolist()} as well"
+            f"{path}: label values must be among {list(data.label_values)}",
+            got=f"{', '.join(f'{value:g}' for value in unknown[:5])} as well",
         )
 
 

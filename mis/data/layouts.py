@@ -112,12 +112,20 @@ def _check_names(index: Mapping[str, Any], path: Path) -> None:
     if names != tuple(name.lower() for name in MSD_MODALITIES):
         raise MisError(f"{path}: modality must be {_numbered(MSD_MODALITIES)}", got=modality)
     labels = index.get("labels")
-    if not isinstance(labels, dict) or sorted(map(str, labels)) != sorted(map(str, MSD_LABELS)):
-        raise MisError(f"{path}: labels must have the values 0 to 3", got=labels)
+    spelt = {str(value): _plain(name) for value, name in labels.items()} if isinstance(labels, dict) else labels
+    if spelt != {str(value): _plain(name) for value, name in MSD_LABELS.items()}:
+        raise MisError(
+            f"{path}: labels must be {', '.join(f'{value} {name}' for value, name in MSD_LABELS.items())}", got=labels
+        )
     if not isinstance(index.get("training"), list) or not index["training"]:
         raise MisError(f"{path}: training must list at least one case", got=index.get("training"))
     if not isinstance(index.get("test", []), list):
         raise MisError(f"{path}: test must be a list of images, empty where there are none", got=index["test"])
+
+
+def _plain(name: object) -> str:
+    """Return a label's name without the differences that do not matter: another order of labels does."""
+    return str(name).lower().replace("tumour", "tumor").replace("oedema", "edema").replace("-", " ")
 
 
 def _numbered(names: tuple[str, ...]) -> str:

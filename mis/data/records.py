@@ -5,16 +5,17 @@ changed case is one file. Intensities are stored as float16: standardised values
 ten units of 0, where its rounding is below 0.005, far below the noise of the scanner.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mis.data.split import Split, read_split, write_split
 from mis.errors import MisError
-from mis.files import write_json
+from mis.files import read_json, write_json
+from mis.params import DataParams
 
 INDEX = "index.json"
 SPLIT = "split.json"
+REMEDY = "make them with `dvc repro preprocess`"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Records:
         regions: Names of the target's channels.
         shape: (x, y, z) of every case.
         split: Which case belongs to which part.
-        digest: A hash of every record.
+        digest: A hash of every record, its regions and the split.
+        params: What they were made with.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class Records:
     shape: tuple[int, int, int]
     split: Split
     digest: str
+    params: DataParams
 
     def path(self, case: str) -> Path:
         """The file of a case."""
@@ -49,28 +52,56 @@ def record_path(folder: Path, case: str) -> Path:
 
 def write_index(records: Records) -> None:
     """Write what `read_records` reads beside the cases' files."""
-    index = {key: value for key, value in asdict(records).items() if key not in ("folder", "split")}
+    index = {key: value for key, value in asdict(records).items() if key not in ("folder", "split", "params")}
+    index["params"] = records.params.model_dump(mode="json")
     write_json(records.folder / INDEX, index)
     write_split(records.split, records.folder / SPLIT)
 
 
-def read_records(folder: Path) -> Records:
+def read_records(folder: Path, params: DataParams | None = None) -> Records:
     """Open a folder of records.
 
+    Args:
+        folder: Where they are.
+        params: What they must have been made with; None takes them as they are.
+
     Raises:
-        MisError: There are none.
+        MisError: There are none, they are not whole, or they were made with other parameters.
     """
+    if not (folder / INDEX).is_file():
+        raise MisError("the records must exist", got=f"none in {folder}", do=REMEDY)
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        index = read_json(folder / INDEX)
+        records = Records(
+            folder=folder,
+            modalities=tuple(index["modalities"]),
+            regions=tuple(index["regions"]),
+            shape=tuple(index["shape"]),
+            split=read_split(folder / SPLIT),
+            digest=index["digest"],
+            params=DataParams.model_validate(index["params"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MisError(f"{folder / INDEX} and {SPLIT} must be as they were written: {error}", do=REMEDY) from None
+    _check_whole(records)
+    if params is not None:
+        _check_params(records, params)
+    return records
+
+
+def _check_whole(records: Records) -> None:
+    split = records.split
+    missing = [case for case in (*split.train, *split.val, *split.test) if not records.path(case).is_file()]
+    if missing:
         raise MisError(
-            "the records must exist", got=f"none in {folder}", do="make them with `dvc repro preprocess`"
-        ) from None
-    return Records(
-        folder=folder,
-        modalities=tuple(index["modalities"]),
-        regions=tuple(index["regions"]),
-        shape=tuple(index["shape"]),
-        split=read_split(folder / SPLIT),
-        digest=index["digest"],
-    )
+            "every case of the split must have its record", got=f"none for {', '.join(missing[:5])}", do=REMEDY
+        )
+
+
+def _check_params(records: Records, params: DataParams) -> None:
+    made, wanted = records.params.model_dump(mode="json"), params.model_dump(mode="json")
+    for name, value in wanted.items():
+        if made[name] != value:
+            raise MisError(
+                f"the records in {records.folder} were made with data.{name} {made[name]}", got=value, do=REMEDY
+            )

@@ -1,6 +1,7 @@
 """Read NIfTI files."""
 
 import gzip
+import logging
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -8,6 +9,7 @@ from typing import Any, BinaryIO
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import logger as nibabel_log
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
@@ -15,7 +17,21 @@ from numpy.typing import NDArray
 from mis.errors import MisError
 
 # What nibabel and gzip raise on a file that is cut short or is something else.
-UNREADABLE = (ImageFileError, HeaderDataError, WrapStructError, EOFError, OSError, ValueError, zlib.error)
+UNREADABLE = (
+    ImageFileError,
+    HeaderDataError,
+    WrapStructError,
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+)
+
+
+# Its own words on a damaged header would stand beside the one line that names the file.
+nibabel_log.setLevel(logging.CRITICAL)
 
 
 def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

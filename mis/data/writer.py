@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from mis.data.integrity import load_case
 from mis.data.layouts import Case, DataSet
 from mis.data.preprocess import fit_grid, region_channels, standardise, target_regions
 from mis.data.records import Records, read_records, record_path, write_index
-from mis.data.split import split_cases
+from mis.data.split import Split, split_cases
 from mis.errors import MisError
 from mis.files import new_folder
 from mis.params import DataParams
@@ -47,8 +47,8 @@ def write_records(data: DataSet, params: DataParams, folder: Path, *, jobs: int,
     with new_folder(folder) as unfinished:
         write = partial(_write_case, data=data, params=params, folder=unfinished)
         written = _in_parallel(write, data.cases, jobs, progress)
-        shape, digest = _common_shape(written), _digest(written)
-        write_index(Records(unfinished, data.modalities, tuple(regions), shape, split, digest))
+        shape, digest = _common_shape(written), _digest(written, split, tuple(regions))
+        write_index(Records(unfinished, data.modalities, tuple(regions), shape, split, digest, params))
     return read_records(folder)
 
 
@@ -59,11 +59,14 @@ def _in_parallel(
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(write, case): case.id for case in cases}
         try:
-            done = tqdm(as_completed(waiting), total=len(waiting), desc="preprocess", unit="case", disable=not progress)
-            return {waiting[future]: future.result() for future in done}
+            with tqdm(total=len(waiting), desc="preprocess", unit="case", disable=not progress) as bar:
+                for future in as_completed(waiting):
+                    future.result()
+                    bar.update()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+        return {case: future.result() for future, case in waiting.items()}
 
 
 def _write_case(case: Case, *, data: DataSet, params: DataParams, folder: Path) -> _Written:
@@ -111,6 +114,7 @@ def _common_shape(written: Mapping[str, _Written]) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _digest(written: Mapping[str, _Written]) -> str:
-    """Return one hash of all records and their names."""
-    return hashlib.sha256(json.dumps(sorted((case, one.sha256) for case, one in written.items())).encode()).hexdigest()
+def _digest(written: Mapping[str, _Written], split: Split, regions: Sequence[str]) -> str:
+    """Return one hash of what a training depends on: two that differ must not share a checkpoint."""
+    content = (sorted((case, one.sha256) for case, one in written.items()), asdict(split), regions)
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -22,7 +22,7 @@ from mis.params import Params
 from mis.settings import Settings
 from mis.track.base import EVALUATE, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.provenance import describe
+from mis.track.provenance import find_origin
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def evaluate(
     Raises:
         MisError: There are no records, or the model was trained for other regions.
     """
-    records = read_records(settings.records)
+    records = read_records(settings.records, params.data)
     name = max(models, key=lambda one: models[one][1])
     path, val_dice = models[name]
     model = _load(path, records)
@@ -119,7 +119,7 @@ def _log(evaluation: Evaluation, params: Params, settings: Settings, pictures: P
     tracker = MlflowTracker(settings)
     tags = {"mis.model": evaluation.model}
     with tracked(tracker.start_run(EVALUATE, f"test-{evaluation.model}", params=params.flatten(), tags=tags)) as run:
-        describe(run, settings, params.data)
+        find_origin(settings, params.data).describe(run)
         run.log_metrics({f"test/{name}": value for name, value in evaluation.summary().items()})
         for picture in sorted(pictures.glob("*.png")):
             run.log_file(picture, "slices")

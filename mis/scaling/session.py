@@ -12,7 +12,7 @@ from mis.scaling.speedup import Speedup, speedups
 from mis.settings import Settings
 from mis.track.base import SCALING, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.provenance import describe
+from mis.track.provenance import find_origin
 from mis.tune.allocate import allocate
 from mis.tune.cluster import cluster
 
@@ -54,7 +54,7 @@ def compare(params: Params, settings: Settings) -> Comparison:
     """
     from mis.scaling.measure import measure_round
 
-    read_records(settings.records)  # before the cluster starts: it says at once that there are none
+    read_records(settings.records, params.data)  # before the cluster starts: it says at once that there are none
     own = params.scaling
     trials = [params.override({**values, "train.epochs": own.epochs}) for values in own.trials]
     measured = []
@@ -82,11 +82,12 @@ def _bar(params: ScalingParams) -> tqdm:
 def _log(comparison: Comparison, params: Params, settings: Settings) -> None:
     """Log a run for each mode, its figures with the number of workers as step: MLflow overlays the curves."""
     tracker = MlflowTracker(settings)
+    origin = find_origin(settings, params.data)
     for mode in MODES:
         own = [one for one in comparison.speedups if one.mode == mode]
         with tracked(
             tracker.start_run(SCALING, MODE_NAMES[mode], params=params.flatten(), tags={"mis.mode": mode})
         ) as run:
-            describe(run, settings, params.data)
+            origin.describe(run)
             for one in own:
                 run.log_metrics({name: getattr(one, name) for name in FIGURES}, step=one.workers)

@@ -2,6 +2,8 @@
 
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -80,12 +82,31 @@ def run_tags(root: Path) -> dict[str, str]:
     return tags if commit == UNKNOWN else tags | {"mlflow.source.git.commit": commit.removesuffix("-dirty")}
 
 
-def describe(run: Run, settings: Settings, data: DataParams) -> None:
-    """Record where a run comes from: machine, versions, commit, and the data set with its DVC hash."""
-    run.set_tags(run_tags(settings.workspace))
+@dataclass(frozen=True)
+class Origin:
+    """Where the runs of a session come from: found out once, recorded with each.
+
+    Attributes:
+        tags: Machine, versions, commit, and the data set's hash.
+        data: The data set's folder.
+        digest: Its DVC hash; None where DVC does not know it.
+    """
+
+    tags: Mapping[str, str]
+    data: str
+    digest: str | None
+
+    def describe(self, run: Run) -> None:
+        """Record it with a run."""
+        run.set_tags(self.tags)
+        run.log_dataset(Path(self.data).name, self.digest or "not-versioned", self.data)
+
+
+def find_origin(settings: Settings, data: DataParams) -> Origin:
+    """Find out where the runs of this session come from."""
     digest = dvc_hash(settings.workspace, data.root)
-    run.log_dataset(Path(data.root).name, digest or "not-versioned", data.root)
-    run.set_tags({"mis.data.dvc_hash": digest or UNKNOWN, "mis.data.root": data.root})
+    own = {"mis.data.dvc_hash": digest or UNKNOWN, "mis.data.root": data.root}
+    return Origin(run_tags(settings.workspace) | own, data.root, digest)
 
 
 def measured_on(settings: Settings) -> dict[str, object]:

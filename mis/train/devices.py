@@ -25,7 +25,7 @@ class Devices:
     threads: int
 
 
-def claim(count: int, threads: int | None = None) -> Devices:
+def claim(count: int, threads: int | None = None, limit: int | None = None) -> Devices:
     """Configure TensorFlow in this process for a number of devices.
 
     It must come before TensorFlow's first operation; a second call may only ask for the same.
@@ -33,15 +33,17 @@ def claim(count: int, threads: int | None = None) -> Devices:
     Args:
         count: How many devices.
         threads: CPU threads of each; by default they share all cores evenly.
+        limit: At most this many devices may be used; None means all.
 
     Raises:
         MisError: There are fewer GPUs than `count`, or fewer cores where there is no GPU.
     """
     gpus = tf.config.list_physical_devices("GPU")
     there = len(gpus) or cores()
-    if count > there:
+    usable = there if limit is None else min(there, limit)
+    if count > usable:
         kind = "GPUs" if gpus else "CPU cores"
-        raise MisError(f"a training can have at most the {there} {kind} that there are", got=f"{count} devices")
+        raise MisError(f"a training can have at most the {usable} {kind} that may be used", got=f"{count} devices")
     threads = threads or max(1, cores() // count)
     # TensorFlow ignores OMP_NUM_THREADS. Inside an operation: a device's share. Between them: each device at once.
     tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -14,7 +14,7 @@ from mis.track.base import TRAIN, Run, tracked
 from mis.track.keras import TrackEpochs
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import SELECTION
-from mis.track.provenance import describe
+from mis.track.provenance import find_origin
 from mis.train.checkpoint import Checkpoints
 from mis.train.devices import claim
 from mis.train.fit import Fitted, fit
@@ -33,8 +33,8 @@ def train(params: Params, settings: Settings) -> Fitted:
     Raises:
         MisError: There are no records, or not as many devices.
     """
-    records = read_records(settings.records)
-    devices = claim(params.distribute.devices)
+    records = read_records(settings.records, params.data)
+    devices = claim(params.distribute.devices, limit=settings.devices)
     checkpoints = Checkpoints(settings.checkpoints / "train" / fingerprint(params, records))
     with tracked(_run(params, settings, checkpoints)) as run:
         fitted = fit(
@@ -43,7 +43,7 @@ def train(params: Params, settings: Settings) -> Fitted:
             records,
             strategy=make_strategy(devices),
             checkpoints=checkpoints,
-            callbacks=[TrackEpochs(run), _Progress(params.train.epochs)],
+            callbacks=[TrackEpochs(run), _Progress(params.train.epochs, done=len(checkpoints.history()))],
         )
         run.log_metrics({f"best/{name}": value for name, value in fitted.summary().items()})
         run.log_file(fitted.best_model, "model")
@@ -61,18 +61,23 @@ def _run(params: Params, settings: Settings, checkpoints: Checkpoints) -> Run:
     tracker = MlflowTracker(settings)
     key = {CHECKPOINT_TAG: checkpoints.folder.name}
     run = tracker.find_run(TRAIN, key) if checkpoints.newest() else None
-    if run is None:
+    if run is not None:
+        run.log_params(params.flatten())
+        # The process may have died after a checkpoint and before its epoch was logged; what was logged is not repeated.
+        for number, epoch in enumerate(checkpoints.history(), start=1):
+            run.log_metrics(epoch, step=number)
+    else:
         run = tracker.start_run(TRAIN, f"unet-{params.model.norm}", params=params.flatten(), tags=key)
-    describe(run, settings, params.data)
+    find_origin(settings, params.data).describe(run)
     return run
 
 
 class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
     """A bar over the epochs with the validation Dice."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, done: int) -> None:
         super().__init__()
-        self.bar = tqdm(total=epochs, desc="train", unit="epoch", file=sys.stderr)
+        self.bar = tqdm(total=epochs, initial=done, desc="train", unit="epoch", file=sys.stderr)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         """Move on."""

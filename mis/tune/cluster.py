@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mis.errors import MisError
 from mis.settings import Settings
 from mis.tune.allocate import Node
 
@@ -13,10 +14,23 @@ OBJECT_STORE_BYTES = 128 * 2**20
 
 @contextmanager
 def cluster(settings: Settings) -> Iterator[list[Node]]:
-    """Connect to the cluster, yield its nodes, and leave it (or end it, where it is a local one)."""
+    """Connect to the cluster, yield its nodes, and leave it (or end it, where it is a local one).
+
+    Raises:
+        MisError: No cluster answers at RAY_ADDRESS.
+    """
     import ray
 
-    ray.init(**_arguments(settings), log_to_driver=False, logging_level=logging.CRITICAL)
+    try:
+        ray.init(**_arguments(settings), log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if settings.ray_address is None:
+            raise
+        raise MisError(
+            f"RAY_ADDRESS must name a Ray cluster that answers: {error}",
+            got=settings.ray_address,
+            do="start it, or unset it",
+        ) from None
     for logger in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     try:
@@ -29,4 +43,4 @@ def cluster(settings: Settings) -> Iterator[list[Node]]:
 def _arguments(settings: Settings) -> dict[str, object]:
     if settings.ray_address is not None:
         return {"address": settings.ray_address}
-    return {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    return {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}

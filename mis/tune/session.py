@@ -18,8 +18,8 @@ from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import BEST_SCORE
-from mis.track.provenance import describe
-from mis.tune.allocate import Share, allocate
+from mis.track.provenance import find_origin
+from mis.tune.allocate import allocate
 from mis.tune.cluster import cluster
 from mis.tune.study import Trial, best_trial, run_study
 
@@ -87,25 +87,29 @@ def tune(params: Params, settings: Settings) -> Study:
         MisError: There are no records, a trial wants more devices than there are, or no trial
             finished an epoch.
     """
-    read_records(settings.records)  # before the cluster starts: it says at once that there are none
+    read_records(settings.records, params.data)  # before the cluster starts: it says at once that there are none
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = settings.checkpoints / "tune" / name
     tracker = MlflowTracker(settings)
     with cluster(settings) as nodes:
         share = allocate(nodes, params.tune.devices_per_trial, settings.devices)
-        with tracked(_start(tracker, name, params, settings, share)) as run:
+        origin = find_origin(settings, params.data)
+        with tracked(tracker.start_run(TUNE, f"study-{name}", params=params.flatten(), tags={STUDY_TAG: name})) as run:
+            origin.describe(run)
+            run.log_metrics({"concurrent_trials": share.concurrent, "devices_per_trial": share.devices})
             begun = time.perf_counter()
-            trials = run_study(params, share, records=settings.records, tracker=tracker, study=run, folder=folder)
+            trials = run_study(
+                params,
+                share,
+                records=settings.records,
+                tracker=tracker,
+                study=run,
+                folder=folder,
+                describe=origin.describe,
+            )
             study = Study(name, trials, time.perf_counter() - begun, folder)
             _record(study, run)
     return study
-
-
-def _start(tracker: MlflowTracker, name: str, params: Params, settings: Settings, share: Share) -> Run:
-    run = tracker.start_run(TUNE, f"study-{name}", params=params.flatten(), tags={STUDY_TAG: name})
-    describe(run, settings, params.data)
-    run.log_metrics({"concurrent_trials": share.concurrent, "devices_per_trial": share.devices})
-    return run
 
 
 def _record(study: Study, run: Run) -> None:

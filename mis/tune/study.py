@@ -4,7 +4,7 @@ The driver, which is this process, is the only one that writes to the tracker.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,14 @@ def best_trial(trials: Sequence[Trial]) -> Trial:
 
 
 def run_study(
-    params: Params, share: Share, *, records: Path, tracker: Tracker, study: Run, folder: Path
+    params: Params,
+    share: Share,
+    *,
+    records: Path,
+    tracker: Tracker,
+    study: Run,
+    folder: Path,
+    describe: Callable[[Run], None] | None = None,
 ) -> list[Trial]:
     """Run a study to its end.
 
@@ -97,9 +104,10 @@ def run_study(
         tracker: Where each trial becomes a run below `study`.
         study: The study's run.
         folder: Ray's state and the trials' checkpoints; every node must see it.
+        describe: Records where a trial's run comes from.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    watcher = _Watcher(params, tracker, study)
+    watcher = _Watcher(params, tracker, study, describe or _nothing)
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(_train_one, params=params, share=share, records=records),
@@ -121,8 +129,18 @@ def run_study(
         ),
     )
     with watcher.bar:
-        tuner.fit()
+        try:
+            tuner.fit()
+            if watcher.ended < params.tune.num_samples:
+                # On Ctrl-C Ray Tune stops the trials and returns as if the study were complete.
+                raise KeyboardInterrupt
+        finally:
+            watcher.abandon()
     return watcher.trials()
+
+
+def _nothing(run: Run) -> None:
+    """Record nothing more with a run."""
 
 
 def _search(params: Params, share: Share) -> ConcurrencyLimiter:
@@ -172,16 +190,18 @@ class _Seen:
     started: float
     ended: float
     error: str = ""
+    over: bool = False
     trial: Any = field(default=None, repr=False)
 
 
 class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any here
     """Keeps the tracker and the progress bar up to date with what Ray Tune reports."""
 
-    def __init__(self, params: Params, tracker: Tracker, study: Run) -> None:
+    def __init__(self, params: Params, tracker: Tracker, study: Run, describe: Callable[[Run], None]) -> None:
         self.params = params
         self.tracker = tracker
         self.study = study
+        self.describe = describe
         self.seen: dict[str, _Seen] = {}
         self.best = float("-inf")
         self.bar = tqdm(total=params.tune.num_samples, desc="tune", unit="trial")
@@ -196,10 +216,11 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any he
         if trial.trial_id in self.seen:
             return
         name = f"{len(self.seen):03d}"
-        own = self.params.override({**trial.config, "train.epochs": self.params.tune.epochs})
-        run = self.tracker.start_run(
-            TUNE, f"trial-{name}", params=own.flatten(), tags={TRIAL_TAG: trial.trial_id}, parent=self.study.id
-        )
+        # Not checked here: values that do not go together are found by the trial, and fail it alone.
+        own = {**self.params.flatten(), **trial.config, "train.epochs": self.params.tune.epochs}
+        tags = {TRIAL_TAG: trial.trial_id}
+        run = self.tracker.start_run(TUNE, f"trial-{name}", params=own, tags=tags, parent=self.study.id)
+        self.describe(run)
         self.seen[trial.trial_id] = _Seen(name, run, now, now, trial=trial)
 
     def on_trial_result(
@@ -216,11 +237,12 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any he
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
         """Finish the run."""
-        outcome = self._outcome(self.seen[trial.trial_id])
-        run = self.seen[trial.trial_id].run
-        run.set_tags({"mis.state": outcome.state})
-        run.log_metrics({"time/trial_s": outcome.elapsed_s})
-        run.finish()
+        seen = self.seen[trial.trial_id]
+        outcome = self._outcome(seen)
+        seen.run.set_tags({"mis.state": outcome.state})
+        seen.run.log_metrics({"time/trial_s": outcome.elapsed_s})
+        seen.run.finish()
+        seen.over = True
         self.bar.update()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
@@ -229,7 +251,20 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any he
         seen.error = _reason(trial)
         seen.run.set_tags({"mis.state": "failed", "mis.error": seen.error})
         seen.run.finish("FAILED")
+        seen.over = True
         self.bar.update()
+
+    @property
+    def ended(self) -> int:
+        """How many trials have come to an end of their own."""
+        return sum(seen.over for seen in self.seen.values())
+
+    def abandon(self) -> None:
+        """Record that trials that still ran, if any, were ended with the study."""
+        for seen in self.seen.values():
+            if not seen.over:
+                seen.run.set_tags({"mis.state": "killed"})
+                seen.run.finish("KILLED")
 
     def trials(self) -> list[Trial]:
         """Return what became of each trial."""
@@ -238,8 +273,8 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any he
     def _outcome(self, seen: _Seen) -> Trial:
         checkpoint = Path(seen.trial.checkpoint.path) if seen.trial.checkpoint else None
         history = read_history(checkpoint) if checkpoint else []
-        own = self.params.override({**seen.trial.config, "train.epochs": self.params.tune.epochs}).train
-        complete = is_finished(history, epochs=own.epochs, patience=own.patience)
+        patience = seen.trial.config.get("train.patience", self.params.train.patience)
+        complete = is_finished(history, epochs=self.params.tune.epochs, patience=patience)
         return Trial(
             name=seen.name,
             values=dict(seen.trial.config),

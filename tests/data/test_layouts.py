@@ -82,8 +82,13 @@ def test_an_index_that_is_no_json_is_named(root, content):
         ({"modality": {"0": "T1w", "1": "FLAIR", "2": "T1gd", "3": "T2w"}}, ("modality must be 0 FLAIR", "'0': 'T1w'")),
         ({"modality": None}, ("modality must be",)),
         ({"modality": ["FLAIR", "T1w", "T1gd", "T2w"]}, ("modality must be", "['FLAIR'")),
-        ({"labels": {"0": "background", "1": "tumour"}}, ("labels must have the values 0 to 3", "'1': 'tumour'}")),
-        ({"labels": None}, ("labels must have",)),
+        ({"labels": {"0": "background", "1": "tumour"}}, ("labels must be 0 background, 1 edema", "'1': 'tumour'}")),
+        # BraTS 2023 has other meanings for the same values: taken for MSD's, TC would hold the edema.
+        (
+            {"labels": {"0": "background", "1": "non-enhancing tumor", "2": "edema", "3": "enhancing tumour"}},
+            ("labels must be 0 background, 1 edema",),
+        ),
+        ({"labels": None}, ("labels must be",)),
         ({"training": []}, ("training must list at least one case", "[]")),
         ({"training": None}, ("training must list at least one case",)),
         ({"training": {"image": "a"}}, ("training must list",)),

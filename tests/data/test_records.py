@@ -8,10 +8,12 @@ from mis.data.split import Split
 from mis.errors import MisError
 
 
-def test_an_index_comes_back_as_it_was_written(tmp_path):
+def test_an_index_comes_back_as_it_was_written(params, tmp_path):
     split = Split(train=("a", "b"), val=("c",), test=("d",))
-    records = Records(tmp_path, ("FLAIR",), ("WT", "ET"), (8, 16, 24), split, "0123")
+    records = Records(tmp_path, ("FLAIR",), ("WT", "ET"), (8, 16, 24), split, "0123", params.data)
     write_index(records)
+    for case in "abcd":
+        records.path(case).touch()
     assert read_records(tmp_path) == records
 
 
@@ -40,3 +42,29 @@ def test_records_that_are_missing_are_one_line_that_says_how_to_make_them(tmp_pa
     assert str(error.value) == (
         f"the records must exist, got none in {tmp_path / 'none'}; make them with `dvc repro preprocess`"
     )
+
+
+def test_records_of_other_parameters_are_refused(records, params):
+    assert read_records(records.folder, params.data) == records
+    other = params.override({"data.target": "whole_tumor"})
+    with pytest.raises(MisError, match=r"made with data.target regions, got whole_tumor; make them with"):
+        read_records(records.folder, other.data)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:-20], lambda text: text.replace("{", "["), lambda text: text.replace("shape", "size")]
+)
+def test_a_damaged_index_is_one_line(records, tmp_path, damage):
+    folder = shutil.copytree(records.folder, tmp_path / "records")
+    index = folder / "index.json"
+    index.write_text(damage(index.read_text()))
+    with pytest.raises(MisError, match=r"index.json.*must be as they were written.*dvc repro preprocess"):
+        read_records(folder)
+
+
+def test_a_case_without_its_record_is_named(records, tmp_path):
+    folder = shutil.copytree(records.folder, tmp_path / "records")
+    (case,) = records.split.test
+    (folder / f"{case}.tfrecord").unlink()
+    with pytest.raises(MisError, match=f"none for {case}"):
+        read_records(folder)

@@ -111,6 +111,14 @@ def test_the_digest_changes_with_one_voxel(root, params, records, tmp_path, what
     assert {name for name in old if old[name] != new[name]} == {f"{case.id}.tfrecord", "index.json"}
 
 
+def test_the_digest_changes_with_the_split(tiny, params, records, tmp_path):
+    """Otherwise a training that was killed would go on with cases that are now for testing."""
+    other = params.override({"data.split.seed": params.data.split.seed + 1}).data
+    again = write_records(tiny, other, tmp_path / "again", jobs=1, progress=False)
+    assert again.split != records.split
+    assert again.digest != records.digest
+
+
 def test_the_order_of_the_cases_does_not_matter(root, params, records, tmp_path):
     index = json.loads((root / "dataset.json").read_text())
     (root / "dataset.json").write_text(json.dumps(index | {"training": index["training"][::-1]}))

@@ -67,5 +67,5 @@ def test_more_devices_than_there_are_is_one_line_with_both_numbers(claimed):
     there = claimed["cores"]
     for wanted in (there + 1, 1000):
         assert claimed[f"refused {wanted}"] == (
-            f"a training can have at most the {there} CPU cores that there are, got {wanted} devices"
+            f"a training can have at most the {there} CPU cores that may be used, got {wanted} devices"
         )

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.slow
 def search(nodes, records, tiny_params, tmp_path):
     """Run a study with some parameters replaced; return its trials and what was tracked."""
 
-    def run(**values):
+    def run(tracker=None, **values):
         params = tiny_params.override({name.replace("__", "."): value for name, value in values.items()})
-        tracker = MemoryTracker()
+        tracker = tracker or MemoryTracker()
         study = tracker.start_run(TUNE, "study")
         share = allocate(nodes, params.tune.devices_per_trial)
         trials = run_study(
@@ -90,6 +90,40 @@ def test_a_trial_that_raises_fails_alone(search):
     assert run.status == "FAILED"
     assert run.tags["mis.error"] == failed.error
     assert best_trial(trials).values["model.depth"] == 1
+
+
+def test_values_that_do_not_go_together_fail_their_trial_alone(search):
+    """Each is possible by itself: 4 or 8 filters, 4 or 8 groups. 8 groups of 4 filters are not."""
+    trials, _ = search(
+        tune__num_samples=6,
+        tune__epochs=1,
+        tune__max_failures=0,
+        model__norm="group",
+        model__base_filters=8,
+        tune__sampler={"name": "random", "seed": 0},
+        tune__space={
+            "model.base_filters": {"type": "choice", "values": [4, 8]},
+            "model.groups": {"type": "choice", "values": [4, 8]},
+        },
+    )
+    assert len(trials) == 6
+    for trial in trials:
+        impossible = trial.values["model.groups"] > trial.values["model.base_filters"]
+        assert trial.state == ("failed" if impossible else "completed")
+    assert {trial.state for trial in trials} == {"failed", "completed"}
+    assert any("groups must divide base_filters" in trial.error for trial in trials)
+
+
+def test_ctrl_c_ends_a_search_and_is_no_success(search):
+    """Ray Tune would end it as if it were complete."""
+    threading.Timer(12, os.kill, (os.getpid(), signal.SIGINT)).start()
+    tracker = MemoryTracker()
+    with pytest.raises(KeyboardInterrupt):
+        search(tracker=tracker, tune__num_samples=50, tune__epochs=100, train__patience=100, tune__space=LEARNING_RATE)
+    _, *children = tracker.runs
+    assert children
+    assert "RUNNING" not in {child.status for child in children}
+    assert "KILLED" in {child.status for child in children}
 
 
 def test_a_trial_whose_process_is_killed_goes_on(search):

@@ -1,0 +1,80 @@
+"""One training with its run in a real MLflow store, killed and begun again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mis.settings import Settings
+from mis.track.base import TRAIN
+from mis.track.mlflow import MlflowTracker
+
+pytestmark = [
+    pytest.mark.slow,
+    # MLflow 3.17 uses an argument that SQLAlchemy 2.1 deprecates.
+    pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning"),
+]
+
+SMALL = ("model.depth=1", "model.base_filters=4", "train.epochs=60", "train.patience=60")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path, records):
+    """A folder with parameters and the tiny records, as `python -m mis.train` finds them."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "records").symlink_to(records.folder)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path
+
+
+def command(*overrides):
+    own = [part for value in (*SMALL, *overrides) for part in ("--set", value)]
+    return [sys.executable, "-m", "mis.train", *own]
+
+
+def environment(**values):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MIS_", "MLFLOW_", "DVC_"))}
+    return kept | values
+
+
+def kill_after_some_epochs(project):
+    """Start a training and kill it -9 once it has written a few checkpoints."""
+    with subprocess.Popen(command(), cwd=project, env=environment(), stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not list(project.glob("checkpoints/train/*/epoch-000[3-9]")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    (checkpoint,) = project.glob("checkpoints/train/*/epoch-*")
+    return checkpoint
+
+
+def test_a_training_that_was_killed_goes_on_in_its_run(project):
+    checkpoint = kill_after_some_epochs(project)
+    before = len(json.loads((checkpoint / "history.json").read_text()))
+    assert 3 <= before < 60
+    done = subprocess.run(command(), cwd=project, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    settings = Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
+    tracker = MlflowTracker(settings)
+    (run,) = tracker.client.search_runs([tracker.experiment_id(TRAIN)])
+    assert run.info.status == "FINISHED"
+    logged = tracker.client.get_metric_history(run.info.run_id, "val/dice")
+    assert sorted(point.step for point in logged) == list(range(1, 61))
+    assert not list(project.glob("checkpoints/train/*/epoch-*"))
+
+
+def test_no_more_devices_than_may_be_used(project):
+    asked = command("distribute.devices=2")
+    done = subprocess.run(
+        asked, cwd=project, env=environment(MIS_DEVICES="1"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: a training can have at most the 1 ")
+    assert "got 2 devices" in done.stderr
