@@ -273,6 +273,19 @@ class Params(Section):
         Raises:
             MisError: A name does not exist, or a value does not fit.
         """
+        params = self.for_trial(values)
+        _check_overrides(params, "params")
+        return params
+
+    def for_trial(self, values: Mapping[str, Any]) -> "Params":
+        """Return a copy with a trial's values.
+
+        They are checked together; the search that they come from is not checked again: another of
+        its values need not fit these.
+
+        Raises:
+            MisError: A name does not exist, or the values do not fit.
+        """
         tree = self.model_dump(mode="json")
         for name, value in values.items():
             _assign(tree, name, value)
@@ -320,11 +333,9 @@ def _validate(tree: object, source: str = "params") -> Params:
     if not isinstance(tree, dict):
         raise MisError(f"{source} must hold sections with keys", got=repr(tree))
     try:
-        params = Params.model_validate(tree)
+        return Params.model_validate(tree)
     except ValidationError as error:
         raise _explain(error, source) from None
-    _check_overrides(params, source)
-    return params
 
 
 def _explain(error: ValidationError, source: str) -> MisError:
@@ -416,4 +427,5 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         raise MisError(f"{path} must be YAML: {error}") from None
     params = _validate(tree, path.name)
+    _check_overrides(params, path.name)
     return params.override(dict(parse_override(text) for text in overrides)) if overrides else params

@@ -191,6 +191,7 @@ class _Seen:
     ended: float
     error: str = ""
     over: bool = False
+    failed: bool = False
     trial: Any = field(default=None, repr=False)
 
 
@@ -246,12 +247,11 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any he
         self.bar.update()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
-        """Record why the trial failed; Ray calls this once its restarts are used up."""
+        """Record that the trial failed; Ray calls this once its restarts are used up, and notes the reason later."""
         seen = self.seen[trial.trial_id]
-        seen.error = _reason(trial)
-        seen.run.set_tags({"mis.state": "failed", "mis.error": seen.error})
+        seen.run.set_tags({"mis.state": "failed"})
         seen.run.finish("FAILED")
-        seen.over = True
+        seen.over = seen.failed = True
         self.bar.update()
 
     @property
@@ -267,7 +267,11 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any he
                 seen.run.finish("KILLED")
 
     def trials(self) -> list[Trial]:
-        """Return what became of each trial."""
+        """Return what became of each trial, and record why those that failed did."""
+        for seen in self.seen.values():
+            if seen.failed:
+                seen.error = _reason(seen.trial)
+                seen.run.set_tags({"mis.error": seen.error})
         return [self._outcome(seen) for seen in self.seen.values()]
 
     def _outcome(self, seen: _Seen) -> Trial:
@@ -278,7 +282,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any he
         return Trial(
             name=seen.name,
             values=dict(seen.trial.config),
-            state="failed" if seen.error else "completed" if complete else "stopped",
+            state="failed" if seen.failed else "completed" if complete else "stopped",
             history=history,
             elapsed_s=seen.ended - seen.started,
             best_model=checkpoint / BEST if checkpoint else None,

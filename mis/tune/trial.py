@@ -21,7 +21,7 @@ Report = Callable[[Mapping[str, float], Path], None]
 
 def trial_params(params: Params, values: Mapping[str, Scalar], epochs: int) -> Params:
     """Return the parameters of a trial of a study or of a scaling measurement."""
-    return params.override({**values, "train.epochs": epochs})
+    return params.for_trial({**values, "train.epochs": epochs})
 
 
 def run_trial(params: Params, share: Share, records: Path, report: Report, checkpoint: Path | None = None) -> Fitted:
