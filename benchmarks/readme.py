@@ -1,45 +1,85 @@
-"""Write the figures and the pictures of README.md from the results of `make repro`.
+"""Run the pipeline on a clean clone of this commit, and write the figures and pictures of README.md.
 
-Run it after `make repro`, from the repository: `python benchmarks/readme.py`. It needs Chromium, for
-the picture. It measures nothing itself and has no peer; it prints the lines that it has written.
+`python benchmarks/readme.py` from the repository, with nothing uncommitted but its results; about five
+minutes. It needs Chromium, for the picture. It has no peer: it prints the lines that it has written.
 """
 
 import csv
 import shutil
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
+import psutil
 from playwright.sync_api import sync_playwright
 
 from mis.errors import MisError
 from mis.files import copy_file, new_file, read_json
 from mis.scaling.plan import MODE_NAMES
+from mis.track.provenance import git_commit
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "results"
 BEGIN, END = "<!-- figures: written by benchmarks/readme.py -->", "<!-- end of figures -->"
 
 
 def main() -> int:
-    """Write README.md and its pictures."""
-    text = figures()
+    """Run the pipeline, and write README.md and its pictures."""
+    commit = git_commit(ROOT)
+    if commit.endswith("-dirty"):
+        raise MisError("the figures must be those of a commit", got=commit, do="commit your changes first")
+    with TemporaryDirectory() as folder:
+        clone = Path(folder) / "mis"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        elapsed_s, peak_bytes = run_pipeline(clone)
+        text = figures(clone / "results", elapsed_s, peak_bytes)
+        take_picture(clone / "results" / "report" / "report.html", ROOT / "docs" / "report.png")
+        copy_file(clone / "results" / "report" / "speedup.png", ROOT / "docs" / "speedup.png")
+    write_figures(ROOT / "README.md", text)
     print(text)
-    readme = ROOT / "README.md"
+    return 0
+
+
+def run_pipeline(clone: Path) -> tuple[float, int]:
+    """Run `dvc repro` and return the seconds that it took and the most memory that it had at once.
+
+    The memory is that of all its processes, what they share counted once (PSS), twice a second.
+    """
+    begun, peak_bytes = time.perf_counter(), 0
+    with subprocess.Popen(["dvc", "repro"], cwd=clone) as process:
+        while process.poll() is None:
+            peak_bytes = max(peak_bytes, memory_bytes(psutil.Process(process.pid)))
+            time.sleep(0.5)
+    if process.returncode:
+        raise MisError("the pipeline must run to its end", got=f"exit code {process.returncode}")
+    return time.perf_counter() - begun, peak_bytes
+
+
+def memory_bytes(process: psutil.Process) -> int:
+    """Return the memory of a process and all that it has started."""
+    total = 0
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error):  # it may have ended meanwhile
+            total += one.memory_full_info().pss
+    return total
+
+
+def write_figures(readme: Path, text: str) -> None:
+    """Put the lines between the two marks."""
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     with new_file(readme) as unfinished:
         unfinished.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-    take_picture(RESULTS / "report" / "report.html", ROOT / "docs" / "report.png")
-    copy_file(RESULTS / "report" / "speedup.png", ROOT / "docs" / "speedup.png")
-    return 0
 
 
-def figures() -> str:
-    """Return the lines of README.md: scores, speed-up, and what they were measured on."""
-    test = read_json(RESULTS / "evaluate" / "metrics.json")
-    tune = read_json(RESULTS / "tune" / "metrics.json")
-    on = read_json(RESULTS / "scaling" / "measured_on.json")
+def figures(results: Path, elapsed_s: float, peak_bytes: int) -> str:
+    """Return the lines of README.md: time and memory, scores, speed-up, and what they were measured on."""
+    test = read_json(results / "evaluate" / "metrics.json")
+    tune = read_json(results / "tune" / "metrics.json")
+    on = read_json(results / "scaling" / "measured_on.json")
     machine, versions = on["machine"], on["versions"]
     regions = ", ".join(f"{name} {test[f'dice_{name.lower()}']:.2f}" for name in ("WT", "TC", "ET"))
     return "\n".join(
@@ -48,19 +88,20 @@ def figures() -> str:
             f"Keras {versions['keras']}, TensorFlow {versions['tensorflow']}, Ray {versions['ray']}; commit "
             f"`{on['git_commit'][:10]}`, {on['measured_at'][:10]}):",
             "",
+            f"- the pipeline took {elapsed_s / 60:.1f} minutes after the installation, and {peak_bytes / 2**30:.1f} GiB at most;",
             f"- Dice on {test['cases']} test cases of the phantom: {regions}; the best threshold on FLAIR reaches WT "
             f"{test['threshold_dice_wt']:.2f} on the same cases;",
             f"- {tune['trials']} trials searched at {tune['trials_per_hour']:.0f} trials an hour;",
-            f"- the same short trials with two devices instead of one: {speedups()}. Most of such a trial is set-up",
+            f"- the same short trials with two devices instead of one: {speedups(results)}. Most of such a trial is set-up",
             "  (building and tracing the network), which takes longer for two replicas; one training's epoch after the",
-            f"  first, spread over both devices: x{epoch_speedup():.2f}.",
+            f"  first, spread over both devices: x{epoch_speedup(results):.2f}.",
         ]
     )
 
 
-def speedups() -> str:
+def speedups(results: Path) -> str:
     """Return the speed-up of each mode with two workers, and its spread."""
-    rows = [row for row in rows_of("speedup") if row["workers"] == "2"]
+    rows = [row for row in rows_of(results, "speedup") if row["workers"] == "2"]
     return ", ".join(
         f"{MODE_NAMES[row['mode']]} x{float(row['speedup']):.2f} "
         f"({float(row['speedup_min']):.2f} to {float(row['speedup_max']):.2f})"
@@ -68,18 +109,18 @@ def speedups() -> str:
     )
 
 
-def epoch_speedup() -> float:
+def epoch_speedup(results: Path) -> float:
     """Return how much shorter an epoch without set-up is for one training on two devices than on one."""
     one, two = (
-        median(float(row["epoch_s"]) for row in rows_of("trials") if (row["mode"], row["workers"]) == cell)
+        median(float(row["epoch_s"]) for row in rows_of(results, "trials") if (row["mode"], row["workers"]) == cell)
         for cell in (("experiment", "1"), ("data", "2"))
     )
     return one / two
 
 
-def rows_of(table: str) -> list[dict[str, str]]:
+def rows_of(results: Path, table: str) -> list[dict[str, str]]:
     """Return the lines of a table of the stage `scaling`."""
-    with (RESULTS / "scaling" / f"{table}.csv").open(encoding="utf-8") as file:
+    with (results / "scaling" / f"{table}.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
