@@ -88,13 +88,14 @@ def figures(results: Path, elapsed_s: float, peak_bytes: int) -> str:
             f"Keras {versions['keras']}, TensorFlow {versions['tensorflow']}, Ray {versions['ray']}; commit "
             f"`{on['git_commit'][:10]}`, {on['measured_at'][:10]}):",
             "",
-            f"- the pipeline took {elapsed_s / 60:.1f} minutes after the installation, and {peak_bytes / 2**30:.1f} GiB at most;",
+            f"- the pipeline took {elapsed_s / 60:.1f} minutes after the installation, "
+            f"and {peak_bytes / 2**30:.1f} GiB at most;",
             f"- Dice on {test['cases']} test cases of the phantom: {regions}; the best threshold on FLAIR reaches WT "
             f"{test['threshold_dice_wt']:.2f} on the same cases;",
             f"- {tune['trials']} trials searched at {tune['trials_per_hour']:.0f} trials an hour;",
-            f"- the same short trials with two devices instead of one: {speedups(results)}. Most of such a trial is set-up",
-            "  (building and tracing the network), which takes longer for two replicas; one training's epoch after the",
-            f"  first, spread over both devices: x{epoch_speedup(results):.2f}.",
+            f"- the same short trials with two devices instead of one: {speedups(results)}. Most of such a trial is",
+            "  set-up (building and tracing the network), which takes longer for two replicas; one training's epoch",
+            f"  after the first, spread over both devices: x{epoch_speedup(results):.2f}.",
         ]
     )
 
