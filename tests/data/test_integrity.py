@@ -74,7 +74,7 @@ def test_a_label_outside_0_to_3_is_refused_with_its_value(tiny, value):
     label[0, 0, 0] = value
     message = refused(check_label, label, tiny)
     assert "among [0, 1, 2, 3]" in message
-    assert f"[{np.float32(value).item()}]" in message
+    assert f"got {value:g} as well" in message
 
 
 def test_a_label_that_is_nan_is_refused(tiny):
