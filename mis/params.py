@@ -273,12 +273,12 @@ class Params(Section):
         Raises:
             MisError: A name does not exist, or a value does not fit.
         """
-        params = self.for_trial(values)
+        params = self._with(values)
         _check_overrides(params, "params")
         return params
 
-    def for_trial(self, values: Mapping[str, Any]) -> "Params":
-        """Return a copy with a trial's values.
+    def for_trial(self, values: Mapping[str, Scalar], epochs: int) -> "Params":
+        """Return the parameters of a trial of a study or of a scaling measurement.
 
         They are checked together; the search that they come from is not checked again: another of
         its values need not fit these.
@@ -286,6 +286,9 @@ class Params(Section):
         Raises:
             MisError: A name does not exist, or the values do not fit.
         """
+        return self._with({**values, "train.epochs": epochs})
+
+    def _with(self, values: Mapping[str, Any]) -> "Params":
         tree = self.model_dump(mode="json")
         for name, value in values.items():
             _assign(tree, name, value)
@@ -386,11 +389,9 @@ def _try_override(params: Params, values: Mapping[str, Scalar], source: str) -> 
     try:
         for name, value in values.items():
             _assign(tree, name, value)
-        Params.model_validate(tree)
     except MisError as error:
         raise MisError(f"{source}: {error}") from None
-    except ValidationError as error:
-        raise _explain(error, source) from None
+    _validate(tree, source)
 
 
 def parse_override(text: str) -> tuple[str, Any]:

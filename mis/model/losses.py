@@ -33,6 +33,11 @@ def soft_dice(truth: keras.KerasTensor, probability: keras.KerasTensor, smooth: 
     return (2 * overlap + smooth) / (size + smooth)
 
 
+def soft_dice_loss(truth: keras.KerasTensor, probability: keras.KerasTensor, smooth: float) -> keras.KerasTensor:
+    """Return 1 - soft Dice of every case, averaged over its regions: (batch,), in [0, 1); see `soft_dice`."""
+    return 1 - ops.mean(soft_dice(truth, probability, smooth), axis=-1)
+
+
 @keras.saving.register_keras_serializable("mis")
 class SoftDiceLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types: its classes are Any
     """1 - soft Dice, averaged over the regions of each case.
@@ -47,7 +52,7 @@ class SoftDiceLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no typ
 
     def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
         """Return the loss of each case, (batch,)."""
-        return 1 - ops.mean(soft_dice(y_true, y_pred, self.smooth), axis=-1)
+        return soft_dice_loss(y_true, y_pred, self.smooth)
 
     def get_config(self) -> dict[str, object]:
         """Return what rebuilds the loss."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from mis.model.losses import soft_dice
+from mis.model.losses import soft_dice_loss
 
 
 def hard_dice(truth: keras.KerasTensor, probability: keras.KerasTensor, threshold: float) -> keras.KerasTensor:
@@ -85,7 +85,7 @@ class SoftDiceMean(_CaseMean):
 
     def values(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
         """Return the loss of each case, (batch,)."""
-        return 1 - ops.mean(soft_dice(y_true, y_pred, self.smooth), axis=-1)
+        return soft_dice_loss(y_true, y_pred, self.smooth)
 
     def get_config(self) -> dict[str, object]:
         """Return what rebuilds the metric."""

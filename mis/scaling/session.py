@@ -56,7 +56,7 @@ def compare(params: Params, settings: Settings) -> Comparison:
 
     read_records(settings.records, params.data)  # before the cluster starts: it says at once that there are none
     own = params.scaling
-    trials = [params.for_trial({**values, "train.epochs": own.epochs}) for values in own.trials]
+    trials = [params.for_trial(values, own.epochs) for values in own.trials]
     measured = []
     with cluster(settings) as nodes, _bar(own) as bar:
         shares = {count: allocate(nodes, count, settings.devices) for count in own.workers}

@@ -17,7 +17,7 @@ from mis.params import Params
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import BEST_SCORE
+from mis.track.names import BEST_SCORE, SELECTION
 from mis.track.provenance import find_origin
 from mis.tune.allocate import allocate
 from mis.tune.cluster import cluster
@@ -50,7 +50,7 @@ class Study:
     def summary(self) -> dict[str, float]:
         """Return the figures of the study as a whole."""
         return {
-            BEST_SCORE: self.best.best["val/dice"],
+            BEST_SCORE: self.best.best[SELECTION],
             "trials": len(self.trials),
             "trials_failed": sum(trial.state == "failed" for trial in self.trials),
             "trials_per_hour": 3600 * len(self.trials) / self.elapsed_s,

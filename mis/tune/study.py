@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mis.errors import MisError
 from mis.params import Params, Scalar, SchedulerParams
 from mis.track.base import TUNE, Run, Tracker
-from mis.track.names import BEST_SCORE
+from mis.track.names import BEST_SCORE, SELECTION
 from mis.train.checkpoint import BEST, History, best_epoch, is_finished, read_history
 from mis.tune.allocate import Share
 from mis.tune.search import make_sampler
@@ -82,7 +82,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial:
         raise MisError(
             "at least one trial must finish an epoch", got=f"{len(trials)} failed trials, the first with: {reason}"
         )
-    return max(scored, key=lambda trial: (trial.best["val/dice"], -int(trial.name)))
+    return max(scored, key=lambda trial: (trial.best[SELECTION], -int(trial.name)))
 
 
 def run_study(
@@ -167,13 +167,13 @@ def _train_one(config: dict[str, Scalar], *, params: Params, share: Share, recor
     from mis.quiet import import_tensorflow
 
     import_tensorflow()
-    from mis.tune.trial import run_trial, trial_params
+    from mis.tune.trial import run_trial
 
     def report(metrics: Mapping[str, float], checkpoint: Path) -> None:
         tune.report(dict(metrics), checkpoint=tune.Checkpoint.from_directory(checkpoint))
 
     begun = tune.get_checkpoint()
-    own = trial_params(params, config, params.tune.epochs)
+    own = params.for_trial(config, params.tune.epochs)
     if begun is None:
         run_trial(own, share, records, report)
         return

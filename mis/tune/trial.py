@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from mis.data.records import read_records
-from mis.params import Params, Scalar
+from mis.params import Params
 from mis.track.names import BEST_SCORE, SELECTION, epoch_metrics
 from mis.train.checkpoint import Checkpoints
 from mis.train.devices import claim
@@ -17,11 +17,6 @@ from mis.tune.allocate import Share
 
 Report = Callable[[Mapping[str, float], Path], None]
 """Takes the metrics of an epoch and the checkpoint after it, a folder that the next epoch removes."""
-
-
-def trial_params(params: Params, values: Mapping[str, Scalar], epochs: int) -> Params:
-    """Return the parameters of a trial of a study or of a scaling measurement."""
-    return params.for_trial({**values, "train.epochs": epochs})
 
 
 def run_trial(params: Params, share: Share, records: Path, report: Report, checkpoint: Path | None = None) -> Fitted:
@@ -64,11 +59,13 @@ class _ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ha
         super().__init__()
         self.report = report
         self.checkpoints = checkpoints
+        self.best = max((epoch[SELECTION] for epoch in checkpoints.history()), default=float("-inf"))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
         """Report."""
         newest = self.checkpoints.newest()
         if newest is None:
             raise RuntimeError("an epoch ended without a checkpoint")
-        best = max(past[SELECTION] for past in self.checkpoints.history())
-        self.report({**epoch_metrics(logs), BEST_SCORE: best}, newest)
+        metrics = epoch_metrics(logs)
+        self.best = max(self.best, metrics[SELECTION])
+        self.report({**metrics, BEST_SCORE: self.best}, newest)
