@@ -26,7 +26,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(outdated, ignore_errors=True)
         if folder.exists():
             folder.rename(outdated)
-        unfinished.rename(folder)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if outdated.exists():
+                outdated.rename(folder)
+            raise
         shutil.rmtree(outdated, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -9,10 +9,7 @@ brain is drawn with fewer voxels. The frame is RAS, with its origin in the middl
 """
 
 import json
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +23,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from mis.errors import MisError
+from mis.files import new_folder
 from mis.params import PhantomParams
 
 Array = NDArray[np.float32]
@@ -634,7 +632,10 @@ def make_phantom(root: Path, params: PhantomParams, *, jobs: int, progress: bool
         raise MisError("phantom.seed must be 0 or more", got=params.seed)
     if jobs < 1:
         raise MisError("jobs must be 1 or more", got=jobs)
-    with _replacing(root) as folder:
+    # Behind a link lies the folder that is meant, perhaps on another disk, where alone a rename is atomic.
+    root = root.resolve()
+    _check_replaceable(root)
+    with new_folder(root) as folder:
         for name in ("imagesTr", "labelsTr", "imagesTs"):
             (folder / name).mkdir()
         _write_cases(folder, params, jobs, progress)
@@ -707,31 +708,6 @@ def _save(volume: Array | Labels, path: Path) -> None:
     image = nib.Nifti1Image(volume, affine)
     image.header.set_xyzt_units("mm")
     nib.save(image, path)
-
-
-@contextmanager
-def _replacing(root: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `root` when the block ends, and vanishes if it fails.
-
-    Raises:
-        MisError: `root` holds something else than a phantom.
-    """
-    # Behind a link lies the folder that is meant, perhaps on another disk, where alone a rename is atomic.
-    root = root.resolve()
-    _check_replaceable(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as work:
-        new, old = Path(work, "new"), Path(work, "old")
-        new.mkdir()
-        yield new
-        if root.exists():
-            root.rename(old)
-        try:
-            new.rename(root)
-        except OSError:
-            if old.exists():
-                old.rename(root)
-            raise
 
 
 def _check_replaceable(root: Path) -> None:

@@ -166,7 +166,7 @@ def test_a_rename_that_fails_brings_the_old_phantom_back(tmp_path, monkeypatch):
     rename = Path.rename
 
     def failing(self, target):
-        if self.name == "new":
+        if self.name == ".root.unfinished":
             raise OSError(5, "Input/output error")
         return rename(self, target)
 
