@@ -13,7 +13,7 @@ from mis.data.writer import write_records
 from mis.params import PhantomParams, load_params
 from mis.quiet import import_tensorflow
 from mis.settings import Settings
-from mis.tune.cluster import cluster
+from mis.train.cluster import cluster
 
 ROOT = Path(__file__).parents[1]
 TINY = PhantomParams(cases=8, unlabelled=1, shape=(16, 16, 16), seed=5)

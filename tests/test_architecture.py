@@ -118,7 +118,7 @@ def test_mlflow_is_imported_in_one_file():
 
 def test_ray_is_at_the_edge():
     assert {"mis.tune.study", "mis.scaling.measure"} <= importers("ray")
-    allowed = {"mis.scaling.measure", "mis.train.multiworker"}
+    allowed = {"mis.scaling.measure", "mis.train.cluster", "mis.train.gang"}
     assert {module for module in importers("ray") if not module.startswith("mis.tune.")} <= allowed
     assert importers("ray.tune") == {"mis.tune.study"}
 

@@ -16,7 +16,7 @@ import ray
 from mis.params import Params
 from mis.scaling.plan import Cell, plan_round
 from mis.track.names import SELECTION
-from mis.tune.allocate import Share
+from mis.train.allocate import Share
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from mis.settings import Settings
 from mis.track.base import SCALING, tracked
 from mis.track.mlflow import MlflowTracker
 from mis.track.provenance import find_origin
-from mis.tune.allocate import allocate
-from mis.tune.cluster import cluster
+from mis.train.allocate import allocate
+from mis.train.cluster import cluster
 
 FIGURES = ("speedup", "speedup_min", "speedup_max", "efficiency", "elapsed_s")
 

@@ -19,8 +19,8 @@ from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import BEST_SCORE, SELECTION
 from mis.track.provenance import find_origin
-from mis.tune.allocate import allocate
-from mis.tune.cluster import cluster
+from mis.train.allocate import allocate
+from mis.train.cluster import cluster
 from mis.tune.study import Trial, best_trial, run_study
 
 STUDY_TAG = "mis.study"

@@ -21,8 +21,8 @@ from mis.errors import MisError
 from mis.params import Params, Scalar, SchedulerParams
 from mis.track.base import TUNE, Run, Tracker
 from mis.track.names import BEST_SCORE, SELECTION
+from mis.train.allocate import Share
 from mis.train.checkpoint import BEST, History, best_epoch, is_finished, read_history
-from mis.tune.allocate import Share
 from mis.tune.search import make_sampler
 from mis.tune.space import to_optuna
 

@@ -9,11 +9,11 @@ import keras
 from mis.data.records import read_records
 from mis.params import Params
 from mis.track.names import BEST_SCORE, SELECTION, epoch_metrics
+from mis.train.allocate import Share
 from mis.train.checkpoint import Checkpoints
 from mis.train.devices import claim
 from mis.train.fit import Fitted, fit
 from mis.train.strategy import make_strategy
-from mis.tune.allocate import Share
 
 Report = Callable[[Mapping[str, float], Path], None]
 """Takes the metrics of an epoch and the checkpoint after it, a folder that the next epoch removes."""

@@ -3,7 +3,7 @@
 import pytest
 
 from mis.scaling.measure import measure_round
-from mis.tune.allocate import allocate
+from mis.train.allocate import allocate
 
 pytestmark = pytest.mark.slow
 

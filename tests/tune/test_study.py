@@ -11,7 +11,7 @@ import pytest
 
 from mis.errors import MisError
 from mis.track.base import TUNE, MemoryTracker
-from mis.tune.allocate import allocate
+from mis.train.allocate import allocate
 from mis.tune.study import Trial, best_trial, run_study
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mis.errors import MisError
-from mis.tune.allocate import Node, Share, allocate
+from mis.train.allocate import Node, Share, allocate
 
 nodes = st.lists(st.builds(Node, cpus=st.integers(1, 64), gpus=st.integers(0, 8)), min_size=1, max_size=4)
 

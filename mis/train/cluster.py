@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from mis.errors import MisError
 from mis.settings import Settings
-from mis.tune.allocate import Node
+from mis.train.allocate import Node
 
 OBJECT_STORE_BYTES = 128 * 2**20
 """Parameters and metrics pass through it, never volumes; Ray would take a third of the memory."""
