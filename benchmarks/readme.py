@@ -15,22 +15,19 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import psutil
+from page import clean_commit, write_figures
 from playwright.sync_api import sync_playwright
 
 from mis.errors import MisError
 from mis.files import copy_file, new_file, read_json
 from mis.scaling.plan import MODE_NAMES
-from mis.track.provenance import git_commit
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- figures: written by benchmarks/readme.py -->", "<!-- end of figures -->"
 
 
 def main() -> int:
     """Run the pipeline, and write README.md and its pictures."""
-    commit = git_commit(ROOT)
-    if commit.endswith("-dirty"):
-        raise MisError("the figures must be those of a commit", got=commit, do="commit your changes first")
+    clean_commit(ROOT)
     with TemporaryDirectory() as folder:
         clone = Path(folder) / "mis"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
@@ -38,7 +35,7 @@ def main() -> int:
         text = figures(clone / "results", elapsed_s, peak_bytes)
         take_picture(clone / "results" / "report" / "report.html", ROOT / "docs" / "report.png")
         copy_file(clone / "results" / "report" / "speedup.png", ROOT / "docs" / "speedup.png")
-    write_figures(ROOT / "README.md", text)
+    write_figures(ROOT / "README.md", "benchmarks/readme.py", text)
     print(text)
     return 0
 
@@ -65,14 +62,6 @@ def memory_bytes(process: psutil.Process) -> int:
         with suppress(psutil.Error):  # it may have ended meanwhile
             total += one.memory_full_info().pss
     return total
-
-
-def write_figures(readme: Path, text: str) -> None:
-    """Put the lines between the two marks."""
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    with new_file(readme) as unfinished:
-        unfinished.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def figures(results: Path, elapsed_s: float, peak_bytes: int) -> str:

@@ -10,6 +10,8 @@ for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # usage reports are the user's decision
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0 of RunConfig: no tables of Ray's own
+    # mis says itself, once, what became of a worker or a node.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed|marked dead|Raylet is terminated",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no TensorBoard, CSV and JSON beside MLflow
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a stopped trial may take until the end of its epoch
 }.items():

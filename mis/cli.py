@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from mis.errors import MisError
-from mis.params import Params, load_params
-from mis.settings import Settings, load_settings
+from mis.errors import MisError, WorkerError
+from mis.params import load_params
+from mis.settings import load_settings
 
 
 def params_parser(description: str) -> argparse.ArgumentParser:
@@ -25,34 +26,48 @@ def params_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run(command: Callable[[Params, Settings], None], description: str, argv: Sequence[str] | None = None) -> int:
+def run(
+    command: Callable[..., None],
+    description: str,
+    argv: Sequence[str] | None = None,
+    *,
+    flags: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Read the parameters and the settings, call the command, and return its exit code.
 
     Args:
-        command: What to do with them.
+        command: What to do with them: `command(params, settings)`, with a keyword argument for each flag.
         description: For `--help`.
         argv: The arguments; those of the process by default.
+        flags: What the command can be told beside, by name, with a text for `--help`.
 
     Returns:
         0, or 2 where the input was bad: then one line on stderr has said why.
     """
-    arguments = params_parser(description).parse_args(argv)
+    parser = params_parser(description)
+    for name, text in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+    arguments = parser.parse_args(argv)
 
     def with_params() -> None:
         settings = load_settings()
         path = arguments.params or settings.workspace / "params.yaml"
-        command(load_params(path, arguments.overrides), settings)
+        given = {name: getattr(arguments, name) for name in flags}
+        command(load_params(path, arguments.overrides), settings, **given)
 
     return exit_code(with_params)
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
-    """Call a command and return its exit code: its own, 2 after a MisError, 130 after Ctrl-C."""
+    """Call a command and return its exit code: its own, 2 after a MisError, 1 after a lost worker, 130 after Ctrl-C."""
     try:
         return command() or 0
     except MisError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the command's own message
         return 2
+    except WorkerError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return 130

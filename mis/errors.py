@@ -24,3 +24,7 @@ class MisError(Exception):
     def __str__(self) -> str:
         """Return the message on one line, whatever was quoted in it."""
         return " ".join(super().__str__().split())
+
+
+class WorkerError(Exception):
+    """A worker of a training failed or was lost: told once, with the worker's name; exit code 1."""

@@ -105,8 +105,11 @@ class TrainParams(Section):
     seed: Seed
     epochs: Positive
     batch_size: Positive
-    """The global batch: all devices together, however many there are."""
+    """Cases of a step: of all devices together, or of each one (`distribute.batch_rule`)."""
     learning_rate: Annotated[float, Field(gt=0)]
+    """Of one device; `distribute.lr_scaling` says what becomes of it on several."""
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    """Epochs over which the learning rate rises linearly, from step to step, to its full value."""
     beta_1: Annotated[float, Field(ge=0, lt=1)]
     beta_2: Annotated[float, Field(ge=0, lt=1)]
     amsgrad: bool
@@ -114,13 +117,63 @@ class TrainParams(Section):
     """Added to both sides of the soft Dice fraction; the paper has 0.01."""
     patience: Positive
     """Epochs without a better validation Dice after which training stops."""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
+    """What layers compute in; weights, loss and metrics are float32 (mis/train/strategy.py has what goes together)."""
+    jit_compile: bool
+    """Whether XLA compiles the step."""
 
 
 class DistributeParams(Section):
-    """How one training is spread."""
+    """How one training is spread over devices, and what that means for its batch and learning rate."""
 
-    devices: Positive
-    """Devices of one training: GPUs, or logical CPU devices with a share of the cores."""
+    kind: Literal["auto", "none", "mirrored", "multiworker"]
+    """`none`: one device; `mirrored`: the devices of one process; `multiworker`: several processes."""
+    workers: Positive
+    """Processes of one training, on as many nodes where there are so many."""
+    devices_per_worker: Positive
+    """Devices of each worker: GPUs, or logical CPU devices with a share of the cores."""
+    batch_rule: Literal["fixed_global_batch", "per_replica_batch"]
+    """`fixed_global_batch`: the same optimisation on any number of devices; `per_replica_batch`: a step takes
+    `train.batch_size` cases on each."""
+    lr_scaling: Literal["none", "linear", "sqrt"]
+    """With `per_replica_batch` on n devices: the learning rate times 1, n (Goyal et al. 2017) or the root of n."""
+    max_restarts: Annotated[int, Field(ge=0)]
+    """How often the workers are started again, from the last checkpoint, after one was lost."""
+    min_workers: Positive
+    """Go on with fewer workers, down to this many, where devices are lost for good."""
+    heartbeat_s: Annotated[float, Field(ge=5)]
+    """A worker that gives no sign of life for so long is taken for lost."""
+    stall_s: Annotated[float, Field(ge=30)]
+    """So are workers none of which has ended a step for so long; the first step, which may compile, is not timed."""
+
+    @property
+    def devices(self) -> int:
+        """Devices of one training, over all workers."""
+        return self.workers * self.devices_per_worker
+
+    @property
+    def chosen(self) -> Literal["none", "mirrored", "multiworker"]:
+        """The kind, `auto` resolved: the simplest that has as many devices."""
+        if self.kind != "auto":
+            return self.kind
+        if self.workers > 1:
+            return "multiworker"
+        return "mirrored" if self.devices_per_worker > 1 else "none"
+
+    @model_validator(mode="after")
+    def _kind_has_devices(self) -> Self:
+        if self.kind == "none" and self.devices > 1:
+            raise ValueError(f"kind none is for one device, got {self.devices}; auto takes the kind that fits")
+        if self.kind == "mirrored" and self.workers > 1:
+            raise ValueError(f"kind mirrored is for one worker, got {self.workers}; auto takes the kind that fits")
+        if self.min_workers > self.workers:
+            raise ValueError(f"min_workers must be at most workers = {self.workers}, got {self.min_workers}")
+        if self.batch_rule == "fixed_global_batch" and self.lr_scaling != "none":
+            raise ValueError(
+                f"lr_scaling must be none with batch_rule fixed_global_batch, got {self.lr_scaling}: "
+                "the batch does not grow with the devices"
+            )
+        return self
 
 
 class FloatRange(Section):
@@ -253,14 +306,37 @@ class Params(Section):
     @model_validator(mode="after")
     def _batch_fits_devices(self) -> Self:
         # Otherwise replicas have unlike shares of a batch, or none, and the gradient is not that of one device.
+        if self.distribute.batch_rule == "per_replica_batch":
+            return self
         for name, devices in (
-            ("distribute.devices", self.distribute.devices),
+            ("distribute.workers * distribute.devices_per_worker", self.distribute.devices),
             ("tune.devices_per_trial", self.tune.devices_per_trial),
             ("scaling.workers", max(self.scaling.workers)),
         ):
             if self.train.batch_size % devices:
+                fits = devices * -(-self.train.batch_size // devices)
                 raise ValueError(
-                    f"train.batch_size must be a multiple of {name} = {devices}, got {self.train.batch_size}"
+                    f"train.batch_size must be a multiple of {name} = {devices}, got {self.train.batch_size}; "
+                    f"the next that fits is {fits}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _devices_can_compute_so(self) -> Self:
+        # Tried out under each strategy: docs/data_parallel.md has the table.
+        for name, devices in (
+            ("distribute.kind none", 1 if self.distribute.chosen == "none" else 2),
+            ("tune.devices_per_trial 1", self.tune.devices_per_trial),
+            ("scaling.workers [1]", max(self.scaling.workers)),
+        ):
+            if devices > 1 and self.train.jit_compile:
+                raise ValueError(
+                    f"train.jit_compile must be false unless {name}: XLA compiles no step that is spread over devices"
+                )
+            if devices > 1 and self.train.precision == "mixed_float16":
+                raise ValueError(
+                    f"train.precision must be float32 or mixed_bfloat16 unless {name}, got mixed_float16: Keras "
+                    "scales the loss on each replica apart, and after an overflow on one the weights are lost"
                 )
         return self
 

@@ -13,6 +13,8 @@ def stage(params: Params, settings: Settings) -> None:
     from mis.train.session import train
 
     fitted = train(params, settings)
+    if fitted is None:  # one of several workers; the chief writes
+        return
     results = settings.workspace / "results" / "train"
     copy_file(fitted.best_model, settings.workspace / "models" / "train.keras")
     write_csv(results / "history.csv", [{"epoch": n, **row} for n, row in enumerate(fitted.history, start=1)])

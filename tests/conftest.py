@@ -12,7 +12,6 @@ from mis.data.phantom import make_phantom
 from mis.data.writer import write_records
 from mis.params import PhantomParams, load_params
 from mis.quiet import import_tensorflow
-from mis.settings import Settings
 from mis.train.cluster import cluster
 
 ROOT = Path(__file__).parents[1]
@@ -79,9 +78,7 @@ def run_script():
 
 
 @pytest.fixture(scope="session")
-def nodes(tmp_path_factory):
+def nodes():
     """The nodes of a Ray cluster on this machine, the same for all tests: it takes 5 s to start."""
-    root = tmp_path_factory.mktemp("ray")
-    settings = Settings(root=root, workspace=root, tracking_uri="unused", ray_address=None)
-    with cluster(settings) as nodes:
+    with cluster(None) as nodes:
         yield nodes

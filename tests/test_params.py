@@ -21,7 +21,10 @@ KNOWN = [
     "model={depth: 3, base_filters: 8, kernel_size: 3, norm: group, groups: 4}",
     "train.batch_size=2",
     "train.learning_rate=5e-3",
-    "distribute.devices=1",
+    "distribute={kind: auto, workers: 1, devices_per_worker: 1, batch_rule: fixed_global_batch, lr_scaling: none, "
+    "max_restarts: 3, min_workers: 1, heartbeat_s: 20, stall_s: 900}",
+    "train.jit_compile=false",
+    "train.precision=float32",
     "tune.devices_per_trial=1",
     "tune.space={train.learning_rate: {type: float, low: 1e-3, high: 2e-2, log: true}}",
     "scaling.workers=[1, 2]",
@@ -177,13 +180,33 @@ def test_an_override_that_does_not_fit_names_key_value_and_rule(override, parts)
         ("data.multiple=4", ("data.multiple must be a multiple of 2**model.depth = 8", "got 4")),
         ("model.depth=4", ("data.multiple must be a multiple of 2**model.depth = 16", "got 8")),
         ("train.batch_size=3", ("train.batch_size must be a multiple of scaling.workers = 2", "got 3")),
-        ("distribute.devices=3", ("train.batch_size must be a multiple of distribute.devices = 3", "got 2")),
+        (
+            "distribute.workers=3",
+            (
+                "train.batch_size must be a multiple of distribute.workers * distribute.devices_per_worker = 3",
+                "got 2; the next that fits is 3",
+            ),
+        ),
+        ("distribute.kind=none distribute.workers=2", ("distribute: kind none is for one device", "got 2")),
+        ("distribute.kind=mirrored distribute.workers=2", ("distribute: kind mirrored is for one worker", "got 2")),
+        ("distribute.min_workers=2", ("min_workers must be at most workers = 1", "got 2")),
+        ("distribute.lr_scaling=linear", ("lr_scaling must be none with batch_rule fixed_global_batch", "got linear")),
+        ("distribute.heartbeat_s=1", ("distribute.heartbeat_s", "got 1")),
+        ("train.jit_compile=true", ("train.jit_compile must be false unless scaling.workers [1]", "XLA compiles no")),
+        (
+            "distribute.kind=mirrored train.jit_compile=true",
+            ("train.jit_compile must be false unless distribute.kind none", "XLA compiles no"),
+        ),
+        (
+            "tune.devices_per_trial=2 train.precision=mixed_float16",
+            ("unless tune.devices_per_trial 1, got mixed_float16", "float32 or mixed_bfloat16"),
+        ),
         ("tune.devices_per_trial=4", ("train.batch_size must be a multiple of tune.devices_per_trial = 4", "got 2")),
-        ("scaling.workers=[1, 2, 4]", ("train.batch_size must be a multiple of scaling.workers = 4", "got 2")),
+        ("scaling.workers=[1,2,4]", ("train.batch_size must be a multiple of scaling.workers = 4", "got 2")),
     ],
 )
 def test_fields_that_do_not_fit_each_other_are_named_together(override, parts):
-    message = refused(load_params, FILE, [*KNOWN, override])
+    message = refused(load_params, FILE, [*KNOWN, *override.split()])
     assert all(part in message for part in parts), message
 
 

@@ -8,13 +8,38 @@ sample, however many there are.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import tensorflow as tf
 
 from mis.data.records import Records
 
 READERS = 2
-"""Cases that are read at once; two batches are held ready beside."""
+"""Cases that are read at once; two batches for each replica are held ready beside."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one of several workers reads: its slice of every global batch, and nothing else.
+
+    Attributes:
+        worker: Which worker, from 0.
+        workers: How many there are.
+        replicas: Devices of each worker; its slice comes in as many batches, one after another.
+    """
+
+    worker: int = 0
+    workers: int = 1
+    replicas: int = 1
+
+    @classmethod
+    def of(cls, context: tf.distribute.InputContext) -> "Part":
+        """Return the part that a strategy asks for."""
+        workers = context.num_input_pipelines
+        return cls(context.input_pipeline_id, workers, context.num_replicas_in_sync // workers)
+
+
+WHOLE = Part()
 
 
 def steps_per_epoch(cases: int, batch_size: int) -> int:
@@ -27,7 +52,7 @@ def steps_per_epoch(cases: int, batch_size: int) -> int:
 
 
 def training_batches(
-    records: Records, cases: Sequence[str], batch_size: int, *, seed: int, first_epoch: int = 0
+    records: Records, cases: Sequence[str], batch_size: int, *, seed: int, first_epoch: int = 0, part: Part = WHOLE
 ) -> tf.data.Dataset:
     """Return batches without end, every case once in each `steps_per_epoch` of them.
 
@@ -37,9 +62,10 @@ def training_batches(
     Args:
         records: Where the cases are.
         cases: Their names.
-        batch_size: The global batch, over all replicas.
+        batch_size: The global batch, over all replicas of all workers; a multiple of their number.
         seed: Of the order.
         first_epoch: The epoch to begin with.
+        part: What is read of it; batches are those of one replica.
 
     Returns:
         A data set of (image, target, weight): float32 (batch, x, y, z, modality), float32
@@ -49,32 +75,39 @@ def training_batches(
 
     def epoch_of(number: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(cases)), seed=tf.stack([seed, number]))
-        return _filled(tf.gather(paths, order), batch_size)
+        return _filled(tf.gather(paths, order), batch_size, part)
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max).map(lambda number: tf.cast(number, tf.int32))
-    return _read(epochs.flat_map(epoch_of), records, batch_size)
+    return _read(epochs.flat_map(epoch_of), records, batch_size, part)
 
 
-def case_batches(records: Records, cases: Sequence[str], batch_size: int) -> tf.data.Dataset:
-    """Return every case once, in order; see `training_batches` for the elements."""
-    return _read(_filled(_paths(records, cases), batch_size), records, batch_size)
+def case_batches(
+    records: Records, cases: Sequence[str], batch_size: int, *, passes: int | None = 1, part: Part = WHOLE
+) -> tf.data.Dataset:
+    """Return every case once in each pass, in order; `passes` None has no end; else see `training_batches`."""
+    return _read(_filled(_paths(records, cases), batch_size, part).repeat(passes), records, batch_size, part)
 
 
 def _paths(records: Records, cases: Sequence[str]) -> tf.Tensor:
     return tf.constant([str(records.path(case)) for case in cases])
 
 
-def _filled(paths: tf.Tensor, batch_size: int) -> tf.data.Dataset:
-    """Return (path, weight) for one epoch of full batches."""
+def _filled(paths: tf.Tensor, batch_size: int, part: Part) -> tf.data.Dataset:
+    """Return (path, weight) for one epoch of full batches, or for a worker's part of each."""
     cases = paths.shape[0]
     padding = -cases % batch_size
     in_last = batch_size - padding
     index = tf.range(cases + padding)
     weight = tf.where(index >= cases, 0.0, tf.where(index >= cases - in_last, batch_size / in_last, 1.0))
-    return tf.data.Dataset.from_tensor_slices((tf.gather(paths, index % cases), weight))
+
+    def own(values: tf.Tensor) -> tf.Tensor:
+        of_workers = tf.reshape(values, (-1, part.workers, batch_size // part.workers))
+        return tf.reshape(of_workers[:, part.worker], (-1,))
+
+    return tf.data.Dataset.from_tensor_slices((own(tf.gather(paths, index % cases)), own(weight)))
 
 
-def _read(files: tf.data.Dataset, records: Records, batch_size: int) -> tf.data.Dataset:
+def _read(files: tf.data.Dataset, records: Records, batch_size: int, part: Part) -> tf.data.Dataset:
     def read(path: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         serialized = tf.data.TFRecordDataset(path).get_single_element()
         return *_parse(serialized, records), weight
@@ -84,7 +117,8 @@ def _read(files: tf.data.Dataset, records: Records, batch_size: int) -> tf.data.
     options = tf.data.Options()
     options.autotune.enabled = False
     batches = files.map(read, num_parallel_calls=READERS, deterministic=True)
-    return batches.batch(batch_size, drop_remainder=True).prefetch(2).with_options(options)
+    batches = batches.batch(batch_size // (part.workers * part.replicas), drop_remainder=True)
+    return batches.prefetch(2 * part.replicas).with_options(options)
 
 
 def _parse(serialized: tf.Tensor, records: Records) -> tuple[tf.Tensor, tf.Tensor]:

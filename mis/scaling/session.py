@@ -58,7 +58,7 @@ def compare(params: Params, settings: Settings) -> Comparison:
     own = params.scaling
     trials = [params.for_trial(values, own.epochs) for values in own.trials]
     measured = []
-    with cluster(settings) as nodes, _bar(own) as bar:
+    with cluster(settings.ray_address) as nodes, _bar(own) as bar:
         shares = {count: allocate(nodes, count, settings.devices) for count in own.workers}
         for number in range(own.rounds):
             for one in measure_round(own.workers, number, trials, settings.records, shares):

@@ -1,18 +1,19 @@
-"""From Keras to a tracker."""
+"""From Keras to whoever watches."""
+
+from collections.abc import Callable, Mapping
 
 import keras
 
-from mis.track.base import Run
 from mis.track.names import epoch_metrics
 
 
-class TrackEpochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
-    """Log each epoch to a run, with the epoch's number, from 1, as its step."""
+class WatchEpochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
+    """Hand on each epoch's number, from 1, and its metrics by their names in MLflow."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, watch: Callable[[int, Mapping[str, float]], None]) -> None:
         super().__init__()
-        self.run = run
+        self.watch = watch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Log the epoch."""
-        self.run.log_metrics(epoch_metrics(logs or {}), step=epoch + 1)
+        """Hand it on."""
+        self.watch(epoch + 1, epoch_metrics(logs or {}))

@@ -17,12 +17,16 @@ def epoch_metrics(logs: Mapping[str, float]) -> dict[str, float]:
 
     >>> epoch_metrics({"loss": 1.0, "case_loss": 0.9, "val_dice_wt": 0.5, "epoch_s": 2.0})
     {'train/loss': 0.9, 'val/dice_wt': 0.5, 'time/epoch_s': 2.0}
+    >>> epoch_metrics({"input_share": 0.1, "host_peak_bytes": 2e9})
+    {'time/input_share': 0.1, 'memory/host_peak_bytes': 2000000000.0}
     """
     named = {}
     for key, value in logs.items():
         part, name = ("val", key.removeprefix("val_")) if key.startswith("val_") else ("train", key)
-        if name.endswith("_s"):
+        if name.endswith(("_s", "_share")):
             named[f"time/{name}"] = float(value)
+        elif name.endswith("_bytes"):
+            named[f"memory/{name}"] = float(value)
         elif name != "loss":
             named[f"{part}/{'loss' if name == 'case_loss' else name}"] = float(value)
     return named

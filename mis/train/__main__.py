@@ -8,14 +8,16 @@ from mis.quiet import import_tensorflow
 from mis.settings import Settings
 
 
-def command(params: Params, settings: Settings) -> None:
+def command(params: Params, settings: Settings, *, profile: bool) -> None:
     """Train and say what came out and where it is."""
     import_tensorflow()
     from mis.track.mlflow import MlflowTracker
     from mis.track.names import SELECTION
     from mis.train.session import train
 
-    fitted = train(params, settings)
+    fitted = train(params, settings, profile=profile)
+    if fitted is None:  # one of several workers; the chief tells
+        return
     print(f"best validation Dice {fitted.best[SELECTION]:.4f} in epoch {fitted.best_epoch}")
     print(f"the model and its curves: {MlflowTracker(settings).location()}")
     fitted.checkpoints.remove()
@@ -23,7 +25,8 @@ def command(params: Params, settings: Settings) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return cli.run(command, "Train the 3D U-Net once.", argv)
+    flags = {"profile": "keep a TensorFlow profile of some steps as an artifact of the run"}
+    return cli.run(command, "Train the 3D U-Net once.", argv, flags=flags)
 
 
 if __name__ == "__main__":

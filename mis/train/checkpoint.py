@@ -49,9 +49,15 @@ def is_finished(history: History, *, epochs: int, patience: int) -> bool:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one training; only the newest is kept."""
+    """The checkpoints of one training; only the newest is kept.
+
+    Attributes:
+        folder: Where they are.
+        writes: Whether this process writes them. Of the workers of one training the chief does.
+    """
 
     folder: Path
+    writes: bool = True
 
     def newest(self) -> Path | None:
         """Return the newest complete checkpoint."""
@@ -62,8 +68,11 @@ class Checkpoints:
         newest = self.newest()
         return read_history(newest) if newest else []
 
-    def save(self, model: "keras.Model", history: History, *, improved: bool) -> Path:
+    def save(self, model: "keras.Model", history: History, *, improved: bool) -> None:
         """Write the state after the last epoch of `history`.
+
+        The best model is written without loss and metrics: it loads as a plain Keras model, on any
+        backend and without this package.
 
         Args:
             model: The model, compiled.
@@ -71,18 +80,19 @@ class Checkpoints:
             improved: Whether the last epoch is the best one; otherwise the best model is taken over
                 from the checkpoint before.
         """
+        if not self.writes:
+            return
         before = self.newest()
         path = self.folder / f"epoch-{len(history):04d}"
         with new_folder(path) as unfinished:
             model.save_weights(unfinished / WEIGHTS)
             if improved or before is None:
-                model.save(unfinished / BEST)
+                plain(model).save(unfinished / BEST)
             else:
                 shutil.copy2(before / BEST, unfinished / BEST)
             write_json(unfinished / HISTORY, history)
         for older in set(self.folder.glob("epoch-*")) - {path}:
             shutil.rmtree(older)
-        return path
 
     def adopt(self, checkpoint: Path) -> None:
         """Copy a checkpoint from elsewhere, to go on from it."""
@@ -92,6 +102,13 @@ class Checkpoints:
     def remove(self) -> None:
         """Delete all of them."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def plain(model: "keras.Model") -> "keras.Model":
+    """Return the same network, with the same weights, without what it was compiled with."""
+    import keras
+
+    return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
 def restore(model: "keras.Model", checkpoint: Path) -> History:

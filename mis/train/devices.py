@@ -14,7 +14,7 @@ from mis.settings import cores
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices that one training is spread over.
+    """The devices that one process trains on.
 
     Attributes:
         names: TensorFlow's names, e.g. ("GPU:0", "GPU:1").
@@ -25,15 +25,20 @@ class Devices:
     threads: int
 
 
-def claim(count: int, threads: int | None = None, limit: int | None = None) -> Devices:
+def claim(
+    count: int, threads: int | None = None, limit: int | None = None, *, processes: int = 1, process: int = 0
+) -> Devices:
     """Configure TensorFlow in this process for a number of devices.
 
     It must come before TensorFlow's first operation; a second call may only ask for the same.
 
     Args:
         count: How many devices.
-        threads: CPU threads of each; by default they share all cores evenly.
+        threads: CPU threads of each; by default the devices share all cores evenly.
         limit: At most this many devices may be used; None means all.
+        processes: How many processes on this host share its devices, each with `count` of them.
+        process: Which of them this is. It takes its own GPUs where it sees those of all; a
+            cluster's manager may have given it its own already.
 
     Raises:
         MisError: There are fewer GPUs than `count`, or fewer cores where there is no GPU.
@@ -44,11 +49,15 @@ def claim(count: int, threads: int | None = None, limit: int | None = None) -> D
     if count > usable:
         kind = "GPUs" if gpus else "CPU cores"
         raise MisError(f"a training can have at most the {usable} {kind} that may be used", got=f"{count} devices")
-    threads = threads or max(1, cores() // count)
+    threads = threads or max(1, cores() // (count * processes))
     # TensorFlow ignores OMP_NUM_THREADS. Inside an operation: a device's share. Between them: each device at once.
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(max(count, threads))
-    for gpu in gpus:
+    first = process * count if len(gpus) >= processes * count else 0
+    own = gpus[first : first + count]
+    if gpus:
+        tf.config.set_visible_devices(own, "GPU")
+    for gpu in own:
         tf.config.experimental.set_memory_growth(gpu, True)
     if not gpus:
         logical = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]

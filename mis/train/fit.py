@@ -1,21 +1,24 @@
 """One training, whoever watches it and however it is spread."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from mis.data.dataset import case_batches, steps_per_epoch, training_batches
+from mis.data.dataset import Part, case_batches, steps_per_epoch, training_batches
 from mis.data.records import Records
+from mis.errors import MisError
 from mis.model.losses import SoftDiceLoss
 from mis.model.metrics import segmentation_metrics
 from mis.model.unet import build_unet
 from mis.params import ModelParams, TrainParams
 from mis.track.names import epoch_metrics
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch, is_finished, restore
+from mis.train.teardown import untuned_buffers
+from mis.train.timing import TimeSteps
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,12 @@ def fit(
 
     Args:
         model_params: The network.
-        params: The training.
+        params: The training; its batch is that of all devices together.
         records: The cases and their split.
-        strategy: How it is spread over devices.
-        checkpoints: Where the state is kept after each epoch.
-        callbacks: Who watches: each gets `epoch_s` and `total_s` in the logs beside Keras' own
-            entries, after the checkpoint is written.
+        strategy: How it is spread over devices. Every worker of a strategy over several calls this function.
+        checkpoints: Where the state is kept after each epoch; all workers read the same.
+        callbacks: Who watches: each gets the entries of `TimeSteps` and `total_s` in the logs beside
+            Keras' own, after the checkpoint is written.
     """
     keras.utils.set_random_seed(params.seed)
     with strategy.scope():
@@ -95,51 +98,94 @@ def fit(
     newest = checkpoints.newest()
     history = restore(model, newest) if newest else []
     if not is_finished(history, epochs=params.epochs, patience=params.patience):
-        cases = records.split.train
-        model.fit(
-            training_batches(records, cases, params.batch_size, seed=params.seed, first_epoch=len(history)),
-            steps_per_epoch=steps_per_epoch(len(cases), params.batch_size),
-            validation_data=case_batches(records, records.split.val, params.batch_size),
-            initial_epoch=len(history),
-            epochs=params.epochs,
-            callbacks=[_Keep(history, checkpoints, params), *callbacks],
-            shuffle=False,
-            verbose=0,
-        )
+        cases, batch_size, first = records.split.train, params.batch_size, len(history)
+        val = records.split.val
+        steps = steps_per_epoch(len(cases), batch_size)
+        with untuned_buffers():
+            model.fit(
+                strategy.distribute_datasets_from_function(
+                    lambda context: training_batches(
+                        records, cases, batch_size, seed=params.seed, first_epoch=first, part=Part.of(context)
+                    )
+                ),
+                steps_per_epoch=steps,
+                validation_data=strategy.distribute_datasets_from_function(
+                    lambda context: case_batches(
+                        records, records.split.val, batch_size, passes=None, part=Part.of(context)
+                    )
+                ),
+                validation_steps=steps_per_epoch(len(val), batch_size),
+                initial_epoch=first,
+                epochs=params.epochs,
+                callbacks=[TimeSteps(len(cases), steps), _Keep(history, checkpoints, params), *callbacks],
+                shuffle=False,
+                verbose=0,
+            )
     return Fitted(history, sum(int(tf.size(weight)) for weight in model.trainable_variables), checkpoints)
 
 
 def compile_unet(model_params: ModelParams, params: TrainParams, records: Records) -> keras.Model:
-    """Build and compile the network; call it in the strategy's scope."""
-    model = build_unet(model_params, len(records.modalities), len(records.regions))
+    """Build and compile the network; call it in the strategy's scope.
+
+    Raises:
+        MisError: The device cannot compute in this precision.
+    """
+    if params.precision == "mixed_float16" and not tf.config.list_logical_devices("GPU"):
+        raise MisError(
+            "train.precision mixed_float16 needs a GPU: TensorFlow has no float16 pooling for CPUs",
+            do="use mixed_bfloat16 or float32",
+        )
+    with _precision(params.precision):
+        model = build_unet(model_params, len(records.modalities), len(records.regions))
+    steps = params.warmup_epochs * steps_per_epoch(len(records.split.train), params.batch_size)
     optimizer = keras.optimizers.Adam(
-        params.learning_rate, beta_1=params.beta_1, beta_2=params.beta_2, amsgrad=params.amsgrad
+        learning_rate(params.learning_rate, steps), beta_1=params.beta_1, beta_2=params.beta_2, amsgrad=params.amsgrad
     )
-    metrics = segmentation_metrics(records.regions, params.dice_smooth)
-    model.compile(optimizer=optimizer, loss=SoftDiceLoss(params.dice_smooth), weighted_metrics=metrics)
+    model.compile(
+        optimizer=optimizer,
+        loss=SoftDiceLoss(params.dice_smooth),
+        weighted_metrics=segmentation_metrics(records.regions, params.dice_smooth),
+        jit_compile=params.jit_compile,
+    )
     # Made while tracing, the optimizer's variables cost 2.5 s more and leak 57 MB a model, not 19.
-    optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
+def learning_rate(full: float, warmup_steps: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
+    """Return a learning rate that rises by the same amount with each of some steps and then stays.
+
+    >>> rate = learning_rate(0.4, warmup_steps=4)
+    >>> [round(float(rate(step)), 3) for step in range(6)]
+    [0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
+    """
+    if warmup_steps < 2:
+        return full
+    return keras.optimizers.schedules.PolynomialDecay(full / warmup_steps, warmup_steps - 1, full)
+
+
+@contextmanager
+def _precision(name: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 class _Keep(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
-    """Times each epoch, writes the checkpoint, stops early. First in line: others see what it adds."""
+    """Writes the checkpoint after each epoch and stops early. Before all who watch: they see what it adds."""
 
     def __init__(self, history: History, checkpoints: Checkpoints, params: TrainParams) -> None:
         super().__init__()
         self.history = history
         self.checkpoints = checkpoints
         self.train_params = params
-        self.epoch_begin = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Start the clock."""
-        self.epoch_begin = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
         """Extend the history and the logs, and write the checkpoint."""
         before = self.history[-1]["time/total_s"] if self.history else 0.0
-        logs["epoch_s"] = time.perf_counter() - self.epoch_begin
         logs["total_s"] = before + logs["epoch_s"]
         self.history.append(epoch_metrics(logs))
         self.checkpoints.save(self.model, self.history, improved=best_epoch(self.history) == len(self.history))

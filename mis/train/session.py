@@ -3,6 +3,11 @@
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import keras
 from tqdm import tqdm
@@ -11,49 +16,100 @@ from mis.data.records import Records, read_records
 from mis.params import Params
 from mis.settings import Settings
 from mis.track.base import TRAIN, Run, tracked
-from mis.track.keras import TrackEpochs
+from mis.track.keras import WatchEpochs
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import SELECTION
 from mis.track.provenance import find_origin
+from mis.train.batch_rule import for_replicas, in_force
 from mis.train.checkpoint import Checkpoints
-from mis.train.devices import claim
 from mis.train.fit import Fitted, fit
-from mis.train.strategy import make_strategy
+from mis.train.launch import find_launcher
+from mis.train.multiworker import Worker
+from mis.train.profile import Profile
 
 CHECKPOINT_TAG = "mis.checkpoint"
 
 
-def train(params: Params, settings: Settings) -> Fitted:
+@dataclass(frozen=True)
+class Epoch:
+    """What the chief tells of an epoch: its number, from 1, and its metrics."""
+
+    number: int
+    metrics: Mapping[str, float]
+
+
+def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitted | None:
     """Train, or go on with the same training where it was killed.
+
+    Args:
+        params: All parameters.
+        settings: The machine.
+        profile: Whether to keep a TensorFlow profile of some steps as an artifact.
 
     Returns:
         What came out. Its model lies among the checkpoints, which `Fitted.checkpoints` removes once
         the caller has what it needs; until then the same call returns the same without training.
+        None in a process that is one of several and not their chief.
 
     Raises:
         MisError: There are no records, or not as many devices.
+        WorkerError: Workers failed, or more of them were lost than may be.
     """
     records = read_records(settings.records, params.data)
-    devices = claim(params.distribute.devices, limit=settings.devices)
-    checkpoints = Checkpoints(settings.checkpoints / "train" / fingerprint(params, records))
-    with tracked(_run(params, settings, checkpoints)) as run:
-        fitted = fit(
-            params.model,
-            params.train,
-            records,
-            strategy=make_strategy(devices),
-            checkpoints=checkpoints,
-            callbacks=[TrackEpochs(run), _Progress(params.train.epochs, done=len(checkpoints.history()))],
-        )
+    rule, replicas = params.distribute, params.distribute.devices
+    resolved = params.model_copy(update={"train": for_replicas(params.train, rule, replicas)})
+    folder = settings.checkpoints / "train" / fingerprint(resolved, records)
+    work = partial(_work, params=resolved, records=settings.records, folder=folder, profile=profile)
+    launcher = find_launcher(rule, settings, resolved.train.batch_size)
+    if not launcher.leads:
+        launcher.run(work, lambda report: None)  # noqa: ARG005
+        return None
+    checkpoints = Checkpoints(folder)
+    with tracked(_run(params, settings, checkpoints)) as run, _Progress(params.train.epochs) as progress:
+        run.log_params(in_force(params.train, rule, replicas))
+        watch = _Watch(run, checkpoints, progress)
+        watch.catch_up()
+        parameters = launcher.run(work, watch)
+        watch.catch_up()
+        fitted = Fitted(checkpoints.history(), parameters, checkpoints)
         run.log_metrics({f"best/{name}": value for name, value in fitted.summary().items()})
         run.log_file(fitted.best_model, "model")
+        if profile:
+            for file in Profile.files(folder):
+                run.log_file(file, f"profile/{file.parent.relative_to(Profile.folder(folder)).as_posix()}")
     return fitted
 
 
 def fingerprint(params: Params, records: Records) -> str:
-    """Return a name for this training: the same for the same records, model and training parameters."""
+    """Return a name for this training: the same for the same records, model and training parameters.
+
+    It does not know the devices: with the same global batch a training goes on with others.
+    """
     content = {"records": records.digest, "model": params.model.model_dump(), "train": params.train.model_dump()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _work(worker: Worker, params: Params, records: Path, folder: Path, *, profile: bool) -> int:
+    """Train in one process, which may be one of several, and return the number of trainable weights."""
+    own = read_records(records, params.data)
+    checkpoints = Checkpoints(folder, writes=worker.is_chief)
+    worker.agree(int(own.digest[:8], 16), f"the records in {records}")
+    worker.agree(len(checkpoints.history()), f"the number of epochs in the newest checkpoint in {folder}")
+    watchers: list[Any] = [
+        WatchEpochs(lambda number, metrics: worker.report(Epoch(number, metrics))),
+        keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: worker.progress()),  # noqa: ARG005
+    ]
+    if profile and worker.is_chief:
+        watchers.append(Profile(folder))
+    fitted = fit(
+        params.model,
+        params.train,
+        own,
+        strategy=worker.strategy,
+        checkpoints=checkpoints,
+        callbacks=watchers,
+    )
+    return fitted.parameters
 
 
 def _run(params: Params, settings: Settings, checkpoints: Checkpoints) -> Run:
@@ -63,27 +119,50 @@ def _run(params: Params, settings: Settings, checkpoints: Checkpoints) -> Run:
     run = tracker.find_run(TRAIN, key) if checkpoints.newest() else None
     if run is not None:
         run.log_params(params.flatten())
-        # The process may have died after a checkpoint and before its epoch was logged; what was logged is not repeated.
-        for number, epoch in enumerate(checkpoints.history(), start=1):
-            run.log_metrics(epoch, step=number)
     else:
         run = tracker.start_run(TRAIN, f"unet-{params.model.norm}", params=params.flatten(), tags=key)
     find_origin(settings, params.data).describe(run)
     return run
 
 
-class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
+class _Watch:
+    """Logs each epoch once, whether it is told of it or finds it in a checkpoint."""
+
+    def __init__(self, run: Run, checkpoints: Checkpoints, progress: "_Progress") -> None:
+        self.run = run
+        self.checkpoints = checkpoints
+        self.progress = progress
+        self.last = 0
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Log an epoch that has ended."""
+        if epoch.number <= self.last:
+            return
+        self.last = epoch.number
+        self.run.log_metrics(epoch.metrics, step=epoch.number)
+        self.progress.show(epoch)
+
+    def catch_up(self) -> None:
+        """Log the epochs of the newest checkpoint: whoever wrote it may have died before it told of them."""
+        for number, metrics in enumerate(self.checkpoints.history(), start=1):
+            self(Epoch(number, metrics))
+
+
+class _Progress:
     """A bar over the epochs with the validation Dice."""
 
-    def __init__(self, epochs: int, done: int) -> None:
-        super().__init__()
-        self.bar = tqdm(total=epochs, initial=done, desc="train", unit="epoch", file=sys.stderr)
+    def __init__(self, epochs: int) -> None:
+        self.bar = tqdm(total=epochs, desc="train", unit="epoch", file=sys.stderr)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        """Move on."""
-        self.bar.set_postfix({"loss": f"{logs['case_loss']:.3f}", SELECTION: f"{logs['val_dice']:.3f}"}, refresh=False)
-        self.bar.update(epoch + 1 - self.bar.n)
+    def __enter__(self) -> "_Progress":
+        return self
 
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Leave the bar as it is."""
+    def __exit__(self, *error: object) -> None:
         self.bar.close()
+
+    def show(self, epoch: Epoch) -> None:
+        """Move to an epoch."""
+        values = {"loss": epoch.metrics["train/loss"], SELECTION: epoch.metrics[SELECTION]}
+        self.bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+        self.bar.update(epoch.number - self.bar.n)
+        self.bar.refresh()

@@ -1,6 +1,7 @@
-"""The one place that chooses how a training is spread over devices."""
+"""How a process spreads a training over its own devices."""
 
 from functools import cache
+from typing import Literal
 
 import tensorflow as tf
 
@@ -8,13 +9,17 @@ from mis.train.devices import Devices
 
 
 @cache
-def make_strategy(devices: Devices) -> tf.distribute.Strategy:
-    """Return the strategy for some devices: the default one for one, mirrored variables for several.
+def make_strategy(devices: Devices, kind: Literal["auto", "none", "mirrored"] = "auto") -> tf.distribute.Strategy:
+    """Return the strategy for some devices of one process.
 
     A process keeps it from training to training: a second MirroredStrategy numbers its collective
     operations from the start again, and TensorFlow takes them for those of the first ("shape
     mismatch in the collective instance").
+
+    Args:
+        devices: The devices.
+        kind: `auto` mirrors variables where there are several devices; `mirrored` on a single one too.
     """
-    if len(devices.names) == 1:
+    if len(devices.names) == 1 and kind != "mirrored":
         return tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy(list(devices.names))

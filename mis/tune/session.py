@@ -91,7 +91,7 @@ def tune(params: Params, settings: Settings) -> Study:
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = settings.checkpoints / "tune" / name
     tracker = MlflowTracker(settings)
-    with cluster(settings) as nodes:
+    with cluster(settings.ray_address) as nodes:
         share = allocate(nodes, params.tune.devices_per_trial, settings.devices)
         origin = find_origin(settings, params.data)
         with tracked(tracker.start_run(TUNE, f"study-{name}", params=params.flatten(), tags={STUDY_TAG: name})) as run:

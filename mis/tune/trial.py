@@ -10,6 +10,7 @@ from mis.data.records import read_records
 from mis.params import Params
 from mis.track.names import BEST_SCORE, SELECTION, epoch_metrics
 from mis.train.allocate import Share
+from mis.train.batch_rule import for_replicas
 from mis.train.checkpoint import Checkpoints
 from mis.train.devices import claim
 from mis.train.fit import Fitted, fit
@@ -40,7 +41,7 @@ def run_trial(params: Params, share: Share, records: Path, report: Report, check
             checkpoints.adopt(checkpoint)
         return fit(
             params.model,
-            params.train,
+            for_replicas(params.train, params.distribute, share.devices),
             read_records(records),
             strategy=make_strategy(devices),
             checkpoints=checkpoints,

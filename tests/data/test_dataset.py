@@ -1,11 +1,12 @@
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mis.data.dataset import case_batches, steps_per_epoch, training_batches
+from mis.data.dataset import Part, case_batches, steps_per_epoch, training_batches
 from mis.model.losses import SoftDiceLoss
 
 CASES = tuple(f"BRATS_{number:03d}" for number in range(1, 9))
@@ -132,3 +133,36 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_cases(records, batch_size):
         real = list(itertools.compress(range(batch_size), weight.numpy() > 0))
         alone = [float(loss(target[index : index + 1], prediction[index : index + 1])) for index in real]
         assert float(loss(target, prediction, weight)) == pytest.approx(np.mean(alone), abs=1e-6)
+
+
+# ---- Divided among workers ----
+
+
+@given(count=st.integers(1, 8), crew=st.tuples(st.integers(1, 3), st.integers(1, 2)), each=st.integers(1, 2))
+@few
+def test_the_parts_of_all_workers_are_the_whole(records, name_of, count, crew, each):
+    (workers, replicas), seed = crew, 3
+    batch_size = workers * replicas * each
+    steps = steps_per_epoch(count, batch_size)
+
+    def parts(batches, number):
+        return [
+            named(batches(part=Part(worker, workers, replicas)).take(number * steps * replicas), name_of)
+            for worker in range(workers)
+        ]
+
+    for whole, divided in (
+        (
+            named(training_batches(records, CASES[:count], batch_size, seed=seed).take(2 * steps), name_of),
+            parts(partial(training_batches, records, CASES[:count], batch_size, seed=seed), 2),
+        ),
+        (
+            named(case_batches(records, CASES[:count], batch_size, passes=2), name_of),
+            parts(partial(case_batches, records, CASES[:count], batch_size, passes=None), 2),
+        ),
+    ):
+        for step, (names, weights) in enumerate(whole):
+            own = [part[step * replicas + replica] for part in divided for replica in range(replicas)]
+            assert [name for batch, _ in own for name in batch] == names
+            assert [weight for _, batch in own for weight in batch] == list(weights)
+            assert all(len(batch) == each for batch, _ in own)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mis.errors import MisError
-from mis.train.allocate import Node, Share, allocate
+from mis.train.allocate import Node, Share, allocate, allocate_workers
 
 nodes = st.lists(st.builds(Node, cpus=st.integers(1, 64), gpus=st.integers(0, 8)), min_size=1, max_size=4)
 
@@ -63,3 +63,46 @@ def test_no_node_gives_more_than_it_has_and_one_more_share_would_not_fit(there, 
 def test_more_devices_than_a_node_has_or_may_be_used_are_refused(there, devices, limit, message):
     with pytest.raises(MisError, match=message):
         allocate(there, devices, limit)
+
+
+# ---- The workers of one training ----
+
+
+@pytest.mark.parametrize(
+    ("there", "workers", "devices", "expected"),
+    [
+        ([Node(2, 0)], 1, 1, Share(1, 2, 1, {"CPU": 2})),
+        ([Node(2, 0)], 2, 1, Share(1, 1, 2, {"CPU": 1})),
+        ([Node(8, 0), Node(4, 0)], 3, 1, Share(1, 4, 3, {"CPU": 4})),
+        ([Node(16, 0)] * 2, 2, 4, Share(4, 4, 2, {"CPU": 16})),
+        ([Node(40, 4)] * 2, 4, 2, Share(2, 10, 4, {"CPU": 20, "GPU": 2})),
+        ([Node(40, 4), Node(64, 0)], 4, 1, Share(1, 10, 4, {"CPU": 10, "GPU": 1})),
+    ],
+)
+def test_workers_by_hand(there, workers, devices, expected):
+    assert allocate_workers(there, workers, devices) == expected
+
+
+@given(there=nodes, workers=st.integers(1, 12), devices=st.integers(1, 4), limit=st.none() | st.integers(1, 16))
+def test_all_workers_fit_and_with_another_thread_they_would_not(there, workers, devices, limit):
+    gpus = any(node.gpus for node in there)
+
+    def room(threads):
+        return sum(min(node.cpus // (threads * devices), node.gpus // devices if gpus else node.cpus) for node in there)
+
+    try:
+        share = allocate_workers(there, workers, devices, limit)
+    except MisError:
+        assert room(1) < workers or (limit is not None and workers * devices > limit)
+        return
+    assert limit is None or workers * devices <= limit
+    assert (share.devices, share.concurrent) == (devices, workers)
+    assert share.bundle == {"CPU": share.threads * devices} | ({"GPU": devices} if gpus else {})
+    assert room(share.threads) >= workers > room(share.threads + 1)
+
+
+def test_more_workers_than_there_are_devices_for_are_refused():
+    with pytest.raises(MisError, match="at most 2, for which there are devices: each has 2 GPUs of one node, got 3"):
+        allocate_workers([Node(40, 3), Node(40, 2)], 3, 2)
+    with pytest.raises(MisError, match=r"at most 1, .* each has 1 CPU core of one node, got 2"):
+        allocate_workers([Node(8, 0)], 2, 1, limit=1)

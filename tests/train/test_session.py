@@ -71,7 +71,7 @@ def test_a_training_that_was_killed_goes_on_in_its_run(project):
 
 
 def test_no_more_devices_than_may_be_used(project):
-    asked = command("distribute.devices=2")
+    asked = command("distribute.devices_per_worker=2")
     done = subprocess.run(
         asked, cwd=project, env=environment(MIS_DEVICES="1"), capture_output=True, text=True, check=False
     )

@@ -1,0 +1,28 @@
+"""Figures in a Markdown page, between two marks, of a commit that is known."""
+
+from pathlib import Path
+
+from mis.errors import MisError
+from mis.files import new_file
+from mis.track.provenance import git_commit
+
+END = "<!-- end of figures -->"
+
+
+def clean_commit(root: Path) -> str:
+    """Return the commit that is checked out; anything uncommitted is refused."""
+    commit = git_commit(root)
+    if commit.endswith("-dirty"):
+        raise MisError("the figures must be those of a commit", got=commit, do="commit your changes first")
+    return commit
+
+
+def write_figures(page: Path, program: str, text: str) -> None:
+    """Put lines between the marks of a program."""
+    begin = f"<!-- figures: written by {program} -->"
+    before, mark, rest = page.read_text(encoding="utf-8").partition(begin)
+    if not mark:
+        raise MisError(f"{page.name} must have the line {begin}")
+    _, _, after = rest.partition(END)
+    with new_file(page) as unfinished:
+        unfinished.write_text(f"{before}{begin}\n{text}\n{END}{after}", encoding="utf-8")

@@ -1,0 +1,278 @@
+"""Workers that fail in every way, on a real Ray cluster; and a training that survives it."""
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import psutil
+import pytest
+
+from mis.errors import MisError, WorkerError
+from mis.settings import Settings
+from mis.track.base import TRAIN
+from mis.track.mlflow import MlflowTracker
+from mis.train.gang import run_gang
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.slow,
+    # MLflow 3.17 uses an argument that SQLAlchemy 2.1 deprecates.
+    pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+]
+
+
+# ---- What becomes of workers that fail ----
+
+
+def fail_in_turn(worker, folder, ways):
+    """Fail in another way with each start: which start this is, the files say."""
+    start = len(list(folder.glob(f"{worker.index}-*")))
+    (folder / f"{worker.index}-{start}").touch()
+    way = ways[start]
+    if worker.is_chief:
+        worker.report(f"start {start}")
+    if way == "stall":
+        worker.progress()
+    if worker.index == 1:
+        if way == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if way == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if way == "refuse":
+            raise MisError("the rule", got=3)
+        if way == "raise":
+            raise ValueError("nonsense")
+    if way != "return":
+        time.sleep(120)
+    return f"{worker.name}, {worker.count} workers, {len(worker.devices.names)} device, {worker.devices.threads} thread"
+
+
+def run(folder, ways, **options):
+    said, reports = [], []
+    given = {"workers": 2, "heartbeat_s": 5, "stall_s": 3, "on_report": reports.append, "say": said.append}
+
+    def work(worker):
+        return fail_in_turn(worker, folder, ways)
+
+    try:
+        result = run_gang(work, **(given | options))
+    except (MisError, WorkerError) as error:
+        result = error
+    return result, said, reports
+
+
+@pytest.mark.usefixtures("nodes")
+def test_workers_that_are_lost_are_started_again(tmp_path):
+    begun = time.monotonic()
+    result, said, reports = run(tmp_path, ["die", "stop", "stall", "return"], max_restarts=3)
+    assert time.monotonic() - begun < 4 * 45  # each is noticed within seconds, and started again
+    assert re.fullmatch(r"worker 0 on [\d.]+, 2 workers, 1 device, 1 thread", result)
+    assert reports == [f"start {number}" for number in range(4)]
+    died, stopped, stalled = said
+    assert re.match(r"worker 1 on [\d.]+ died \(.*\); starting again from the last checkpoint \(1 of 3\)", died)
+    assert re.match(r"worker 1 on [\d.]+ gave no sign of life for 5 s; .*\(2 of 3\)", stopped)
+    assert re.match(r"no worker has ended a step for 3 s \(worker 0 on .* after step 1, worker 1 .*\(3 of 3\)", stalled)
+
+
+@pytest.mark.usefixtures("nodes")
+def test_no_more_often_than_allowed(tmp_path):
+    error, said, _ = run(tmp_path, ["die", "die"], max_restarts=1)
+    assert isinstance(error, WorkerError)
+    assert "worker 1" in str(error)
+    assert "started again 1 times, which is all that max_restarts allows" in str(error)
+    assert len(said) == 1
+
+
+@pytest.mark.usefixtures("nodes")
+def test_what_a_worker_raises_comes_once_with_its_name(tmp_path):
+    error, said, _ = run(tmp_path, ["raise"], max_restarts=3)
+    assert isinstance(error, WorkerError)
+    assert re.match(r"worker 1 on [\d.]+ failed:\nTraceback", str(error))
+    assert str(error).count("ValueError: nonsense") == 1
+    assert not said
+
+
+@pytest.mark.usefixtures("nodes")
+def test_bad_input_is_one_line_with_the_workers_name(tmp_path):
+    error, _, _ = run(tmp_path, ["refuse"])
+    assert isinstance(error, MisError)
+    assert re.fullmatch(r"worker 1 on [\d.]+: the rule, got 3", str(error))
+
+
+@pytest.mark.usefixtures("nodes")
+def test_more_workers_than_devices_are_refused_before_any_starts(tmp_path):
+    error, said, reports = run(tmp_path, ["return"], workers=1000)
+    assert isinstance(error, MisError)
+    assert "got 1000" in str(error)
+    assert not said
+    assert not reports
+
+
+# ---- A training on four workers of two nodes, of which a worker and then a node is lost ----
+
+
+class Cluster:
+    """Two nodes of Ray on this machine, with two cores each, whatever it has."""
+
+    def __init__(self, folder):
+        self.env = {
+            name: value for name, value in os.environ.items() if not name.startswith(("MIS_", "MLFLOW_", "DVC_"))
+        }
+        self.env |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+        # As on a cluster: a head that finds a token in the home folder and a node that does not, do not meet.
+        self.env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self.port = free_port()
+        self.env["RAY_ADDRESS"] = f"127.0.0.1:{self.port}"
+        self.folder = folder
+        self.raylets = []
+
+    def __enter__(self):
+        self.start(
+            "--head", f"--port={self.port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}"
+        )
+        self.start(f"--address=127.0.0.1:{self.port}")
+        return self
+
+    def start(self, *options):
+        before = set(ray_processes("raylet"))
+        ports = 21000 + 1000 * len(self.raylets)
+        command = [Path(sys.executable).with_name("ray"), "start", *options, "--num-cpus=2", "--disable-usage-stats"]
+        command += ["--object-store-memory=80000000", f"--min-worker-port={ports}", f"--max-worker-port={ports + 900}"]
+        done = subprocess.run(
+            command,
+            env={name: value for name, value in self.env.items() if name != "RAY_ADDRESS"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        self.raylets += sorted(set(ray_processes("raylet")) - before, key=lambda process: process.pid)
+
+    def lose_second_node(self):
+        raylet = self.raylets[1]
+        for process in [raylet, *raylet.children(recursive=True)]:
+            process.kill()
+
+    def __exit__(self, *error):
+        for process in self.raylets:
+            try:
+                for child in process.children(recursive=True):
+                    child.kill()
+                process.kill()
+            except psutil.NoSuchProcess:
+                pass
+        for process in ray_processes("gcs_server"):
+            if str(self.port) in " ".join(process.cmdline()):
+                process.kill()
+
+
+def ray_processes(name):
+    return [process for process in psutil.process_iter(["name"]) if process.info["name"] == name]
+
+
+def free_port():
+    from mis.train.multiworker import free_port
+
+    return free_port("127.0.0.1")
+
+
+@pytest.fixture
+def project(tmp_path, records):
+    """A folder with parameters and the tiny records, as `python -m mis.train` finds them."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "records").symlink_to(records.folder)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path
+
+
+OVERRIDES = (
+    "model.depth=1",
+    "model.base_filters=4",
+    "model.norm=batch",
+    "train.batch_size=4",
+    "train.learning_rate=2e-4",
+)
+
+
+def command(*overrides):
+    own = [part for value in (*OVERRIDES, *overrides) for part in ("--set", value)]
+    return [sys.executable, "-m", "mis.train", *own]
+
+
+def wait_for_epoch(project, number):
+    deadline = time.monotonic() + 120
+    while not any(int(path.name[-4:]) >= number for path in project.glob("checkpoints/train/*/epoch-*")):
+        assert time.monotonic() < deadline, f"epoch {number} never ended"
+        time.sleep(0.02)
+
+
+def members():
+    found = psutil.process_iter(["cmdline"])  # None for one that is just ending
+    return [process for process in found if "ray::_Member" in " ".join(process.info["cmdline"] or ())]
+
+
+def best_model(project, run_id):
+    (file,) = project.glob(f"mlruns/artifacts/mis/train/{run_id}/artifacts/model/*.keras")
+    return keras.saving.load_model(file)
+
+
+def test_a_training_outlives_a_worker_and_a_node(project):
+    epochs = "train.epochs=12", "train.patience=12"
+    with (
+        Cluster(project) as cluster,
+        subprocess.Popen(
+            command("distribute.workers=4", "distribute.heartbeat_s=10", *epochs),
+            cwd=project,
+            env=cluster.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        try:
+            wait_for_epoch(project, 3)
+            first = members()
+            assert len(first) == 4
+            first[2].kill()
+            lost_at = time.monotonic()
+            while len(members()) != 4 or set(members()) & set(first):
+                assert time.monotonic() - lost_at < 30, "new workers must be there soon"
+                time.sleep(0.1)
+            reached = max(int(path.name[-4:]) for path in project.glob("checkpoints/train/*/epoch-*"))
+            wait_for_epoch(project, reached + 2)
+            cluster.lose_second_node()
+            out, err = process.communicate(timeout=240)
+        except BaseException:
+            process.kill()
+            raise
+    assert process.returncode == 0, err
+    assert "starting again from the last checkpoint (1 of 3)" in err
+    assert "starting again from the last checkpoint (2 of 3)" in err
+    assert "devices were lost: going on with 2 of 4 workers" in err
+    assert "best validation Dice" in out
+
+    undisturbed = subprocess.run(
+        command(*epochs), cwd=project, env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}, check=False, capture_output=True
+    )
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    settings = Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
+    tracker = MlflowTracker(settings)
+    alone, survived = tracker.client.search_runs([tracker.experiment_id(TRAIN)])
+    assert survived.info.status == "FINISHED"
+    steps = [point.step for point in tracker.client.get_metric_history(survived.info.run_id, "val/dice")]
+    assert steps == list(range(1, 13))
+    # The model of the best epoch, the same in both, after up to 24 steps.
+    models = [best_model(project, run.info.run_id) for run in (survived, alone)]
+    assert survived.data.metrics["best/epoch"] == alone.data.metrics["best/epoch"]
+    for own, expected in zip(*(model.get_weights() for model in models), strict=True):
+        assert np.linalg.norm(own - expected) < 1e-4 * np.linalg.norm(expected)
