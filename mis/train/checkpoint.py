@@ -68,7 +68,7 @@ class Checkpoints:
         newest = self.newest()
         return read_history(newest) if newest else []
 
-    def save(self, model: "keras.Model", history: History, *, improved: bool) -> None:
+    def save(self, model: "keras.Model", history: History, *, improved: bool) -> Path | None:
         """Write the state after the last epoch of `history`.
 
         The best model is written without loss and metrics: it loads as a plain Keras model, on any
@@ -79,9 +79,12 @@ class Checkpoints:
             history: All epochs so far.
             improved: Whether the last epoch is the best one; otherwise the best model is taken over
                 from the checkpoint before.
+
+        Returns:
+            The checkpoint; None where this process writes none.
         """
         if not self.writes:
-            return
+            return None
         before = self.newest()
         path = self.folder / f"epoch-{len(history):04d}"
         with new_folder(path) as unfinished:
@@ -93,6 +96,7 @@ class Checkpoints:
             write_json(unfinished / HISTORY, history)
         for older in set(self.folder.glob("epoch-*")) - {path}:
             shutil.rmtree(older)
+        return path
 
     def adopt(self, checkpoint: Path) -> None:
         """Copy a checkpoint from elsewhere, to go on from it."""

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mis.params import DistributeParams
 from mis.settings import Settings
-from mis.train.devices import claim
+from mis.train.devices import Devices, claim
 from mis.train.multiworker import Place, Worker, find_place, join
 from mis.train.strategy import make_strategy
 
@@ -35,10 +35,12 @@ def find_launcher(params: DistributeParams, settings: Settings, batch_size: int)
         batch_size: The global batch, which smaller numbers of workers must divide as well.
 
     Raises:
-        MisError: The environment has workers, but another number of them.
+        MisError: There are not as many devices in this process, or the environment has workers, but another
+            number of them.
     """
     if params.chosen != "multiworker":
-        return _Here(params, settings)
+        devices = claim(params.devices_per_worker, limit=settings.devices)
+        return _Here(devices, "mirrored" if params.chosen == "mirrored" else "none")
     place = find_place(os.environ, settings.checkpoints / "meeting", params.workers)
     if place is not None:
         return _Joined(params, place)
@@ -52,14 +54,12 @@ def find_launcher(params: DistributeParams, settings: Settings, batch_size: int)
 
 @dataclass(frozen=True)
 class _Here:
-    params: DistributeParams
-    settings: Settings
+    devices: Devices
+    kind: Literal["none", "mirrored"]
     leads: bool = True
 
     def run(self, work: Work, on_report: Watch) -> Any:  # noqa: ANN401
-        devices = claim(self.params.devices_per_worker, limit=self.settings.devices)
-        kind = "mirrored" if self.params.chosen == "mirrored" else "none"
-        return work(Worker(None, devices, lambda: make_strategy(devices, kind), on_report))
+        return work(Worker(None, self.devices, lambda: make_strategy(self.devices, self.kind), on_report))
 
 
 @dataclass(frozen=True)

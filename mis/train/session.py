@@ -65,7 +65,10 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
         launcher.run(work, lambda report: None)  # noqa: ARG005
         return None
     checkpoints = Checkpoints(folder)
-    with tracked(_run(params, settings, checkpoints)) as run, _Progress(params.train.epochs) as progress:
+    with (
+        tracked(_run(params, settings, checkpoints)) as run,
+        _Progress(params.train.epochs, len(checkpoints.history())) as progress,
+    ):
         run.log_params(in_force(params.train, rule, replicas))
         watch = _Watch(run, checkpoints, progress)
         watch.catch_up()
@@ -151,8 +154,8 @@ class _Watch:
 class _Progress:
     """A bar over the epochs with the validation Dice."""
 
-    def __init__(self, epochs: int) -> None:
-        self.bar = tqdm(total=epochs, desc="train", unit="epoch", file=sys.stderr)
+    def __init__(self, epochs: int, done: int) -> None:
+        self.bar = tqdm(total=epochs, initial=done, desc="train", unit="epoch", file=sys.stderr)
 
     def __enter__(self) -> "_Progress":
         return self
@@ -164,5 +167,5 @@ class _Progress:
         """Move to an epoch."""
         values = {"loss": epoch.metrics["train/loss"], SELECTION: epoch.metrics[SELECTION]}
         self.bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
-        self.bar.update(epoch.number - self.bar.n)
+        self.bar.n = epoch.number
         self.bar.refresh()

@@ -2,13 +2,14 @@
 
 import json
 import signal
+import time
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from mis.data.dataset import case_batches
+from mis.data.dataset import case_batches, training_batches
 from mis.model.metrics import Dice
 from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history
 from mis.train.fit import compile_unet, fit
@@ -62,8 +63,22 @@ print(json.dumps(fitted.history))
 """
 
 
+TIMES = {
+    "time/epoch_s",
+    "time/total_s",
+    "time/step_s",
+    "time/samples_per_s",
+    "time/input_share",
+    "time/communication_share",
+    "time/compute_share",
+    "memory/host_peak_bytes",
+}
+
+
 def untimed(history):
-    return [{name: value for name, value in epoch.items() if not name.startswith("time/")} for epoch in history]
+    return [
+        {name: value for name, value in epoch.items() if not name.startswith(("time/", "memory/"))} for epoch in history
+    ]
 
 
 def train(params, records, folder, **options):
@@ -102,7 +117,7 @@ def test_every_epoch_has_its_metrics(fitted):
     expected = {f"{part}/{name}" for part in ("train", "val") for name in ("loss", *regions)}
     assert len(fitted.history) == 8
     for epoch in fitted.history:
-        assert set(epoch) == expected | {"time/epoch_s", "time/total_s"}
+        assert set(epoch) == expected | TIMES
         for part in ("train", "val"):
             mean = np.mean([epoch[f"{part}/{name}"] for name in regions[1:]])
             assert epoch[f"{part}/dice"] == pytest.approx(mean, abs=1e-6)
@@ -114,6 +129,41 @@ def test_times_add_up(fitted):
     assert min(seconds) > 0
     np.testing.assert_allclose([epoch["time/total_s"] for epoch in fitted.history], np.cumsum(seconds))
     assert fitted.elapsed_s == fitted.history[-1]["time/total_s"]
+
+
+def test_where_the_time_goes(fitted):
+    for epoch in fitted.history:
+        shares = [epoch[f"time/{name}_share"] for name in ("input", "communication", "compute")]
+        assert sum(shares) == pytest.approx(1)
+        assert min(shares) >= 0
+        assert shares[1] == 0  # one device has nobody to speak to
+        # Six cases in two steps, and validation beside.
+        assert epoch["time/samples_per_s"] == pytest.approx(6 / (2 * epoch["time/step_s"]))
+        assert 0 < epoch["time/step_s"] < epoch["time/epoch_s"]
+    peaks = [epoch["memory/host_peak_bytes"] for epoch in fitted.history]
+    assert peaks == sorted(peaks)
+    assert peaks[0] > 1e8
+
+
+def test_input_that_is_slow_is_seen(tiny_params, records, tmp_path, monkeypatch):
+    def slow(*arguments, **options):
+        return training_batches(*arguments, **options).map(lambda *batch: after(0.3, batch))
+
+    monkeypatch.setattr("mis.train.fit.training_batches", slow)
+    history = train(tiny_params.override({"train.epochs": 2}), records, tmp_path / "c").history
+    assert history[-1]["time/input_share"] > 0.5
+    assert history[-1]["time/step_s"] > 0.1
+
+
+def after(seconds, batch):
+    """Return a batch as late as that."""
+
+    def wait():
+        time.sleep(seconds)
+        return np.float32(0)
+
+    late = tf.py_function(wait, [], tf.float32)
+    return tuple(part + tf.ensure_shape(late, ()) for part in batch)
 
 
 def test_the_best_model_is_that_of_the_best_epoch(fitted, records):
