@@ -70,10 +70,7 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
         _Progress(params.train.epochs, len(checkpoints.history())) as progress,
     ):
         run.log_params(in_force(params.train, rule, replicas))
-        watch = _Watch(run, checkpoints, progress)
-        watch.catch_up()
-        parameters = launcher.run(work, watch)
-        watch.catch_up()
+        parameters = launcher.run(work, _Watch(run, progress))
         fitted = Fitted(checkpoints.history(), parameters, checkpoints)
         run.log_metrics({f"best/{name}": value for name, value in fitted.summary().items()})
         run.log_file(fitted.best_model, "model")
@@ -93,11 +90,17 @@ def fingerprint(params: Params, records: Records) -> str:
 
 
 def _work(worker: Worker, params: Params, records: Path, folder: Path, *, profile: bool) -> int:
-    """Train in one process, which may be one of several, and return the number of trainable weights."""
+    """Train in one process, which may be one of several, and return the number of trainable weights.
+
+    It tells of the epochs in the checkpoint as well: whoever wrote it may have died before telling.
+    """
     own = read_records(records, params.data)
     checkpoints = Checkpoints(folder, writes=worker.is_chief)
+    history = checkpoints.history()
     worker.agree(int(own.digest[:8], 16), f"the records in {records}")
-    worker.agree(len(checkpoints.history()), f"the number of epochs in the newest checkpoint in {folder}")
+    worker.agree(len(history), f"the number of epochs in the newest checkpoint in {folder}")
+    for number, metrics in enumerate(history, start=1):
+        worker.report(Epoch(number, metrics))
     watchers: list[Any] = [
         WatchEpochs(lambda number, metrics: worker.report(Epoch(number, metrics))),
         keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: worker.progress()),  # noqa: ARG005
@@ -129,11 +132,10 @@ def _run(params: Params, settings: Settings, checkpoints: Checkpoints) -> Run:
 
 
 class _Watch:
-    """Logs each epoch once, whether it is told of it or finds it in a checkpoint."""
+    """Logs each epoch once, however often it is told of it."""
 
-    def __init__(self, run: Run, checkpoints: Checkpoints, progress: "_Progress") -> None:
+    def __init__(self, run: Run, progress: "_Progress") -> None:
         self.run = run
-        self.checkpoints = checkpoints
         self.progress = progress
         self.last = 0
 
@@ -144,11 +146,6 @@ class _Watch:
         self.last = epoch.number
         self.run.log_metrics(epoch.metrics, step=epoch.number)
         self.progress.show(epoch)
-
-    def catch_up(self) -> None:
-        """Log the epochs of the newest checkpoint: whoever wrote it may have died before it told of them."""
-        for number, metrics in enumerate(self.checkpoints.history(), start=1):
-            self(Epoch(number, metrics))
 
 
 class _Progress:
