@@ -3,9 +3,10 @@
 `python benchmarks/data_parallel.py` trains the project's U-Net (8 filters) on phantoms of 64 x 64 x 64
 voxels, on one device and on several, each a CPU thread or a GPU: strong scaling (the same global batch)
 and weak scaling (two cases on each device), mirrored in one process and over workers. All cells are
-measured in turn, several rounds; ratios are those of one round, with their spread. It prints a table and,
-with `--write`, puts it into docs/data_parallel.md (then nothing may be uncommitted). About 20 minutes on
-two cores. Its peer is a device more: n devices can give n times the cases a second of one.
+measured in turn, several rounds; ratios are those of one round, with their spread. Of each training the
+first two epochs do not count: processes are still starting beside it. It prints a table and, with
+`--write`, puts it into docs/data_parallel.md (then nothing may be uncommitted). About 20 minutes on two
+cores. Its peer is a device more: n devices can give n times the cases a second of one.
 """
 
 import argparse
@@ -32,7 +33,9 @@ from mis.train.gang import run_gang
 
 ROOT = Path(__file__).parents[1]
 PER_DEVICE = 2
-EPOCHS = 2
+EPOCHS = 4
+MEASURED = 2
+"""The last epochs of a training, whose mean counts."""
 SHARES = ("input", "communication", "compute")
 
 
@@ -104,7 +107,7 @@ def make_records(folder: Path, cases: int) -> Path:
 
 
 def measure(cell: Cell, records: Path) -> dict[str, float]:
-    """Train once and return the metrics of the last epoch: of the slowest share, the chief's."""
+    """Train once and return the metrics of the last epochs, as the chief has them."""
     multi = cell.kind == "multiworker"
     workers, devices = (cell.devices, 1) if multi else (1, cell.devices)
     work = partial(train, cell=cell, records=records)
@@ -124,7 +127,8 @@ def train(worker: Any, cell: Cell, records: Path) -> dict[str, float]:  # noqa: 
     with TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), writes=worker.is_chief)
         fitted = fit(params.model, params.train, read_records(records), strategy=strategy, checkpoints=checkpoints)
-    return fitted.history[-1]
+    last = fitted.history[-MEASURED:]
+    return {name: statistics.mean(epoch[name] for epoch in last) for name in last[0]}
 
 
 def machine(rounds: int) -> str:
@@ -133,8 +137,9 @@ def machine(rounds: int) -> str:
     hardware, versions = on["machine"], on["versions"]
     return (
         f"{hardware['cores']} cores ({hardware['cpu']}), a device is one thread; U-Net of 8 filters, 64 x 64 x 64 "
-        f"voxels; medians of {rounds} interleaved rounds; Keras {versions['keras']}, TensorFlow "
-        f"{versions['tensorflow']}; commit `{on['git_commit'][:10]}`, {on['measured_at'][:10]}."
+        f"voxels; medians of {rounds} interleaved rounds, after {EPOCHS - MEASURED} epochs to warm up; "
+        f"Keras {versions['keras']}, TensorFlow {versions['tensorflow']}; commit `{on['git_commit'][:10]}`, "
+        f"{on['measured_at'][:10]}."
     )
 
 

@@ -23,8 +23,6 @@ from tests import browser
 
 pytestmark = [
     pytest.mark.slow,
-    # MLflow 3.17 uses an argument that SQLAlchemy 2.1 deprecates.
-    pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning"),
 ]
 
 ROOT = Path(__file__).parents[1]

@@ -8,6 +8,7 @@ This module and `mis.train.gang`, which starts the workers, need nothing else of
 docs/data_parallel.md for how to train a Keras model of your own with them.
 """
 
+import gc
 import json
 import os
 import re
@@ -321,15 +322,18 @@ def join(place: Place, devices: int, work: Callable[[Worker], Any], on_report: C
     try:
         return work(worker)
     except LOST as error:
-        raise WorkerError(
-            f"{worker.name} has lost the others; the same command on every node goes on from the last checkpoint "
-            f"({first_line(error)})"
-        ) from None
+        lost = first_line(error)
     finally:
         if place.card is not None:
             place.card.unlink(missing_ok=True)
             with suppress(OSError):  # others are not done yet
                 place.card.parent.rmdir()
+    # Raised here, where TensorFlow's error is gone: its frames hold a pool of threads, which complains when it is
+    # found at the very end.
+    gc.collect()
+    raise WorkerError(
+        f"{worker.name} has lost the others; the same command on every node goes on from the last checkpoint ({lost})"
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -53,8 +53,9 @@ class TimeSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
             with tf.control_dependencies([asked]):
                 batch = iterator.get_next()
             with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-                waited = tf.timestamp() - asked
-            return step([batch]), waited
+                there = tf.timestamp()
+            batch = tf.nest.map_structure(lambda leaf: _after(there, leaf), batch, expand_composites=True)
+            return step([batch]), there - asked
 
         traced = tf.function(fetch_and_step, reduce_retracing=True)
 
@@ -145,6 +146,12 @@ class Communication:
         for size in self.statistics:  # each waits for the one before, as in the network
             value = tf.reduce_max(context.all_reduce(total, tf.fill((size,), value)))
         return _last(context.all_reduce(total, [tf.fill(shape, value) for shape in self.gradients]))
+
+
+def _after(earlier: tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
+    """Return a tensor that is there after another: else a thread may compute first and look at the clock then."""
+    with tf.device(tensor.device), tf.control_dependencies([earlier]):
+        return tf.identity(tensor)
 
 
 def _last(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

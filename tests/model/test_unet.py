@@ -131,8 +131,6 @@ def test_probabilities_are_float32_whatever_the_precision_inside():
     assert np.asarray(model(image(1, 4, 4, 4))).dtype == np.float32
 
 
-# Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates, whenever it saves.
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 def test_a_model_is_read_by_keras_alone(run_script, tmp_path, records, tiny_params):
     from mis.train.fit import compile_unet
 

@@ -13,9 +13,6 @@ from mis.settings import load_settings
 from mis.track.base import MemoryRun, MemoryTracker, tracked
 from mis.track.mlflow import PARENT, MlflowTracker
 
-# MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning")
-
 
 @pytest.fixture(scope="module", params=["memory", "sqlite", pytest.param("http", marks=pytest.mark.slow)])
 def tracker(request, tmp_path_factory):

@@ -12,9 +12,6 @@ from mis.errors import MisError
 from mis.track.__main__ import free_port, main
 from mis.track.mlflow import MlflowTracker
 
-# MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning")
-
 
 @pytest.fixture
 def project(settings, monkeypatch):

@@ -14,9 +14,6 @@ from mis.errors import MisError
 from mis.settings import load_settings
 from mis.track.mlflow import MlflowTracker, artifact_repository, process_tags
 
-# MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning")
-
 OPEN = """
 from mis.settings import load_settings
 from mis.track.mlflow import MlflowTracker

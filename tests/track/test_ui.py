@@ -24,8 +24,6 @@ from tests.browser import (
 
 pytestmark = [
     pytest.mark.slow,
-    # MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates.
-    pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning"),
 ]
 
 TRIALS = ["trial-0", "trial-1", "trial-2"]

@@ -8,9 +8,6 @@ from hypothesis import strategies as st
 
 from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history, restore
 
-# Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates, whenever it saves.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 

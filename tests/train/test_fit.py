@@ -14,9 +14,6 @@ from mis.model.metrics import Dice
 from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history
 from mis.train.fit import compile_unet, fit
 
-# Keras 3.15 copies TensorFlow 2.21's variables in a way that NumPy 2 deprecates, whenever it saves.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
 # Ends by its own kill -9: in the second batch of an epoch, or while a checkpoint is being written.
 TRAIN = """
 import json, os, signal, sys, threading, time

@@ -48,7 +48,6 @@ def test_its_imports_are_the_part_that_starts_workers(run_script):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 def test_the_example_trains_a_plain_keras_model_as_one_device_would(tmp_path):
     (tmp_path / "own.py").write_text(example(), encoding="utf-8")
     env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

@@ -16,8 +16,6 @@ from mis.track.mlflow import MlflowTracker
 
 pytestmark = [
     pytest.mark.slow,
-    # MLflow 3.17 uses an argument that SQLAlchemy 2.1 deprecates.
-    pytest.mark.filterwarnings("ignore:The ``noload``:sqlalchemy.exc.SADeprecationWarning"),
 ]
 
 SMALL = ("model.depth=1", "model.base_filters=4", "train.epochs=60", "train.patience=60")
@@ -47,12 +45,17 @@ def environment(**values):
 def kill_after_some_epochs(project):
     """Start a training and kill it -9 once it has written a few checkpoints."""
     with subprocess.Popen(command(), cwd=project, env=environment(), stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not list(project.glob("checkpoints/train/*/epoch-000[3-9]")) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for_some_epochs(project)
         process.send_signal(signal.SIGKILL)
     (checkpoint,) = project.glob("checkpoints/train/*/epoch-*")
     return checkpoint
+
+
+def wait_for_some_epochs(project):
+    deadline = time.monotonic() + 120
+    while not list(project.glob("checkpoints/train/*/epoch-000[3-9]")):
+        assert time.monotonic() < deadline, "no third epoch"
+        time.sleep(0.02)
 
 
 def test_a_training_that_was_killed_goes_on_in_its_run(project):
@@ -78,3 +81,51 @@ def test_no_more_devices_than_may_be_used(project):
     assert done.returncode == 2
     assert done.stderr.startswith("error: a training can have at most the 1 ")
     assert "got 2 devices" in done.stderr
+
+
+def test_a_profile_is_kept_as_an_artifact(project):
+    done = subprocess.run(
+        [*command("train.epochs=2"), "--profile"], cwd=project, env=environment(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (trace,) = project.glob("mlruns/artifacts/mis/train/*/artifacts/profile/**/*.xplane.pb")
+    assert trace.stat().st_size > 10_000
+
+
+def start_step(project, restarts):
+    """Start a training as the two tasks of a step of SLURM."""
+    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1"}
+    return [
+        subprocess.Popen(
+            command("distribute.workers=2", "train.epochs=20", "train.patience=20"),
+            cwd=project,
+            env=environment(**step, SLURM_PROCID=str(rank), SLURM_RESTART_COUNT=str(restarts)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+def test_workers_that_slurm_started_end_when_one_is_killed_and_go_on_when_started_again(project):
+    chief, other = start_step(project, 0)
+    wait_for_some_epochs(project)
+    other.kill()
+    _, errors = chief.communicate(timeout=60)
+    other.communicate()
+    assert chief.returncode == 1
+    (error,) = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert "worker 0 on 127.0.0.1 has lost the others" in error
+    assert "Traceback" not in errors
+
+    again = start_step(project, 1)
+    ended = [process.communicate(timeout=240) for process in again]
+    assert [process.returncode for process in again] == [0, 0], ended
+    assert "best validation Dice" in ended[0][0]
+    assert ended[1][0] == ""
+    settings = Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
+    tracker = MlflowTracker(settings)
+    (run,) = tracker.client.search_runs([tracker.experiment_id(TRAIN)])
+    logged = tracker.client.get_metric_history(run.info.run_id, "val/dice")
+    assert [point.step for point in logged] == list(range(1, 21))

@@ -70,6 +70,7 @@ if launcher.leads:
 """
 
 EQUAL = {norm: {"model.norm": norm, "train.epochs": EPOCHS} for norm in NORMS}
+EARLY = {"stopped": {"model.norm": "batch", "train.epochs": EPOCHS, "train.patience": 2}}
 OTHER = {"mixed_bfloat16": {"model.norm": "batch", "train.epochs": 2, "train.precision": "mixed_bfloat16"}}
 ALONE = {"xla": {"model.norm": "batch", "train.epochs": 2, "train.jit_compile": True}}
 
@@ -91,7 +92,7 @@ SEVERAL = [mode for mode in MODES if mode != "one"]
 def run(mode, records, out):
     """Train in one mode, in as many processes as it takes, and return what the chief prints."""
     values, processes, _, _ = MODES[mode]
-    trainings = EQUAL | OTHER | (ALONE if mode == "one" else {})
+    trainings = EQUAL | EARLY | OTHER | (ALONE if mode == "one" else {})
     own_out = out / mode
     own_out.mkdir()
     command = [sys.executable, "-c", TRAIN, records.folder, "params.yaml", out, own_out]
@@ -141,11 +142,12 @@ def test_one_object_chooses(trained, mode):
     assert trained[0][mode]["replicas"] == MODES[mode][3]
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", EQUAL | EARLY)
 @pytest.mark.parametrize("mode", SEVERAL)
 def test_several_devices_give_the_figures_of_one(trained, mode, name):
     one, several = trained[0]["one"][name], trained[0][mode][name]
-    assert len(one) == len(several) == EQUAL[name]["train.epochs"]
+    assert len(one) == len(several)
+    assert len(one) < EPOCHS if name in EARLY else len(one) == EPOCHS
     for before, after in zip(one, several, strict=True):
         assert set(before) == set(after)
         for metric in before:
@@ -153,7 +155,7 @@ def test_several_devices_give_the_figures_of_one(trained, mode, name):
                 assert after[metric] == pytest.approx(before[metric], rel=1e-4, abs=1e-6), metric
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", EQUAL | EARLY)
 @pytest.mark.parametrize("mode", SEVERAL)
 def test_several_devices_give_the_weights_of_one_after_20_steps(trained, mode, name):
     one, several = weights(trained, "one", name), weights(trained, mode, name)
