@@ -42,7 +42,7 @@ def run(
         flags: What the command can be told beside, by name, with a text for `--help`.
 
     Returns:
-        0, or 2 where the input was bad: then one line on stderr has said why.
+        See `exit_code`.
     """
     parser = params_parser(description)
     for name, text in flags.items():
@@ -59,7 +59,10 @@ def run(
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
-    """Call a command and return its exit code: its own, 2 after a MisError, 1 after a lost worker, 130 after Ctrl-C."""
+    """Call a command and return its exit code; where that is not its own, stderr has said why.
+
+    2 after bad input (in one line), 1 after a worker's failure or loss, 130 after Ctrl-C.
+    """
     try:
         return command() or 0
     except MisError as error:

@@ -118,7 +118,7 @@ class TrainParams(Section):
     patience: Positive
     """Epochs without a better validation Dice after which training stops."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
-    """What layers compute in; weights, loss and metrics are float32 (mis/train/strategy.py has what goes together)."""
+    """What layers compute in; weights, loss and metrics are float32 (docs/data_parallel.md has what goes together)."""
     jit_compile: bool
     """Whether XLA compiles the step."""
 
@@ -143,8 +143,9 @@ class DistributeParams(Section):
     """Go on with fewer workers, down to this many, where devices are lost for good."""
     heartbeat_s: Annotated[float, Field(ge=5)]
     """A worker that gives no sign of life for so long is taken for lost."""
-    stall_s: Annotated[float, Field(ge=30)]
-    """So are workers none of which has ended a step for so long; the first step, which may compile, is not timed."""
+    stall_s: Annotated[float, Field(ge=60)]
+    """So are workers none of which has ended a step, of training or validation, for so long; the first one takes
+    the longest, because it traces the network."""
 
     @property
     def devices(self) -> int:

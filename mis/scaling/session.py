@@ -14,6 +14,7 @@ from mis.track.base import SCALING, tracked
 from mis.track.mlflow import MlflowTracker
 from mis.track.provenance import find_origin
 from mis.train.allocate import allocate
+from mis.train.batch_rule import for_replicas
 from mis.train.cluster import cluster
 
 FIGURES = ("speedup", "speedup_min", "speedup_max", "efficiency", "elapsed_s")
@@ -89,5 +90,10 @@ def _log(comparison: Comparison, params: Params, settings: Settings) -> None:
             tracker.start_run(SCALING, MODE_NAMES[mode], params=params.flatten(), tags={"mis.mode": mode})
         ) as run:
             origin.describe(run)
+            rule = params.distribute
+            run.set_tags({"mis.batch_rule": rule.batch_rule, "mis.lr_scaling": rule.lr_scaling})
             for one in own:
-                run.log_metrics({name: getattr(one, name) for name in FIGURES}, step=one.workers)
+                figures = {name: getattr(one, name) for name in FIGURES}
+                train = for_replicas(params.train, rule, one.workers if mode == "data" else 1)
+                in_force = {"global_batch_size": train.batch_size, "learning_rate": train.learning_rate}
+                run.log_metrics({**figures, **in_force}, step=one.workers)

@@ -87,9 +87,10 @@ def allocate_workers(
             places = [min(place, node.gpus // devices) for place, node in zip(places, nodes, strict=True)]
         return sum(places)
 
-    there = room(1) if limit is None else min(room(1), limit // devices)
+    there = room(threads or 1) if limit is None else min(room(threads or 1), limit // devices)
     if workers > there:
         kind = ("GPU" if gpus else "CPU core") + "s" * (devices > 1)
+        kind += f" of {threads} threads" if threads else ""
         raise MisError(
             f"distribute.workers must be at most {there}, for which there are devices: each has {devices} {kind} of "
             "one node",

@@ -46,12 +46,17 @@ def claim(
     gpus = tf.config.list_physical_devices("GPU")
     there = len(gpus) or cores()
     usable = there if limit is None else min(there, limit)
+    kind = "GPUs" if gpus else "CPU cores"
     if count > usable:
-        kind = "GPUs" if gpus else "CPU cores"
         raise MisError(f"a training can have at most the {usable} {kind} that may be used", got=f"{count} devices")
+    if count < len(gpus) < processes * count:
+        raise MisError(
+            f"the {len(gpus)} GPUs of this host must be enough for its {processes} workers", got=f"{count} for each"
+        )
     threads = threads or max(1, cores() // (count * processes))
-    # TensorFlow ignores OMP_NUM_THREADS. Inside an operation: a device's share. Between them: each device at once.
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    # TensorFlow ignores OMP_NUM_THREADS. Inside operations all devices of the process share one pool of threads; a
+    # pool of one is none: each device computes in the thread that it has between operations.
+    tf.config.threading.set_intra_op_parallelism_threads(1 if threads == 1 else threads * count)
     tf.config.threading.set_inter_op_parallelism_threads(max(count, threads))
     first = process * count if len(gpus) >= processes * count else 0
     own = gpus[first : first + count]

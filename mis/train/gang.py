@@ -63,7 +63,8 @@ def run_gang(
             called, because TensorFlow wants that before its first operation.
         max_restarts: How often the workers are started again.
         heartbeat_s: A worker that does not answer for so long is lost.
-        stall_s: So are all of them where none has called `Worker.progress` for so long, after the first time.
+        stall_s: So are all of them where they have not met after so long, or none has called `Worker.progress`
+            again for so long.
         ray_address: The Ray cluster; RAY_ADDRESS by default, and a local one where that is unset.
         limit: At most this many devices may be used.
         on_report: Takes what the chief reports.
@@ -87,6 +88,8 @@ def run_gang(
             try:
                 with _Gang(count, share, say, on_report, together=together) as gang:
                     return gang.run(work, heartbeat_s, stall_s)
+            except _NodesChangedError:
+                continue  # what there is now is divided anew; nobody was lost by it
             except _LostError as lost:
                 if restarts == max_restarts:
                     raise WorkerError(
@@ -112,6 +115,10 @@ class _LostError(Exception):
     """A worker is gone or stuck: what may go well when it is tried again."""
 
 
+class _NodesChangedError(Exception):
+    """A node came or went while workers were being started."""
+
+
 @dataclass(frozen=True)
 class _Returned:
     """What became of a worker's work.
@@ -121,12 +128,14 @@ class _Returned:
         error: What it raised, as text with the traceback; None after success.
         refused: Whether that was bad input, which needs no traceback.
         lost: Whether that came from another worker's loss.
+        died: Whether its process is gone.
     """
 
     value: Any = None
     error: str | None = None
     refused: bool = False
     lost: bool = False
+    died: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,7 @@ class _Member:
         from mis.quiet import import_tensorflow
 
         import_tensorflow()
-        from mis.train.multiworker import free_port
+        from mis.train.meeting import free_port
 
         host = ray.util.get_node_ip_address()
         return f"{host}:{free_port(host)}"
@@ -161,7 +170,8 @@ class _Member:
     ) -> _Returned:
         """Run the function in a folder, where there is one of that name, and catch what it raises."""
         from mis.train.devices import claim
-        from mis.train.multiworker import LOST, Place, Worker, first_line
+        from mis.train.meeting import Place
+        from mis.train.multiworker import Worker, first_line, is_lost
 
         try:
             if folder.is_dir():
@@ -169,13 +179,15 @@ class _Member:
             devices = claim(share.devices, share.threads)
             self.worker = Worker(Place(tuple(addresses), index), devices, on_report=self.reports.append)
             if together:
+                self.worker.progress(0)
                 self.worker.strategy  # noqa: B018 - made here
+                self.worker.stepped_at = None  # whether it says more of its progress is for the work to decide
             return _Returned(work(self.worker))
         except MisError as error:
             return _Returned(error=str(error), refused=True)
-        except LOST as error:
-            return _Returned(error=first_line(error), lost=True)
-        except BaseException:
+        except BaseException as error:
+            if is_lost(error):
+                return _Returned(error=first_line(error), lost=True)
             return _Returned(error=traceback.format_exc())
 
     @ray.method(concurrency_group="beat")  # type: ignore[untyped-decorator]  # Ray has no types
@@ -208,6 +220,7 @@ class _Gang:
         self.seen = 0
 
     def __enter__(self) -> "_Gang":
+        self.nodes = alive_nodes()
         # SPREAD: on different nodes where there are; several on one are better than none.
         self.group = placement_group([dict(self.share.bundle)] * self.count, strategy="SPREAD")
         try:
@@ -230,10 +243,10 @@ class _Gang:
 
     def _wait_for_devices(self) -> None:
         """Wait until others have given the devices free; say so if it takes long."""
-        told, nodes = False, alive_nodes()
-        while not ray.wait([self.group.ready()], timeout=10)[0]:
-            if alive_nodes() != nodes:
-                raise _LostError("the nodes of the cluster changed while the workers waited for devices")
+        told, ready = False, self.group.ready()
+        while not ray.wait([ready], timeout=10)[0]:
+            if alive_nodes() != self.nodes:
+                raise _NodesChangedError
             if not told:
                 self.say(f"waiting for the devices of {self.count} workers ({self.share.bundle} each)")
                 told = True
@@ -261,7 +274,7 @@ class _Gang:
             self._pass_on(pulse.take(self.seen))
             for reference in ready:
                 index = running.pop(reference)
-                done[index] = self._outcome(reference, index)
+                done[index] = _outcome(reference)
                 pulse.forget(index)
                 if done[index].error is not None:
                     self._fail(running, done)
@@ -275,9 +288,13 @@ class _Gang:
     def _prepare(self) -> list[str]:
         try:
             return list(ray.get([member.prepare.remote() for member in self.members], timeout=PREPARE_S))
-        except ray.exceptions.GetTimeoutError:
-            raise _LostError(f"not all workers were there after {PREPARE_S:.0f} s") from None
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayTaskError as error:
+            raise WorkerError(f"a worker could not begin:\n{error}") from None
+        except ray.exceptions.RayError as error:
+            if alive_nodes() != self.nodes:
+                raise _NodesChangedError from None
+            if isinstance(error, ray.exceptions.GetTimeoutError):
+                raise _LostError(f"not all workers were there after {PREPARE_S:.0f} s") from None
             raise _LostError(f"a worker died before it began ({_cause(error)})") from None
 
     def _pass_on(self, reports: Sequence[Any]) -> None:
@@ -285,25 +302,21 @@ class _Gang:
             self.seen += 1
             self.on_report(report)
 
-    def _outcome(self, reference: Any, index: int) -> _Returned:  # noqa: ANN401 - a Ray reference
-        try:
-            outcome: _Returned = ray.get(reference)
-        except ray.exceptions.RayActorError as error:
-            raise _LostError(f"{self.names[index]} died ({_cause(error)})") from None
-        return outcome
-
     def _fail(self, running: dict[Any, int], done: dict[int, _Returned]) -> None:
         """Find out who was first to fail, and raise for that one alone."""
         late, _ = ray.wait(list(running), num_returns=len(running), timeout=GRACE_S) if running else ([], [])
         for reference in late:
-            done[running[reference]] = self._outcome(reference, running[reference])
+            done[running[reference]] = _outcome(reference)
         failed = {index: outcome for index, outcome in sorted(done.items()) if outcome.error is not None}
         for index, outcome in failed.items():
             if outcome.refused:
                 raise MisError(f"{self.names[index]}: {outcome.error}")
         for index, outcome in failed.items():
-            if not outcome.lost:
+            if not outcome.lost and not outcome.died:
                 raise WorkerError(f"{self.names[index]} failed:\n{outcome.error}")
+        for index, outcome in failed.items():
+            if outcome.died:
+                raise _LostError(f"{self.names[index]} died ({outcome.error})")
         index, outcome = next(iter(failed.items()))
         raise _LostError(f"{self.names[index]} lost the others ({outcome.error})")
 
@@ -336,7 +349,7 @@ class _Pulse:
                 del self.asked[index]
                 try:
                     self.beats[index] = ray.get(reference)
-                except ray.exceptions.RayActorError:
+                except ray.exceptions.RayError:
                     continue  # its work ends with the same error, which says why
                 if index == 0:
                     reports = self.beats[index].reports
@@ -347,6 +360,16 @@ class _Pulse:
             steps = ", ".join(f"{self.names[index]} after step {beat.steps}" for index, beat in self.beats.items())
             raise _LostError(f"no worker has ended a step for {self.stall_s:g} s ({steps})")
         return reports
+
+
+def _outcome(reference: Any) -> _Returned:  # noqa: ANN401 - a Ray reference
+    try:
+        outcome: _Returned = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:  # before `work` was called, or with what it returned
+        return _Returned(error=str(error))
+    except ray.exceptions.RayError as error:  # its process or its node is gone, or out of memory
+        return _Returned(error=_cause(error), died=True)
+    return outcome
 
 
 def _cause(error: BaseException) -> str:

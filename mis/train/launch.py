@@ -8,7 +8,8 @@ from typing import Any, Literal, Protocol
 from mis.params import DistributeParams
 from mis.settings import Settings
 from mis.train.devices import Devices, claim
-from mis.train.multiworker import Place, Worker, find_place, join
+from mis.train.meeting import Place, find_place
+from mis.train.multiworker import Worker, join
 from mis.train.strategy import make_strategy
 
 Work = Callable[[Worker], Any]
@@ -38,18 +39,18 @@ def find_launcher(params: DistributeParams, settings: Settings, batch_size: int)
         MisError: There are not as many devices in this process, or the environment has workers, but another
             number of them.
     """
+    place = find_place(os.environ, settings.checkpoints / "meeting", params.workers)
     if params.chosen != "multiworker":
         devices = claim(params.devices_per_worker, limit=settings.devices)
         return _Here(devices, "mirrored" if params.chosen == "mirrored" else "none")
-    place = find_place(os.environ, settings.checkpoints / "meeting", params.workers)
     if place is not None:
-        return _Joined(params, place)
+        return _Joined(params, settings, place)
     fewer = [
         count
         for count in range(params.workers - 1, params.min_workers - 1, -1)
         if batch_size % (count * params.devices_per_worker) == 0
     ]
-    return _Gang(params, settings, fewer)
+    return _Started(params, settings, fewer)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class _Here:
 @dataclass(frozen=True)
 class _Joined:
     params: DistributeParams
+    settings: Settings
     place: Place
 
     @property
@@ -72,11 +74,11 @@ class _Joined:
         return self.place.index == 0
 
     def run(self, work: Work, on_report: Watch) -> Any:  # noqa: ANN401
-        return join(self.place, self.params.devices_per_worker, work, on_report)
+        return join(self.place, self.params.devices_per_worker, work, on_report, self.settings.devices)
 
 
 @dataclass(frozen=True)
-class _Gang:
+class _Started:
     params: DistributeParams
     settings: Settings
     fewer: Sequence[int]

@@ -4,21 +4,18 @@ Keras' `fit` fails under `tf.distribute.MultiWorkerMirroredStrategy` (keras issu
 tuples, and scalars along an axis, which this strategy alone refuses. `KerasMultiWorkerStrategy`
 answers both; nothing else is changed, so that models stay plain Keras models.
 
-This module and `mis.train.gang`, which starts the workers, need nothing else of `mis`: see
-docs/data_parallel.md for how to train a Keras model of your own with them.
+This module, `mis.train.meeting` (how workers find each other) and `mis.train.gang` (which starts them)
+need nothing else of `mis`: see docs/data_parallel.md for how to train a Keras model of your own with them.
 """
 
 import gc
-import json
 import os
 import re
-import socket
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -26,9 +23,7 @@ from tensorflow.python.distribute.collective_all_reduce_strategy import Collecti
 
 from mis.errors import MisError, WorkerError
 from mis.train.devices import Devices, claim
-
-MEETING_S = 300.0
-"""Seconds that workers which were started apart wait for each other."""
+from mis.train.meeting import Place
 
 LOST = (
     tf.errors.AbortedError,
@@ -38,44 +33,8 @@ LOST = (
 )
 """What TensorFlow raises in a worker when another one is gone."""
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a process stands among the workers of a training.
-
-    Attributes:
-        addresses: `host:port` of every worker; the first is the chief.
-        index: Which of them this process is, from 0.
-        card: The file with this worker's address, where they met in a folder; it is removed at the end.
-    """
-
-    addresses: tuple[str, ...]
-    index: int
-    card: Path | None = None
-
-    @property
-    def host(self) -> str:
-        """The host of this worker."""
-        return _host(self.addresses[self.index])
-
-    @property
-    def local_rank(self) -> int:
-        """How many of the workers before this one are on the same host."""
-        return [_host(address) for address in self.addresses[: self.index]].count(self.host)
-
-    @property
-    def local_workers(self) -> int:
-        """How many workers are on this one's host."""
-        return [_host(address) for address in self.addresses].count(self.host)
-
-    def tf_config(self) -> str:
-        """Return the value of TF_CONFIG.
-
-        >>> Place(("a:1", "b:2"), 1).tf_config()
-        '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}'
-        """
-        task = {"type": "worker", "index": self.index}
-        return json.dumps({"cluster": {"worker": list(self.addresses)}, "task": task})
+NETWORK = re.compile(r"gRPC|NCCL|[Cc]onnection|[Cc]ollective")
+"""What errors of TensorFlow without a kind of their own name when the network is to blame, or a port that is taken."""
 
 
 class Worker:
@@ -125,9 +84,9 @@ class Worker:
         if self.is_chief and self._on_report is not None:
             self._on_report(value)
 
-    def progress(self) -> None:
-        """Say that a step has ended: who waits for too long for the next one takes the workers for stuck."""
-        self.steps += 1
+    def progress(self, steps: int = 1) -> None:
+        """Say that a step has ended, or begins (0): who waits too long for the next one takes the workers for stuck."""
+        self.steps += steps
         self.stepped_at = time.monotonic()
 
     def agree(self, value: int, what: str) -> None:
@@ -194,113 +153,13 @@ class _SeveralCpus(CollectiveAllReduceExtended):  # type: ignore[misc]  # Tensor
         return tuple(f"{worker_device}/device:{name}" for name in self.names), "CPU"
 
 
-# ---- Workers that were started by something else ----
-
-
-def find_place(env: Mapping[str, str], meeting: Path, workers: int) -> Place | None:
-    """Return this process' place where TF_CONFIG or SLURM's variables give it one.
-
-    TF_CONFIG has the addresses. Under `srun` with several tasks each one finds a free port and
-    writes its address to a folder that all share.
-
-    Args:
-        env: The environment.
-        meeting: The folder where addresses are exchanged; it is made.
-        workers: How many there must be.
-
-    Returns:
-        The place, or None where this process was not started as one of several.
-
-    Raises:
-        MisError: There are more or fewer workers than `workers`, TF_CONFIG cannot be read, or some
-            did not come.
-    """
-    if env.get("TF_CONFIG"):
-        place = _read_tf_config(env["TF_CONFIG"])
-        _check_count(len(place.addresses), workers, "TF_CONFIG names")
-        return place
-    if env.get("RAY_ADDRESS") or int(env.get("SLURM_STEP_NUM_TASKS") or 1) == 1:
-        return None
-    tasks = int(env["SLURM_STEP_NUM_TASKS"])
-    _check_count(tasks, workers, "srun started")
-    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    folder = meeting / "-".join(env.get(name, "0") for name in names)
-    return meet(folder, int(env["SLURM_PROCID"]), tasks, own_host(env.get("SLURM_LAUNCH_NODE_IPADDR")))
-
-
-def _check_count(there: int, workers: int, who: str) -> None:
-    if there != workers:
-        raise MisError(
-            f"distribute.workers must be the number of workers that {who} ({there})",
-            got=workers,
-            do=f"--set distribute.workers={there}",
-        )
-
-
-def _read_tf_config(text: str) -> Place:
-    try:
-        config = json.loads(text)
-        cluster, task = config["cluster"], config["task"]
-        roles = [role for role in ("chief", "worker") if role in cluster]
-        addresses = [(role, address) for role in roles for address in cluster[role]]
-        first = len(cluster.get("chief", ())) if task["type"] == "worker" else 0
-        index = first + int(task["index"])
-        addresses[index]
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise MisError(
-            'TF_CONFIG must be JSON with {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", '
-            '"index": 0}}',
-            got=repr(text),
-        ) from None
-    return Place(tuple(address for _, address in addresses), index)
-
-
-def meet(folder: Path, rank: int, count: int, host: str, timeout_s: float = MEETING_S) -> Place:
-    """Exchange addresses through a folder that all workers share.
-
-    Args:
-        folder: One for each start; it is made.
-        rank: Which worker this is.
-        count: How many there are.
-        host: The address under which the others reach this one.
-        timeout_s: How long to wait for them.
-
-    Raises:
-        MisError: Some did not come.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    card, unfinished = folder / str(rank), folder / f".{rank}"
-    unfinished.write_text(f"{host}:{free_port(host)}", encoding="utf-8")
-    unfinished.rename(card)
-    deadline = time.monotonic() + timeout_s
-    while missing := [other for other in range(count) if not (folder / str(other)).exists()]:
-        if time.monotonic() > deadline:
-            raise MisError(
-                f"all {count} workers must come to {folder} within {timeout_s:.0f} s, "
-                f"got none of {', '.join(map(str, missing))}",
-                do="look at what they say; the folder must be the same on every node",
-            )
-        time.sleep(0.1)
-    return Place(tuple((folder / str(other)).read_text(encoding="utf-8") for other in range(count)), rank, card)
-
-
-def own_host(towards: str | None = None) -> str:
-    """Return the address of this host as another one sees it; the loopback address where there is no other."""
-    if towards is None:
-        return "127.0.0.1"
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
-        probe.connect((towards, 1))  # nothing is sent: it only chooses the route
-        return str(probe.getsockname()[0])
-
-
-def free_port(host: str) -> int:
-    """Return a port that is free on this host now."""
-    with closing(socket.socket()) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def join(place: Place, devices: int, work: Callable[[Worker], Any], on_report: Callable[[Any], None]) -> Any:  # noqa: ANN401
+def join(
+    place: Place,
+    devices: int,
+    work: Callable[[Worker], Any],
+    on_report: Callable[[Any], None],
+    limit: int | None = None,
+) -> Any:  # noqa: ANN401 - whatever `work` returns
     """Run a function as one of several workers that were started apart.
 
     Args:
@@ -308,20 +167,26 @@ def join(place: Place, devices: int, work: Callable[[Worker], Any], on_report: C
         devices: Devices of each worker.
         work: What to run.
         on_report: Takes what the chief reports, in the chief.
+        limit: At most this many devices of this host may be used.
 
     Returns:
         What `work` returned.
 
     Raises:
-        WorkerError: Another worker is gone.
+        MisError: There are no such devices, or `work` raised it; with the worker's name.
+        WorkerError: `work` raised something else, or another worker is gone.
     """
     per_task = os.environ.get("SLURM_CPUS_PER_TASK")
     threads = max(1, int(per_task) // devices) if per_task else None
-    own = claim(devices, threads, processes=place.local_workers, process=place.local_rank)
+    own = claim(devices, threads, limit, processes=place.local_workers, process=place.local_rank)
     worker = Worker(place, own, on_report=on_report)
     try:
         return work(worker)
-    except LOST as error:
+    except MisError as error:
+        raise MisError(f"{worker.name}: {error}") from None
+    except Exception as error:
+        if not is_lost(error):
+            raise WorkerError(f"{worker.name} failed:\n{traceback.format_exc()}") from None
         lost = first_line(error)
     finally:
         if place.card is not None:
@@ -332,15 +197,19 @@ def join(place: Place, devices: int, work: Callable[[Worker], Any], on_report: C
     # found at the very end.
     gc.collect()
     raise WorkerError(
-        f"{worker.name} has lost the others; the same command on every node goes on from the last checkpoint ({lost})"
+        f"{worker.name} has lost the others ({lost}); what went wrong is with theirs, and when it is mended the same "
+        "command on every node goes on from the last checkpoint"
     )
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether an error of TensorFlow says that another worker, or the way to it, is gone."""
+    if isinstance(error, tf.errors.UnknownError | tf.errors.InternalError):
+        return NETWORK.search(str(error)) is not None
+    return isinstance(error, LOST)
 
 
 def first_line(error: BaseException) -> str:
     """Return what an error says, in one line and without TensorFlow's names of graph nodes."""
     text = re.sub(r"\{\{.*?\}\}", "", str(error)).strip()
     return text.splitlines()[0].strip() if text else type(error).__name__
-
-
-def _host(address: str) -> str:
-    return address.rpartition(":")[0]

@@ -101,9 +101,10 @@ def _work(worker: Worker, params: Params, records: Path, folder: Path, *, profil
     worker.agree(len(history), f"the number of epochs in the newest checkpoint in {folder}")
     for number, metrics in enumerate(history, start=1):
         worker.report(Epoch(number, metrics))
+    worker.progress(0)
     watchers: list[Any] = [
         WatchEpochs(lambda number, metrics: worker.report(Epoch(number, metrics))),
-        keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: worker.progress()),  # noqa: ARG005
+        _SignsOfLife(worker),
     ]
     if profile and worker.is_chief:
         watchers.append(Profile(folder))
@@ -129,6 +130,24 @@ def _run(params: Params, settings: Settings, checkpoints: Checkpoints) -> Run:
         run = tracker.start_run(TRAIN, f"unet-{params.model.norm}", params=params.flatten(), tags=key)
     find_origin(settings, params.data).describe(run)
     return run
+
+
+class _SignsOfLife(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
+    """Says with every step of training and of validation that there is progress."""
+
+    async_safe = True  # it reads no logs: Keras need not wait for the device after each step
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self.worker = worker
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Say it."""
+        self.worker.progress()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Say it."""
+        self.worker.progress()
 
 
 class _Watch:

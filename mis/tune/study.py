@@ -22,6 +22,7 @@ from mis.params import Params, Scalar, SchedulerParams
 from mis.track.base import TUNE, Run, Tracker
 from mis.track.names import BEST_SCORE, SELECTION
 from mis.train.allocate import Share
+from mis.train.batch_rule import in_force
 from mis.train.checkpoint import BEST, History, best_epoch, is_finished, read_history
 from mis.tune.search import make_sampler
 from mis.tune.space import to_optuna
@@ -107,7 +108,7 @@ def run_study(
         describe: Records where a trial's run comes from.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    watcher = _Watcher(params, tracker, study, describe or _nothing)
+    watcher = _Watcher(params, share, tracker, study, describe or _nothing)
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(_train_one, params=params, share=share, records=records),
@@ -198,8 +199,11 @@ class _Seen:
 class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any here
     """Keeps the tracker and the progress bar up to date with what Ray Tune reports."""
 
-    def __init__(self, params: Params, tracker: Tracker, study: Run, describe: Callable[[Run], None]) -> None:
+    def __init__(
+        self, params: Params, share: Share, tracker: Tracker, study: Run, describe: Callable[[Run], None]
+    ) -> None:
         self.params = params
+        self.share = share
         self.tracker = tracker
         self.study = study
         self.describe = describe
@@ -209,7 +213,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any he
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process: Ray Tune stores its callbacks with the study's state."""
-        return {"params": self.params}
+        return {"params": self.params, "share": self.share}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
         """Start the trial's run, unless the trial begins again after its process died."""
@@ -219,8 +223,10 @@ class _Watcher(tune.Callback):  # type: ignore[misc]  # Ray's classes are Any he
         name = f"{len(self.seen):03d}"
         # Not checked here: values that do not go together are found by the trial, and fail it alone.
         own = {**self.params.flatten(), **trial.config, "train.epochs": self.params.tune.epochs}
+        train = {name.removeprefix("train."): value for name, value in own.items() if name.startswith("train.")}
+        rule = in_force(self.params.train.model_copy(update=train), self.params.distribute, self.share.devices)
         tags = {TRIAL_TAG: trial.trial_id}
-        run = self.tracker.start_run(TUNE, f"trial-{name}", params=own, tags=tags, parent=self.study.id)
+        run = self.tracker.start_run(TUNE, f"trial-{name}", params={**own, **rule}, tags=tags, parent=self.study.id)
         self.describe(run)
         self.seen[trial.trial_id] = _Seen(name, run, now, now, trial=trial)
 

@@ -106,3 +106,5 @@ def test_more_workers_than_there_are_devices_for_are_refused():
         allocate_workers([Node(40, 3), Node(40, 2)], 3, 2)
     with pytest.raises(MisError, match=r"at most 1, .* each has 1 CPU core of one node, got 2"):
         allocate_workers([Node(8, 0)], 2, 1, limit=1)
+    with pytest.raises(MisError, match=r"at most 0, .* each has 1 CPU core of 8 threads of one node, got 2"):
+        allocate_workers([Node(4, 0)], 2, 1, threads=8)

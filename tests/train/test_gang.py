@@ -6,6 +6,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,8 +21,6 @@ from mis.track.base import TRAIN
 from mis.track.mlflow import MlflowTracker
 from mis.train.gang import run_gang
 
-ROOT = Path(__file__).parents[2]
-
 pytestmark = [
     pytest.mark.slow,
 ]
@@ -30,8 +29,27 @@ pytestmark = [
 # ---- What becomes of workers that fail ----
 
 
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop():
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def refuse():
+    raise MisError("the rule", got=3)
+
+
+def fail():
+    raise ValueError("nonsense")
+
+
+WAYS = {"die": die, "stop": stop, "refuse": refuse, "raise": fail}
+
+
 def fail_in_turn(worker, folder, ways):
-    """Fail in another way with each start: which start this is, the files say."""
+    """Fail in another way with each start: which start this is, the files say. Worker 1 fails, or the chief."""
     start = len(list(folder.glob(f"{worker.index}-*")))
     (folder / f"{worker.index}-{start}").touch()
     way = ways[start]
@@ -39,17 +57,12 @@ def fail_in_turn(worker, folder, ways):
         worker.report(f"start {start}")
     if way == "stall":
         worker.progress()
-    if worker.index == 1:
-        if way == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if way == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        if way == "refuse":
-            raise MisError("the rule", got=3)
-        if way == "raise":
-            raise ValueError("nonsense")
-    if way != "return":
+    if worker.is_chief == way.startswith("chief: "):
+        WAYS.get(way.removeprefix("chief: "), lambda: None)()
+    if not way.startswith("return"):
         time.sleep(120)
+    if way == "return a lock":
+        return threading.Lock()
     return f"{worker.name}, {worker.count} workers, {len(worker.devices.names)} device, {worker.devices.threads} thread"
 
 
@@ -70,14 +83,16 @@ def run(folder, ways, **options):
 @pytest.mark.usefixtures("nodes")
 def test_workers_that_are_lost_are_started_again(tmp_path):
     begun = time.monotonic()
-    result, said, reports = run(tmp_path, ["die", "stop", "stall", "return"], max_restarts=3)
-    assert time.monotonic() - begun < 4 * 45  # each is noticed within seconds, and started again
+    result, said, reports = run(tmp_path, ["die", "chief: die", "stop", "stall", "return"], max_restarts=4)
+    assert time.monotonic() - begun < 5 * 45  # each is noticed within seconds, and started again
     assert re.fullmatch(r"worker 0 on [\d.]+, 2 workers, 1 device, 1 thread", result)
-    assert reports == [f"start {number}" for number in range(4)]
-    died, stopped, stalled = said
-    assert re.match(r"worker 1 on [\d.]+ died \(.*\); starting again from the last checkpoint \(1 of 3\)", died)
-    assert re.match(r"worker 1 on [\d.]+ gave no sign of life for 5 s; .*\(2 of 3\)", stopped)
-    assert re.match(r"no worker has ended a step for 3 s \(worker 0 on .* after step 1, worker 1 .*\(3 of 3\)", stalled)
+    # A chief that dies takes with it what it has just reported: who goes on reports what is in the checkpoint.
+    assert [report for report in reports if report != "start 1"] == ["start 0", "start 2", "start 3", "start 4"]
+    died, chief_died, stopped, stalled = said
+    assert re.match(r"worker 0 on [\d.]+ died \(.*\); .*\(2 of 4\)", chief_died)
+    assert re.match(r"worker 1 on [\d.]+ died \(.*\); starting again from the last checkpoint \(1 of 4\)", died)
+    assert re.match(r"worker 1 on [\d.]+ gave no sign of life for 5 s; .*\(3 of 4\)", stopped)
+    assert re.match(r"no worker has ended a step for 3 s \(worker 0 on .* after step 1, worker 1 .*\(4 of 4\)", stalled)
 
 
 @pytest.mark.usefixtures("nodes")
@@ -95,6 +110,15 @@ def test_what_a_worker_raises_comes_once_with_its_name(tmp_path):
     assert isinstance(error, WorkerError)
     assert re.match(r"worker 1 on [\d.]+ failed:\nTraceback", str(error))
     assert str(error).count("ValueError: nonsense") == 1
+    assert not said
+
+
+@pytest.mark.usefixtures("nodes")
+def test_what_cannot_be_sent_back_is_told_with_the_workers_name(tmp_path):
+    error, said, _ = run(tmp_path, ["return a lock"], max_restarts=3)
+    assert isinstance(error, WorkerError)
+    assert re.match(r"worker 0 on [\d.]+ failed:\n", str(error))
+    assert "cannot pickle '_thread.lock' object" in str(error)
     assert not said
 
 
@@ -177,19 +201,9 @@ def ray_processes(name):
 
 
 def free_port():
-    from mis.train.multiworker import free_port
+    from mis.train.meeting import free_port
 
     return free_port("127.0.0.1")
-
-
-@pytest.fixture
-def project(tmp_path, records):
-    """A folder with parameters and the tiny records, as `python -m mis.train` finds them."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "records").symlink_to(records.folder)
-    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    return tmp_path
 
 
 OVERRIDES = (

@@ -1,93 +1,27 @@
-"""How workers find each other; tests/train/test_strategy.py has what they compute, test_gang.py how they fail."""
-
-import json
-import threading
+"""How errors are told; tests/train/test_strategy.py has what workers compute, test_gang.py how they fail."""
 
 import pytest
+import tensorflow as tf
 
-from mis.errors import MisError
-from mis.train.multiworker import Place, find_place, first_line, free_port, meet, own_host
-
-
-def tf_config(index, **cluster):
-    return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": list(cluster)[-1], "index": index}})}
-
-
-def test_tf_config_gives_the_place(tmp_path):
-    place = find_place(tf_config(1, worker=["a:1", "b:2"]), tmp_path, 2)
-    assert place == Place(("a:1", "b:2"), 1)
-    assert json.loads(place.tf_config()) == json.loads(tf_config(1, worker=["a:1", "b:2"])["TF_CONFIG"])
-
-
-def test_a_chief_of_its_own_comes_first(tmp_path):
-    assert find_place(tf_config(0, chief=["a:1"], worker=["b:2"]), tmp_path, 2) == Place(("a:1", "b:2"), 1)
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}']
-)
-def test_a_tf_config_that_says_nothing_is_refused_with_an_example(tmp_path, text):
-    with pytest.raises(MisError, match="TF_CONFIG must be JSON with") as error:
-        find_place({"TF_CONFIG": text}, tmp_path, 1)
-    assert repr(text) in str(error.value)
-
-
-def test_another_number_of_workers_than_the_parameters_say_is_refused(tmp_path):
-    with pytest.raises(MisError, match=r"TF_CONFIG names \(2\), got 4; --set distribute.workers=2"):
-        find_place(tf_config(0, worker=["a:1", "b:2"]), tmp_path, 4)
-    with pytest.raises(MisError, match=r"srun started \(3\), got 2"):
-        find_place({"SLURM_STEP_NUM_TASKS": "3"}, tmp_path, 2)
-
-
-@pytest.mark.parametrize(
-    "env",
-    [
-        {},
-        {"TF_CONFIG": ""},
-        {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"},  # the batch script itself, not a step
-        {"SLURM_STEP_NUM_TASKS": "1"},
-        {"SLURM_STEP_NUM_TASKS": "4", "RAY_ADDRESS": "auto"},  # a driver beside the nodes of a Ray cluster
-    ],
-)
-def test_a_process_on_its_own_has_no_place(tmp_path, env):
-    assert find_place(env, tmp_path, 4) is None
-
-
-def test_the_tasks_of_a_step_meet_in_a_folder(tmp_path):
-    places = {}
-
-    def come(rank):
-        step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "1", "SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": str(rank)}
-        places[rank] = find_place({**step, "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1"}, tmp_path, 3)
-
-    threads = [threading.Thread(target=come, args=(rank,)) for rank in (2, 0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    assert len({place.addresses for place in places.values()}) == 1
-    assert [places[rank].index for rank in range(3)] == [0, 1, 2]
-    assert len(set(places[0].addresses)) == 3
-    assert sorted(path.name for path in (tmp_path / "7-1-0").iterdir()) == ["0", "1", "2"]
-
-
-def test_a_task_that_does_not_come_is_named(tmp_path):
-    with pytest.raises(MisError, match=r"all 3 workers must come to .* within 0 s, got none of 0, 2"):
-        meet(tmp_path / "step", 1, 3, "127.0.0.1", timeout_s=0.2)
-
-
-def test_workers_of_one_host_share_it():
-    place = Place(("a:1", "b:1", "a:2", "b:2", "a:3"), 3)
-    assert (place.host, place.local_rank, place.local_workers) == ("b", 1, 2)
-    assert Place(("[::1]:1", "[::1]:2"), 1).local_rank == 1
-
-
-def test_a_port_is_free():
-    assert 1024 < free_port("127.0.0.1") < 65536
-    assert own_host("127.0.0.1") == own_host(None) == "127.0.0.1"
+from mis.train.multiworker import first_line, is_lost
 
 
 def test_the_first_line_of_an_error_of_tensorflow_has_no_graph_nodes():
     error = ValueError("{{function_node __wrapped__X}} Collective ops is aborted by: gone\nAdditional lines")
     assert first_line(error) == "Collective ops is aborted by: gone"
     assert first_line(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (tf.errors.UnavailableError(None, None, "Socket closed"), True),
+        (tf.errors.UnknownError(None, None, "Could not start gRPC server"), True),
+        (tf.errors.InternalError(None, None, "NCCL: unhandled system error"), True),
+        (tf.errors.InternalError(None, None, "Blas GEMM launch failed"), False),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"), False),
+        (ValueError("collective nonsense"), False),
+    ],
+)
+def test_what_is_tried_again_is_the_loss_of_others_and_of_the_network(error, lost):
+    assert is_lost(error) == lost

@@ -2,11 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -19,17 +19,6 @@ pytestmark = [
 ]
 
 SMALL = ("model.depth=1", "model.base_filters=4", "train.epochs=60", "train.patience=60")
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def project(tmp_path, records):
-    """A folder with parameters and the tiny records, as `python -m mis.train` finds them."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "records").symlink_to(records.folder)
-    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    return tmp_path
 
 
 def command(*overrides):
@@ -71,6 +60,16 @@ def test_a_training_that_was_killed_goes_on_in_its_run(project):
     logged = tracker.client.get_metric_history(run.info.run_id, "val/dice")
     assert sorted(point.step for point in logged) == list(range(1, 61))
     assert not list(project.glob("checkpoints/train/*/epoch-*"))
+
+
+def test_a_process_that_is_one_of_several_does_not_train_alone(project):
+    cluster = {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 1}}
+    for env in ({"TF_CONFIG": json.dumps(cluster)}, {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}):
+        done = subprocess.run(
+            command(), cwd=project, env=environment(**env), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert re.fullmatch(r"error: .* workers that .* \(2\), got 1; --set distribute.workers=2\n", done.stderr)
 
 
 def test_no_more_devices_than_may_be_used(project):

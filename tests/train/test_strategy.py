@@ -184,15 +184,16 @@ def test_what_takes_time_adds_up(trained, mode):
 
 
 def test_half_precision_is_close_to_full_under_every_strategy(trained):
-    full = trained[0]["one"]["batch"][1]["train/loss"]
+    full = [epoch["train/loss"] for epoch in trained[0]["one"]["batch"][:2]]
     for mode in MODES:
-        for name in OTHER:
-            half = trained[0][mode][name][1]["train/loss"]
-            assert half == pytest.approx(full, rel=0.02)
-            assert half != full
-    for name in ALONE:
-        assert np.isfinite(trained[0]["one"][name][1]["train/loss"])
-    assert trained[0]["one"]["xla"][1]["train/loss"] == pytest.approx(full, rel=1e-4)
+        half = [epoch["train/loss"] for epoch in trained[0][mode]["mixed_bfloat16"]]
+        assert half != full
+        assert half[0] - half[1] == pytest.approx(full[0] - full[1], rel=0.05)
+
+
+def test_a_step_that_xla_compiles_is_the_same(trained):
+    for before, after in zip(trained[0]["one"]["batch"], trained[0]["one"]["xla"], strict=False):
+        assert after["train/loss"] == pytest.approx(before["train/loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("mode", SEVERAL)
