@@ -184,15 +184,8 @@ class Cluster:
             process.kill()
 
     def __exit__(self, *error):
-        for process in self.raylets:
-            try:
-                for child in process.children(recursive=True):
-                    child.kill()
-                process.kill()
-            except psutil.NoSuchProcess:
-                pass
-        for process in ray_processes("gcs_server"):
-            if str(self.port) in " ".join(process.cmdline()):
+        for process in psutil.process_iter(["cmdline"]):  # all that Ray starts is told the port
+            if re.search(rf"[=:]{self.port}\b", " ".join(process.info["cmdline"] or ())):
                 process.kill()
 
 
