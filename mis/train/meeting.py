@@ -147,19 +147,37 @@ def meet(folder: Path, rank: int, count: int, host: str, timeout_s: float = MEET
         MisError: Some did not come.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    card, unfinished = folder / str(rank), folder / f".{rank}"
-    unfinished.write_text(f"{host}:{free_port(host)}", encoding="utf-8")
-    unfinished.rename(card)
+    card, address, seen = folder / str(rank), f"{host}:{free_port(host)}", ""
     deadline = time.monotonic() + timeout_s
-    while missing := [other for other in range(count) if not (folder / str(other)).exists()]:
+    while True:
+        if _read(card) != f"{address} {seen}":
+            _write(card, f"{address} {seen}")
+        cards = [_read(folder / str(other)) for other in range(count)]
+        addresses = tuple(other.partition(" ")[0] for other in cards)
+        # All must have seen the same addresses: a card may still lie there from a start that was killed.
+        if seen == ",".join(addresses) and all(other.partition(" ")[2] == seen for other in cards):
+            return Place(addresses, rank, card)
+        seen = ",".join(addresses)
         if time.monotonic() > deadline:
+            missing = [str(other) for other, text in enumerate(cards) if seen not in text or not text]
             raise MisError(
-                f"all {count} workers must come to {folder} within {timeout_s:.0f} s, "
-                f"got none of {', '.join(map(str, missing))}",
+                f"all {count} workers must come to {folder} within {timeout_s:.0f} s, got none of {', '.join(missing)}",
                 do="look at what they say; the folder must be the same on every node",
             )
         time.sleep(0.1)
-    return Place(tuple((folder / str(other)).read_text(encoding="utf-8") for other in range(count)), rank, card)
+
+
+def _write(card: Path, text: str) -> None:
+    unfinished = card.with_name(f".{card.name}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.rename(card)
+
+
+def _read(card: Path) -> str:
+    try:
+        return card.read_text(encoding="utf-8")
+    except FileNotFoundError:  # not there yet
+        return ""
 
 
 def own_host(towards: str | None = None) -> str:

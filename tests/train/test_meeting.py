@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 
 import pytest
 
@@ -61,7 +62,12 @@ def test_a_process_on_its_own_has_no_place(tmp_path, env):
     assert find_place(env, tmp_path, 4) is None
 
 
-def test_the_tasks_of_a_step_meet_in_a_folder(tmp_path):
+@pytest.mark.parametrize("stale", [{}, {"0": "127.0.0.1:1", "2": "127.0.0.1:3"}])
+def test_the_tasks_of_a_step_meet_in_a_folder(tmp_path, stale):
+    seen = "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"
+    for name, address in stale.items():  # cards of a start that was killed
+        (tmp_path / "7-1-0").mkdir(exist_ok=True)
+        (tmp_path / "7-1-0" / name).write_text(f"{address} {seen}")
     places = {}
 
     def come(rank):
@@ -71,11 +77,12 @@ def test_the_tasks_of_a_step_meet_in_a_folder(tmp_path):
     threads = [threading.Thread(target=come, args=(rank,)) for rank in (2, 0, 1)]
     for thread in threads:
         thread.start()
+        time.sleep(0.3)
     for thread in threads:
         thread.join(timeout=30)
     assert len({place.addresses for place in places.values()}) == 1
     assert [places[rank].index for rank in range(3)] == [0, 1, 2]
-    assert len(set(places[0].addresses)) == 3
+    assert len(set(places[0].addresses) - set(stale.values())) == 3
     assert sorted(path.name for path in (tmp_path / "7-1-0").iterdir()) == ["0", "1", "2"]
 
 
