@@ -11,6 +11,8 @@ need nothing else of `mis`: see docs/data_parallel.md for how to train a Keras m
 import gc
 import os
 import re
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -119,6 +121,7 @@ class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):  # ty
         Args:
             devices: This worker's, as `claim` gave them.
         """
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         on_gpu = devices.names[0].startswith("GPU")
         kind = tf.distribute.experimental.CommunicationImplementation
         options = tf.distribute.experimental.CommunicationOptions(implementation=kind.NCCL if on_gpu else kind.RING)
@@ -127,6 +130,10 @@ class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):  # ty
         else:
             # TensorFlow takes one CPU device a worker, whatever there is; only its private class can be told otherwise.
             tf.distribute.Strategy.__init__(self, _SeveralCpus(self, devices, options))
+        if threading.current_thread() is threading.main_thread():
+            # TensorFlow now takes SIGTERM for a notice that nobody reads: `kill` and a cluster's time limit would not
+            # end the process.
+            signal.signal(signal.SIGTERM, on_sigterm)
 
     def reduce(self, reduce_op: object, value: Any, axis: int | None = None) -> Any:  # noqa: ANN401 - any tensors
         """Reduce as Keras asks for it, see `tf.distribute.Strategy.reduce`.
