@@ -121,7 +121,7 @@ def train(worker: Any, cell: Cell, records: Path) -> dict[str, float]:  # noqa: 
     from mis.train.fit import fit
     from mis.train.strategy import make_strategy
 
-    values = {"scaling.workers": [1], "model.norm": cell.norm, "model.base_filters": 8, "train.epochs": EPOCHS}
+    values = {"model.norm": cell.norm, "model.base_filters": 8, "train.epochs": EPOCHS}
     params = load_params(ROOT / "params.yaml").override({**values, "train.batch_size": cell.batch})
     strategy = worker.strategy if cell.kind == "multiworker" else make_strategy(worker.devices)
     with TemporaryDirectory() as folder:

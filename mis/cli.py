@@ -13,7 +13,9 @@ from mis.settings import load_settings
 
 def params_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser that takes `--params` and `--set`."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    spec = sys.modules["__main__"].__spec__
+    name = f"python -m {spec.parent}" if spec is not None and spec.parent else None
+    parser = argparse.ArgumentParser(prog=name, description=description, allow_abbrev=False)
     parser.add_argument("--params", type=Path, metavar="FILE", help="instead of the project's params.yaml")
     parser.add_argument(
         "--set",

@@ -305,41 +305,49 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _batch_fits_devices(self) -> Self:
-        # Otherwise replicas have unlike shares of a batch, or none, and the gradient is not that of one device.
-        if self.distribute.batch_rule == "per_replica_batch":
-            return self
-        for name, devices in (
-            ("distribute.workers * distribute.devices_per_worker", self.distribute.devices),
-            ("tune.devices_per_trial", self.tune.devices_per_trial),
-            ("scaling.workers", max(self.scaling.workers)),
-        ):
-            if self.train.batch_size % devices:
-                fits = devices * -(-self.train.batch_size // devices)
-                raise ValueError(
-                    f"train.batch_size must be a multiple of {name} = {devices}, got {self.train.batch_size}; "
-                    f"the next that fits is {fits}"
-                )
+    def _one_training_can_be_spread(self) -> Self:
+        name, own = "distribute.workers * distribute.devices_per_worker", self.distribute
+        problem = self._spread_problem(name, own.devices, mirrored=own.chosen != "none")
+        if problem:
+            raise ValueError(problem)
         return self
 
-    @model_validator(mode="after")
-    def _devices_can_compute_so(self) -> Self:
+    def check_spread(self, name: str, devices: int) -> None:
+        """Check that a training with these parameters can be spread over some devices.
+
+        Args:
+            name: The key that says how many, for the message.
+            devices: How many.
+
+        Raises:
+            MisError: The batch is not a multiple of them, or several devices cannot compute in this way.
+        """
+        problem = self._spread_problem(name, devices, mirrored=devices > 1)
+        if problem:
+            raise MisError(problem)
+
+    def _spread_problem(self, name: str, devices: int, *, mirrored: bool) -> str | None:
+        own = self.train
+        # Otherwise replicas have unlike shares of a batch, or none, and the gradient is not that of one device.
+        if self.distribute.batch_rule == "fixed_global_batch" and own.batch_size % devices:
+            fits = devices * -(-own.batch_size // devices)
+            return (
+                f"train.batch_size must be a multiple of {name} = {devices}, got {own.batch_size}; "
+                f"the next that fits is {fits}"
+            )
         # Tried out under each strategy: docs/data_parallel.md has the table.
-        for name, devices in (
-            ("distribute.kind none", 1 if self.distribute.chosen == "none" else 2),
-            ("tune.devices_per_trial 1", self.tune.devices_per_trial),
-            ("scaling.workers [1]", max(self.scaling.workers)),
-        ):
-            if devices > 1 and self.train.jit_compile:
-                raise ValueError(
-                    f"train.jit_compile must be false unless {name}: XLA compiles no step that is spread over devices"
-                )
-            if devices > 1 and self.train.precision == "mixed_float16":
-                raise ValueError(
-                    f"train.precision must be float32 or mixed_bfloat16 unless {name}, got mixed_float16: Keras "
-                    "scales the loss on each replica apart, and after an overflow on one the weights are lost"
-                )
-        return self
+        if mirrored and own.jit_compile:
+            return (
+                f"train.jit_compile must be false where a strategy spreads a training over devices ({name} = {devices}"
+                "): XLA compiles no such step"
+            )
+        if mirrored and own.precision == "mixed_float16":
+            return (
+                "train.precision must be float32 or mixed_bfloat16 where a strategy spreads a training over devices "
+                f"({name} = {devices}), got mixed_float16: Keras scales the loss on each replica apart, and after an "
+                "overflow on one the weights are lost"
+            )
+        return None
 
     def override(self, values: Mapping[str, Any]) -> "Params":
         """Return a copy with other values, checked as a whole.
@@ -441,9 +449,13 @@ def _check_overrides(params: Params, source: str) -> None:
     """Check that every value that a search or a scaling trial can set is one that Params takes."""
     for name, distribution in params.tune.space.items():
         for value in _possible(distribution):
-            _try_override(params, {name: value}, f"{source}: tune.space")
+            _try_override(
+                params, {name: value}, f"{source}: tune.space", "tune.devices_per_trial", params.tune.devices_per_trial
+            )
     for index, trial in enumerate(params.scaling.trials):
-        _try_override(params, trial, f"{source}: scaling.trials[{index}]")
+        _try_override(
+            params, trial, f"{source}: scaling.trials[{index}]", "scaling.workers", max(params.scaling.workers)
+        )
 
 
 def _possible(distribution: Distribution) -> Sequence[Scalar]:
@@ -456,7 +468,8 @@ def _possible(distribution: Distribution) -> Sequence[Scalar]:
     return distribution.low, distribution.high
 
 
-def _try_override(params: Params, values: Mapping[str, Scalar], source: str) -> None:
+def _try_override(params: Params, values: Mapping[str, Scalar], source: str, spread: str, devices: int) -> None:
+    """Check values that a trial sets, and where they say so that it can be spread over its devices."""
     for name in values:
         if name.split(".")[0] not in SEARCHABLE:
             raise MisError(f"{source}: a trial may set what stands under {' or '.join(SEARCHABLE)}", got=name)
@@ -466,9 +479,12 @@ def _try_override(params: Params, values: Mapping[str, Scalar], source: str) -> 
     try:
         for name, value in values.items():
             _assign(tree, name, value)
+        own = _validate(tree, source)
+        if {"train.batch_size", "train.precision", "train.jit_compile"} & values.keys():
+            own.check_spread(spread, devices)
     except MisError as error:
-        raise MisError(f"{source}: {error}") from None
-    _validate(tree, source)
+        text = str(error)
+        raise MisError(text if text.startswith(source) else f"{source}: {text}") from None
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -32,7 +32,7 @@ def check_is_refused(done, *parts):
         ("train.epochs=0", ("train.epochs", "got 0", "greater than or equal to 1")),
         ("model.norm=layer", ("model.norm", "'layer'", "'batch', 'group' or 'none'")),
         ("model.groups=3", ("groups must divide base_filters", "3", "8")),
-        ("train.batch_size=3", ("train.batch_size", "scaling.workers = 2", "got 3")),
+        ("distribute.workers=3", ("train.batch_size", "distribute.devices_per_worker = 3", "got 2")),
         ("train.epochs", ("name=value", "'train.epochs'")),
         ("train.epochs=[1", ("train.epochs", "YAML", "'[1'")),
     ],

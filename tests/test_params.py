@@ -179,7 +179,6 @@ def test_an_override_that_does_not_fit_names_key_value_and_rule(override, parts)
     [
         ("data.multiple=4", ("data.multiple must be a multiple of 2**model.depth = 8", "got 4")),
         ("model.depth=4", ("data.multiple must be a multiple of 2**model.depth = 16", "got 8")),
-        ("train.batch_size=3", ("train.batch_size must be a multiple of scaling.workers = 2", "got 3")),
         (
             "distribute.workers=3",
             (
@@ -192,22 +191,38 @@ def test_an_override_that_does_not_fit_names_key_value_and_rule(override, parts)
         ("distribute.min_workers=2", ("min_workers must be at most workers = 1", "got 2")),
         ("distribute.lr_scaling=linear", ("lr_scaling must be none with batch_rule fixed_global_batch", "got linear")),
         ("distribute.heartbeat_s=1", ("distribute.heartbeat_s", "got 1")),
-        ("train.jit_compile=true", ("train.jit_compile must be false unless scaling.workers [1]", "XLA compiles no")),
         (
             "distribute.kind=mirrored train.jit_compile=true",
-            ("train.jit_compile must be false unless distribute.kind none", "XLA compiles no"),
+            ("train.jit_compile must be false where a strategy", "devices_per_worker = 1)", "XLA compiles no"),
         ),
         (
-            "tune.devices_per_trial=2 train.precision=mixed_float16",
-            ("unless tune.devices_per_trial 1, got mixed_float16", "float32 or mixed_bfloat16"),
+            "distribute.workers=2 train.precision=mixed_float16",
+            ("train.precision must be float32 or mixed_bfloat16", "devices_per_worker = 2), got mixed_float16"),
         ),
-        ("tune.devices_per_trial=4", ("train.batch_size must be a multiple of tune.devices_per_trial = 4", "got 2")),
-        ("scaling.workers=[1,2,4]", ("train.batch_size must be a multiple of scaling.workers = 4", "got 2")),
     ],
 )
 def test_fields_that_do_not_fit_each_other_are_named_together(override, parts):
     message = refused(load_params, FILE, [*KNOWN, *override.split()])
     assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("values", "devices", "parts"),
+    [
+        ({}, 4, ("train.batch_size must be a multiple of scaling.workers = 4, got 2; the next that fits is 4",)),
+        ({"train.jit_compile": True}, 2, ("train.jit_compile must be false", "(scaling.workers = 2)")),
+        ({"train.precision": "mixed_float16"}, 2, ("float32 or mixed_bfloat16", "got mixed_float16")),
+    ],
+)
+def test_who_spreads_a_training_otherwise_checks_it_for_that(values, devices, parts):
+    params = load_params(FILE, KNOWN).override(values)
+    params.check_spread("scaling.workers", 1)
+    message = refused(params.check_spread, "scaling.workers", devices)
+    assert all(part in message for part in parts), message
+
+
+def test_with_a_batch_for_each_replica_any_number_of_devices_fits():
+    load_params(FILE, KNOWN).override({"distribute.batch_rule": "per_replica_batch"}).check_spread("n", 7)
 
 
 def test_values_are_checked_together():
@@ -330,12 +345,19 @@ def test_nothing_can_be_assigned():
         ({"model.depth": {"type": "int", "low": 2, "high": 4}}, ("data.multiple", "2**model.depth = 16")),
         # Not the bounds but what lies between them cannot be built.
         ({"model.kernel_size": {"type": "int", "low": 3, "high": 5}}, ("kernel_size must be odd", "got 4")),
-        ({"train.batch_size": {"type": "int", "low": 2, "high": 4}}, ("train.batch_size", "got 3")),
     ],
 )
 def test_a_search_over_what_cannot_be_is_refused_beforehand(space, parts):
     message = refused(load_params(FILE, KNOWN).override, {"tune.space": space})
     assert all(part in message for part in ("tune.space", *parts)), message
+
+
+def test_a_batch_that_cannot_be_spread_over_a_trials_devices_is_refused_beforehand():
+    space = {"train.batch_size": {"type": "int", "low": 2, "high": 4}}
+    params = load_params(FILE, KNOWN).override({"tune.space": space})
+    message = refused(params.override, {"tune.devices_per_trial": 2})
+    assert message.startswith("params: tune.space: train.batch_size must be a multiple of tune.devices_per_trial = 2")
+    assert "got 3" in message
 
 
 def test_a_range_with_a_step_is_checked_at_its_steps(params):

@@ -58,6 +58,8 @@ def compare(params: Params, settings: Settings) -> Comparison:
     read_records(settings.records, params.data)  # before the cluster starts: it says at once that there are none
     own = params.scaling
     trials = [params.for_trial(values, own.epochs) for values in own.trials]
+    for trial in trials:
+        trial.check_spread("scaling.workers", max(own.workers))
     measured = []
     with cluster(settings.ray_address) as nodes, _bar(own) as bar:
         shares = {count: allocate(nodes, count, settings.devices) for count in own.workers}

@@ -19,11 +19,13 @@ def epoch_metrics(logs: Mapping[str, float]) -> dict[str, float]:
     {'train/loss': 0.9, 'val/dice_wt': 0.5, 'time/epoch_s': 2.0}
     >>> epoch_metrics({"input_share": 0.1, "host_peak_bytes": 2e9})
     {'time/input_share': 0.1, 'memory/host_peak_bytes': 2000000000.0}
+    >>> epoch_metrics({"devices": 4})
+    {'time/devices': 4.0}
     """
     named = {}
     for key, value in logs.items():
         part, name = ("val", key.removeprefix("val_")) if key.startswith("val_") else ("train", key)
-        if name.endswith(("_s", "_share")):
+        if name.endswith(("_s", "_share")) or name == "devices":
             named[f"time/{name}"] = float(value)
         elif name.endswith("_bytes"):
             named[f"memory/{name}"] = float(value)

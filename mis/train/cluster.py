@@ -1,6 +1,9 @@
 """The Ray cluster: the one that RAY_ADDRESS names, or a local one."""
 
 import logging
+import signal
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +13,8 @@ from mis.train.allocate import Node
 
 OBJECT_STORE_BYTES = 128 * 2**20
 """Parameters and metrics pass through it, never volumes; Ray would take a third of the memory."""
+
+CONNECT_S = 10.0
 
 
 @contextmanager
@@ -30,6 +35,8 @@ def cluster(address: str | None, at_least: int = 1) -> Iterator[list[Node]]:
     if ray.is_initialized():
         yield alive_nodes()
         return
+    if address is not None:
+        _check_answers(address)
     try:
         ray.init(**_arguments(address, at_least), log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -38,8 +45,11 @@ def cluster(address: str | None, at_least: int = 1) -> Iterator[list[Node]]:
         raise MisError(
             f"RAY_ADDRESS must name a Ray cluster that answers: {error}",
             got=address,
-            do="start it, or unset it",
+            do="start it, unset it, or export the RAY_AUTH_TOKEN that it was started with",
         ) from None
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler aborts in the middle; so that what has been begun is ended, as after Ctrl-C.
+        signal.signal(signal.SIGTERM, _end)
     for logger in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     try:
@@ -54,6 +64,25 @@ def alive_nodes() -> list[Node]:
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Node(cpus=int(node.get("CPU", 0)), gpus=int(node.get("GPU", 0))) for node in alive]
+
+
+def _end(number: int, frame: object) -> None:  # noqa: ARG001 - as Python calls it
+    raise SystemExit(128 + number)
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address at which nobody listens: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():  # "auto", or a name that Ray knows
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise MisError(
+            f"RAY_ADDRESS must name a Ray cluster that answers ({error.strerror or error})",
+            got=address,
+            do="start it, or unset it",
+        ) from None
 
 
 def _arguments(address: str | None, at_least: int) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Start the workers of one training on a Ray cluster, watch them, and start them again when one is lost."""
 
 import os
+import re
 import sys
 import time
 import traceback
@@ -373,7 +374,7 @@ def _outcome(reference: Any) -> _Returned:  # noqa: ANN401 - a Ray reference
 
 
 def _cause(error: BaseException) -> str:
-    """Return why Ray says that a process died, in one line."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if "exit" in line.lower() or ("node" in line.lower() and "died" in line.lower())]
-    return (told or lines or ["no reason is known"])[0][:200]
+    """Return why Ray says that a process died, in one line without its guesses."""
+    text = " ".join(str(error).split())
+    detail = re.search(r"(?:exit detail: |died because )(.+?\.)(?: |$)", text.partition("Some common causes")[0])
+    return (detail[1] if detail else text or "no reason is known")[:200]

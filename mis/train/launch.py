@@ -14,6 +14,11 @@ from mis.train.strategy import make_strategy
 
 Work = Callable[[Worker], Any]
 Watch = Callable[[Any], None]
+Say = Callable[[str], None]
+
+
+def nothing(value: object) -> None:
+    """Take something and do nothing with it."""
 
 
 class Launcher(Protocol):
@@ -23,8 +28,8 @@ class Launcher(Protocol):
     def leads(self) -> bool:
         """Whether this process shows progress and writes results; of several exactly one does."""
 
-    def run(self, work: Work, on_report: Watch) -> Any:  # noqa: ANN401 - whatever `work` returns
-        """Run it and return what it returned; the reports of its chief come one by one."""
+    def run(self, work: Work, on_report: Watch = nothing, say: Say = nothing) -> Any:  # noqa: ANN401 - of `work`
+        """Run it and return what it returned; the reports of its chief come one by one, `say` takes lines to show."""
 
 
 def find_launcher(params: DistributeParams, settings: Settings, batch_size: int) -> Launcher:
@@ -59,7 +64,7 @@ class _Here:
     kind: Literal["none", "mirrored"]
     leads: bool = True
 
-    def run(self, work: Work, on_report: Watch) -> Any:  # noqa: ANN401
+    def run(self, work: Work, on_report: Watch = nothing, say: Say = nothing) -> Any:  # noqa: ANN401, ARG002
         return work(Worker(None, self.devices, lambda: make_strategy(self.devices, self.kind), on_report))
 
 
@@ -73,7 +78,7 @@ class _Joined:
     def leads(self) -> bool:
         return self.place.index == 0
 
-    def run(self, work: Work, on_report: Watch) -> Any:  # noqa: ANN401
+    def run(self, work: Work, on_report: Watch = nothing, say: Say = nothing) -> Any:  # noqa: ANN401, ARG002
         return join(self.place, self.params.devices_per_worker, work, on_report, self.settings.devices)
 
 
@@ -84,7 +89,7 @@ class _Started:
     fewer: Sequence[int]
     leads: bool = True
 
-    def run(self, work: Work, on_report: Watch) -> Any:  # noqa: ANN401
+    def run(self, work: Work, on_report: Watch = nothing, say: Say = nothing) -> Any:  # noqa: ANN401
         from mis.train.gang import run_gang
 
         params = self.params
@@ -99,4 +104,5 @@ class _Started:
             ray_address=self.settings.ray_address,
             limit=self.settings.devices,
             on_report=on_report,
+            say=say,
         )

@@ -12,6 +12,7 @@ import gc
 import os
 import re
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -34,6 +35,9 @@ LOST = (
     tf.errors.UnavailableError,
 )
 """What TensorFlow raises in a worker when another one is gone."""
+
+ALONE_S = 15.0
+"""Seconds after which a worker says that it waits for others."""
 
 NETWORK = re.compile(r"gRPC|NCCL|[Cc]onnection|[Cc]ollective")
 """What errors of TensorFlow without a kind of their own name when the network is to blame, or a port that is taken."""
@@ -121,7 +125,10 @@ class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):  # ty
         Args:
             devices: This worker's, as `claim` gave them.
         """
-        on_sigterm = signal.getsignal(signal.SIGTERM)
+        in_main = threading.current_thread() is threading.main_thread()
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        if in_main:  # Python does not come to its own handler while TensorFlow waits for the others
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         on_gpu = devices.names[0].startswith("GPU")
         kind = tf.distribute.experimental.CommunicationImplementation
         options = tf.distribute.experimental.CommunicationOptions(implementation=kind.NCCL if on_gpu else kind.RING)
@@ -130,10 +137,11 @@ class KerasMultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):  # ty
         else:
             # TensorFlow takes one CPU device a worker, whatever there is; only its private class can be told otherwise.
             tf.distribute.Strategy.__init__(self, _SeveralCpus(self, devices, options))
-        if threading.current_thread() is threading.main_thread():
+        if in_main:
             # TensorFlow now takes SIGTERM for a notice that nobody reads: `kill` and a cluster's time limit would not
             # end the process.
-            signal.signal(signal.SIGTERM, on_sigterm)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def reduce(self, reduce_op: object, value: Any, axis: int | None = None) -> Any:  # noqa: ANN401 - any tensors
         """Reduce as Keras asks for it, see `tf.distribute.Strategy.reduce`.
@@ -187,7 +195,13 @@ def join(
     threads = max(1, int(per_task) // devices) if per_task else None
     own = claim(devices, threads, limit, processes=place.local_workers, process=place.local_rank)
     worker = Worker(place, own, on_report=on_report)
+    others = ", ".join(address for index, address in enumerate(place.addresses) if index != place.index)
+    alone = threading.Timer(ALONE_S, _say, [f"{worker.name} is waiting for {others}"])
+    alone.daemon = True
+    alone.start()
     try:
+        worker.strategy  # noqa: B018 - made here
+        alone.cancel()
         return work(worker)
     except MisError as error:
         raise MisError(f"{worker.name}: {error}") from None
@@ -209,6 +223,10 @@ def join(
     )
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - for who wonders why nothing happens
+
+
 def is_lost(error: BaseException) -> bool:
     """Return whether an error of TensorFlow says that another worker, or the way to it, is gone."""
     if isinstance(error, tf.errors.UnknownError | tf.errors.InternalError):
@@ -217,6 +235,7 @@ def is_lost(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, in one line and without TensorFlow's names of graph nodes."""
-    text = re.sub(r"\{\{.*?\}\}", "", str(error)).strip()
-    return text.splitlines()[0].strip() if text else type(error).__name__
+    """Return what an error says, in one line and without where in the graph TensorFlow found it."""
+    lines = [line.strip() for line in re.sub(r"\{\{.*?\}\}", "", str(error)).splitlines()]
+    where = ("Graph execution error", "Detected at node", "<stack traces", "File ")
+    return next((line for line in lines if line and not line.startswith(where)), type(error).__name__)

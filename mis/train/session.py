@@ -3,16 +3,20 @@
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mis.data.records import Records, read_records
+from mis.errors import MisError
 from mis.params import Params
 from mis.settings import Settings
 from mis.track.base import TRAIN, Run, tracked
@@ -62,22 +66,46 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
     work = partial(_work, params=resolved, records=settings.records, folder=folder, profile=profile)
     launcher = find_launcher(rule, settings, resolved.train.batch_size)
     if not launcher.leads:
-        launcher.run(work, lambda report: None)  # noqa: ARG005
+        launcher.run(work)
         return None
     checkpoints = Checkpoints(folder)
     with (
+        _alone(folder),
         tracked(_run(params, settings, checkpoints)) as run,
         _Progress(params.train.epochs, len(checkpoints.history())) as progress,
     ):
-        run.log_params(in_force(params.train, rule, replicas))
-        parameters = launcher.run(work, _Watch(run, progress))
+        run.log_params({**in_force(params.train, rule, replicas), "in_force.kind": rule.chosen})
+        parameters = launcher.run(work, _Watch(run, progress), partial(_note, run))
         fitted = Fitted(checkpoints.history(), parameters, checkpoints)
         run.log_metrics({f"best/{name}": value for name, value in fitted.summary().items()})
         run.log_file(fitted.best_model, "model")
+        if profile and not Profile.files(folder):
+            tqdm.write("no profile was kept: it begins with the third step of a process", file=sys.stderr)
         if profile:
             for file in Profile.files(folder):
                 run.log_file(file, f"profile/{file.parent.relative_to(Profile.folder(folder)).as_posix()}")
     return fitted
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the checkpoints of a training: two processes would write over each other's."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_suffix(".lock"), timeout=0):
+            yield
+    except Timeout:
+        raise MisError(
+            "a training with the same records, model and train parameters must not run at the same time",
+            got=f"another process that has {folder.with_suffix('.lock')}",
+            do="wait for it, or give this one another MIS_ROOT or train.seed",
+        ) from None
+
+
+def _note(run: Run, line: str) -> None:
+    """Say that workers are started again or wait, and keep it with the run."""
+    tqdm.write(line, file=sys.stderr)
+    run.set_tags({f"mis.restarted.{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}": line})
 
 
 def fingerprint(params: Params, records: Records) -> str:
@@ -127,7 +155,9 @@ def _run(params: Params, settings: Settings, checkpoints: Checkpoints) -> Run:
     if run is not None:
         run.log_params(params.flatten())
     else:
-        run = tracker.start_run(TRAIN, f"unet-{params.model.norm}", params=params.flatten(), tags=key)
+        spread = params.distribute
+        name = f"unet-{params.model.norm}" + (f"-{spread.chosen}-{spread.devices}" if spread.devices > 1 else "")
+        run = tracker.start_run(TRAIN, name, params=params.flatten(), tags=key)
     find_origin(settings, params.data).describe(run)
     return run
 
@@ -171,6 +201,7 @@ class _Progress:
     """A bar over the epochs with the validation Dice."""
 
     def __init__(self, epochs: int, done: int) -> None:
+        self.done = done
         self.bar = tqdm(total=epochs, initial=done, desc="train", unit="epoch", file=sys.stderr)
 
     def __enter__(self) -> "_Progress":
@@ -180,7 +211,9 @@ class _Progress:
         self.bar.close()
 
     def show(self, epoch: Epoch) -> None:
-        """Move to an epoch."""
+        """Move to an epoch; not back to one that was there at the beginning."""
+        if epoch.number <= self.done:
+            return
         values = {"loss": epoch.metrics["train/loss"], SELECTION: epoch.metrics[SELECTION]}
         self.bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
         self.bar.n = epoch.number

@@ -23,6 +23,7 @@ class TimeSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
       statistics, timed by themselves after the epoch on the same devices. Waiting for a slower replica is not in
       it, and what overlaps with computing is.
     - `compute_share`: the rest.
+    - `devices`: over how many the epoch was spread.
     - `host_peak_bytes`: the most memory that the process has had so far; `device_peak_bytes`: the most that one of
       its GPUs had in this epoch.
 
@@ -101,6 +102,7 @@ class TimeSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
         logs["input_share"] = min(1.0, waited_s / (len(self.waits) * step_s)) if self.waits else 0.0
         logs["communication_share"] = min(1 - logs["input_share"], communication_s / step_s)
         logs["compute_share"] = 1 - logs["input_share"] - logs["communication_share"]
+        logs["devices"] = self.model.distribute_strategy.num_replicas_in_sync if self.model.distribute_strategy else 1
         logs["host_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         gpus = [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
         if gpus:

@@ -87,6 +87,7 @@ def tune(params: Params, settings: Settings) -> Study:
         MisError: There are no records, a trial wants more devices than there are, or no trial
             finished an epoch.
     """
+    params.check_spread("tune.devices_per_trial", params.tune.devices_per_trial)
     read_records(settings.records, params.data)  # before the cluster starts: it says at once that there are none
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = settings.checkpoints / "tune" / name

@@ -175,6 +175,7 @@ def _train_one(config: dict[str, Scalar], *, params: Params, share: Share, recor
 
     begun = tune.get_checkpoint()
     own = params.for_trial(config, params.tune.epochs)
+    own.check_spread("tune.devices_per_trial", share.devices)
     if begun is None:
         run_trial(own, share, records, report)
         return

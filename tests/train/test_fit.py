@@ -68,6 +68,7 @@ TIMES = {
     "time/input_share",
     "time/communication_share",
     "time/compute_share",
+    "time/devices",
     "memory/host_peak_bytes",
 }
 

@@ -10,6 +10,8 @@ def test_the_first_line_of_an_error_of_tensorflow_has_no_graph_nodes():
     error = ValueError("{{function_node __wrapped__X}} Collective ops is aborted by: gone\nAdditional lines")
     assert first_line(error) == "Collective ops is aborted by: gone"
     assert first_line(ValueError()) == "ValueError"
+    text = "Graph execution error:\n\nDetected at node X defined at:\n<stack traces unavailable>\nSocket closed\nmore"
+    assert first_line(ValueError(text)) == "Socket closed"
 
 
 @pytest.mark.parametrize(

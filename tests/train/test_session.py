@@ -72,6 +72,31 @@ def test_a_process_that_is_one_of_several_does_not_train_alone(project):
         assert re.fullmatch(r"error: .* workers that .* \(2\), got 1; --set distribute.workers=2\n", done.stderr)
 
 
+def test_the_same_training_does_not_run_twice_at_once(project):
+    with subprocess.Popen(command(), cwd=project, env=environment(), stderr=subprocess.DEVNULL) as process:
+        wait_for_some_epochs(project)
+        second = subprocess.run(
+            command("distribute.devices_per_worker=2"),
+            cwd=project,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        process.kill()
+    assert second.returncode == 2
+    (line,) = [line for line in second.stderr.splitlines() if line.startswith("error:")]
+    assert "must not run at the same time" in line
+
+
+def test_a_ray_address_at_which_nobody_answers_is_refused_at_once(project):
+    nobody = environment(RAY_ADDRESS="127.0.0.1:1")
+    asked = command("distribute.workers=2")
+    done = subprocess.run(asked, cwd=project, env=nobody, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "RAY_ADDRESS must name a Ray cluster that answers (Connection refused), got 127.0.0.1:1" in done.stderr
+
+
 def test_no_more_devices_than_may_be_used(project):
     asked = command("distribute.devices_per_worker=2")
     done = subprocess.run(

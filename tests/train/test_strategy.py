@@ -37,7 +37,7 @@ from mis.train.launch import find_launcher
 
 records, file, out, own_out = read_records(Path(sys.argv[1])), *map(Path, sys.argv[2:5])
 distribute, trainings = json.loads(sys.argv[5]), json.loads(sys.argv[6])
-params = load_params(file).override({"model.depth": 1, "model.base_filters": 4, "scaling.workers": [1]})
+params = load_params(file).override({"model.depth": 1, "model.base_filters": 4})
 # Adam divides by the gradient's own size: where that is near 0, rounding alone turns into a part of a step.
 params = params.override({"train.batch_size": 4, "train.learning_rate": 2e-4, "train.patience": 99, **distribute})
 settings = Settings(root=out, workspace=out, tracking_uri="unused")
@@ -180,6 +180,7 @@ def test_what_takes_time_adds_up(trained, mode):
             assert min(shares) >= 0
             assert (shares[1] > 0) == (MODES[mode][3] > 1)
             assert epoch["time/samples_per_s"] == pytest.approx(6 / (2 * epoch["time/step_s"]))
+            assert epoch["time/devices"] == MODES[mode][3]
             assert 1e8 < epoch["memory/host_peak_bytes"] < 1e11
 
 
