@@ -177,7 +177,17 @@ class DistributeParams(Section):
         return self
 
 
-class FloatRange(Section):
+class Searched(Section):
+    """What every part of a search space may have.
+
+    Conditions are on parameters that stand before this one in the space.
+    """
+
+    when: dict[str, Scalar | Annotated[tuple[Scalar, ...], Field(strict=False, min_length=1)]] = {}
+    """Searched only in trials in which each of these parameters of the space has this value, or one of these."""
+
+
+class FloatRange(Searched):
     """A real number between two bounds, both included."""
 
     type: Literal["float"]
@@ -192,7 +202,7 @@ class FloatRange(Section):
         return self
 
 
-class IntRange(Section):
+class IntRange(Searched):
     """A whole number between two bounds, both included."""
 
     type: Literal["int"]
@@ -207,14 +217,21 @@ class IntRange(Section):
         return self
 
 
-class Choice(Section):
+class Choice(Searched):
     """One of the values listed."""
 
     type: Literal["choice"]
     values: Annotated[tuple[Scalar, ...], Field(strict=False, min_length=1)]
 
 
-Distribution = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
+class Fixed(Searched):
+    """A value that every trial has in place of the one in params.yaml."""
+
+    type: Literal["fixed"]
+    value: Scalar
+
+
+Distribution = Annotated[FloatRange | IntRange | Choice | Fixed, Field(discriminator="type")]
 
 
 def _check_range(low: float, high: float, log: bool, step: float | None) -> None:
@@ -229,32 +246,79 @@ def _check_range(low: float, high: float, log: bool, step: float | None) -> None
 class SamplerParams(Section):
     """Who suggests the next configuration (Optuna)."""
 
-    name: Literal["tpe", "random"]
+    name: Literal["tpe", "random", "grid", "gp", "cmaes"]
     seed: Seed
 
 
 class SchedulerParams(Section):
     """Who stops a trial early (Ray Tune)."""
 
-    name: Literal["asha", "none"]
+    name: Literal["none", "asha", "median", "hyperband"]
     grace_epochs: Positive
     """No trial is stopped before it has trained this long."""
     reduction_factor: Annotated[int, Field(ge=2)]
-    """One in this many trials goes on at each rung."""
+    """One in this many trials goes on at each rung (asha, hyperband)."""
 
 
 class TuneParams(Section):
     """A search over any of the parameters under `model` and `train`."""
 
     num_samples: Positive
+    """Trials of the study; of a grid there are no more than it has points."""
     epochs: Positive
+    """Epochs of a trial."""
+    hours: Annotated[float, Field(gt=0)] | None
+    """The study ends after so long; none for no limit."""
+    target_dice: Fraction | None
+    """The study ends when a trial has reached this validation Dice; none for no target."""
     devices_per_trial: Positive
     """Devices of each trial; as many trials run at once as there are such shares."""
     max_failures: Annotated[int, Field(ge=0)]
     """How often a trial is started again, from its last checkpoint, after its process died."""
+    keep: Annotated[int, Field(ge=1)]
+    """Trials whose models are kept, the best first; of the others the figures remain."""
     sampler: SamplerParams
     scheduler: SchedulerParams
     space: Annotated[dict[str, Distribution], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _conditions_can_be_met(self) -> Self:
+        before: dict[str, Distribution] = {}
+        for name, one in self.space.items():
+            for other, wanted in one.when.items():
+                if other not in before:
+                    raise ValueError(f"{name} is searched when {other} has a value: {other} must stand before it")
+                for value in wanted if isinstance(wanted, tuple) else (wanted,):
+                    if isinstance(before[other], Choice | Fixed) and value not in _possible(before[other]):
+                        raise ValueError(f"{name} is searched when {other} is {value!r}, which {other} never is")
+            before[name] = one
+        return self
+
+    @model_validator(mode="after")
+    def _sampler_fits_space(self) -> Self:
+        name = self.sampler.name
+        searched = {key: one for key, one in self.space.items() if not isinstance(one, Fixed)}
+        for key, one in searched.items():
+            if one.when and name in ("grid", "gp", "cmaes"):
+                raise ValueError(f"sampler {name} takes all parameters together: {key} has a condition; use tpe")
+            if isinstance(one, FloatRange) and one.step is None and name == "grid":
+                raise ValueError(f"sampler grid takes every value: {key} has no step and no list of values")
+            if isinstance(one, Choice) and name == "cmaes":
+                raise ValueError(f"sampler cmaes searches numbers: {key} is a choice; use tpe")
+        if name == "cmaes" and len(searched) < 2:
+            raise ValueError(f"sampler cmaes needs at least two numbers, got {len(searched)}; use tpe or gp")
+        if not searched:
+            raise ValueError("the space must have a parameter that is searched, got fixed ones alone")
+        return self
+
+    @model_validator(mode="after")
+    def _scheduler_fits_sampler(self) -> Self:
+        if self.scheduler.name == "hyperband" and self.sampler.name not in ("random", "grid"):
+            raise ValueError(
+                "scheduler hyperband begins many trials before it knows of one: use sampler random or grid, or "
+                f"scheduler asha, got {self.sampler.name}"
+            )
+        return self
 
 
 class EvaluateParams(Section):
@@ -430,7 +494,9 @@ def _explain(error: ValidationError, source: str) -> MisError:
     """Turn the first of pydantic's findings into one line in the project's own words."""
     # An unknown key first: a misspelt key is missing as well, and only the former says what was meant.
     first, *others = sorted(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-    name = ".".join(str(part) for part in first["loc"] if part not in ("float", "int", "choice", "bool", "str"))
+    name = ".".join(
+        str(part) for part in first["loc"] if part not in ("float", "int", "choice", "fixed", "bool", "str")
+    )
     more = f"; {len(others)} more after this one" if others else ""
     if first["type"] == "extra_forbidden":
         return MisError(f"{source}: {_unknown_key(name, list(_names(Params)))}{more}")
@@ -441,7 +507,7 @@ def _explain(error: ValidationError, source: str) -> MisError:
     if first["type"] == "model_type":
         return MisError(f"{source}: {name} must hold keys with values", got=repr(first["input"]))
     if first["type"] == "union_tag_not_found":
-        return MisError(f"{source}: {name} must have a type: float, int or choice", got=repr(first["input"]))
+        return MisError(f"{source}: {name} must have a type: float, int, choice or fixed", got=repr(first["input"]))
     return MisError(f"{source}: {name}: {first['msg'].lower()}", got=repr(first["input"]), do=more[2:] or None)
 
 
@@ -449,9 +515,10 @@ def _check_overrides(params: Params, source: str) -> None:
     """Check that every value that a search or a scaling trial can set is one that Params takes."""
     for name, distribution in params.tune.space.items():
         for value in _possible(distribution):
-            _try_override(
-                params, {name: value}, f"{source}: tune.space", "tune.devices_per_trial", params.tune.devices_per_trial
-            )
+            fixed = {other: one.value for other, one in params.tune.space.items() if isinstance(one, Fixed)}
+            met = {other: one[0] if isinstance(one, tuple) else one for other, one in distribution.when.items()}
+            values, devices = {**fixed, **met, name: value}, params.tune.devices_per_trial
+            _try_override(params, values, f"{source}: tune.space", "tune.devices_per_trial", devices)
     for index, trial in enumerate(params.scaling.trials):
         _try_override(
             params, trial, f"{source}: scaling.trials[{index}]", "scaling.workers", max(params.scaling.workers)
@@ -462,6 +529,8 @@ def _possible(distribution: Distribution) -> Sequence[Scalar]:
     """Return every value of a distribution; bounds of one that is continuous, a sample of one that is very long."""
     if isinstance(distribution, Choice):
         return distribution.values
+    if isinstance(distribution, Fixed):
+        return (distribution.value,)
     if isinstance(distribution, IntRange):
         values = range(distribution.low, distribution.high + 1, distribution.step or 1)
         return (*values[:: 1 + len(values) // MOST_CHECKED], values[-1])

@@ -9,7 +9,7 @@ from mis.tune.session import tune
 
 
 def stage(params: Params, settings: Settings) -> None:
-    study = tune(params, settings)
+    study = tune(params, settings, go_on=True)
     results = settings.workspace / "results" / "tune"
     copy_file(study.best.best_model, settings.workspace / "models" / "tune.keras")
     study.write_table(results / "trials.csv")

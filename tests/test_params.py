@@ -161,7 +161,12 @@ def test_a_folder_is_refused_with_its_path(tmp_path):
         ("data.split.val=0", ("data.split.val", "got 0", "greater than 0")),
         ("data.root=3", ("data.root", "got 3", "string")),
         ("evaluate.threshold=1", ("evaluate.threshold", "got 1", "less than 1")),
-        ("tune.sampler.name=grid", ("tune.sampler.name", "'grid'", "'tpe' or 'random'")),
+        ("tune.sampler.name=sobol", ("tune.sampler.name", "'sobol'", "'tpe', 'random', 'grid', 'gp' or 'cmaes'")),
+        ("tune.sampler.name=grid", ("sampler grid takes every value", "train.learning_rate has no step")),
+        ("tune.sampler.name=cmaes", ("sampler cmaes needs at least two numbers", "got 1; use tpe or gp")),
+        ("tune.scheduler.name=hyperband", ("hyperband begins many trials before", "random or grid", "got tpe")),
+        ("tune.target_dice=1.5", ("tune.target_dice", "got 1.5", "less than 1")),
+        ("tune.hours=0", ("tune.hours", "got 0", "greater than 0")),
         ("tune.scheduler.reduction_factor=1", ("tune.scheduler.reduction_factor", "got 1", "equal to 2")),
         ("scaling.workers=[2, 4]", ("scaling", "workers must rise from 1", "[2, 4]")),
         ("scaling.workers=[2, 1]", ("scaling", "workers must rise from 1", "[2, 1]")),
@@ -350,6 +355,41 @@ def test_nothing_can_be_assigned():
 def test_a_search_over_what_cannot_be_is_refused_beforehand(space, parts):
     message = refused(load_params(FILE, KNOWN).override, {"tune.space": space})
     assert all(part in message for part in ("tune.space", *parts)), message
+
+
+NORM = {"type": "choice", "values": ["batch", "group"]}
+GROUPS = {"type": "choice", "values": [2, 4], "when": {"model.norm": "group"}}
+
+
+@pytest.mark.parametrize(
+    ("space", "sampler", "parts"),
+    [
+        ({"model.groups": GROUPS}, "tpe", ("model.groups is searched when model.norm has", "must stand before it")),
+        (
+            {"model.norm": {"type": "choice", "values": ["batch"]}, "model.groups": GROUPS},
+            "tpe",
+            ("model.groups is searched when model.norm is 'group', which model.norm never is",),
+        ),
+        ({"model.norm": {"type": "fixed", "value": "group"}}, "tpe", ("a parameter that is searched",)),
+        ({"model.norm": NORM, "model.groups": GROUPS}, "grid", ("model.groups has a condition; use tpe",)),
+        ({"model.norm": NORM, "model.groups": GROUPS}, "gp", ("model.groups has a condition; use tpe",)),
+        ({"model.norm": NORM}, "cmaes", ("cmaes searches numbers: model.norm is a choice",)),
+    ],
+)
+def test_a_space_that_does_not_fit_itself_or_its_sampler_is_refused(space, sampler, parts):
+    values = {"tune.space": space, "tune.sampler.name": sampler}
+    message = refused(load_params(FILE, KNOWN).override, values)
+    assert all(part in message for part in ("params: tune: ", *parts)), message
+
+
+def test_a_condition_may_name_several_values_and_fixed_ones(params):
+    space = {
+        "train.amsgrad": {"type": "fixed", "value": True},
+        "model.norm": {"type": "choice", "values": ["batch", "group", "none"]},
+        "model.groups": {**GROUPS, "when": {"model.norm": "group", "train.amsgrad": True}},
+        "train.beta_2": {"type": "float", "low": 0.9, "high": 0.99, "when": {"model.norm": ["batch", "none"]}},
+    }
+    assert list(params.override({"tune.space": space}).tune.space) == list(space)
 
 
 def test_a_batch_that_cannot_be_spread_over_a_trials_devices_is_refused_beforehand():

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -17,6 +18,7 @@ from mis.params import Params
 from mis.scaling.plan import Cell, plan_round
 from mis.track.names import SELECTION
 from mis.train.allocate import Share
+from mis.train.checkpoint import Checkpoints
 
 
 @dataclass(frozen=True)
@@ -130,5 +132,7 @@ class _Worker:
         """Run a trial and return its best validation Dice and the seconds of its last epoch."""
         from mis.tune.trial import run_trial
 
-        fitted = run_trial(params, self.share, records, report=lambda metrics, checkpoint: None)  # noqa: ARG005
+        with TemporaryDirectory(prefix="mis-trial-") as folder:
+            checkpoints = Checkpoints(Path(folder))
+            fitted = run_trial(params, self.share, records, checkpoints, report=lambda history: None)  # noqa: ARG005
         return fitted.best[SELECTION], fitted.history[-1]["time/epoch_s"]

@@ -9,6 +9,7 @@ computed from it and not stored beside it.
 import json
 import shutil
 from dataclasses import dataclass
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,18 +33,20 @@ def best_epoch(history: History) -> int:
     >>> best_epoch([{"val/dice": 0.1}, {"val/dice": 0.3}, {"val/dice": 0.3}])
     2
     """
-    scores = [epoch[SELECTION] for epoch in history]
+    scores = [epoch[SELECTION] if isfinite(epoch[SELECTION]) else -inf for epoch in history]
     return scores.index(max(scores)) + 1
 
 
 def is_finished(history: History, *, epochs: int, patience: int) -> bool:
-    """Return whether a training has had all its epochs, or `patience` of them without a better Dice.
+    """Return whether a training has had all its epochs, or `patience` of them without a better Dice, or diverged.
 
-    >>> is_finished([{"val/dice": 0.3}, {"val/dice": 0.2}], epochs=9, patience=1)
+    >>> is_finished([{"val/dice": 0.3, "train/loss": 0.7}, {"val/dice": 0.2, "train/loss": 0.6}], epochs=9, patience=1)
     True
     """
     if not history:
         return False
+    if not isfinite(history[-1]["train/loss"]):
+        return True
     return len(history) >= epochs or len(history) - best_epoch(history) >= patience
 
 

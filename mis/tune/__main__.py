@@ -1,31 +1,50 @@
 """`python -m mis.tune`: a search, with its progress on the terminal and its trials in MLflow."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mis import cli
-from mis.params import Params
-from mis.settings import Settings
+from mis.errors import MisError
+from mis.params import load_params
+from mis.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from mis.tune.session import Study
 
 
-def command(params: Params, settings: Settings) -> None:
-    """Search and say what came out and where it is."""
+def show(study: "Study", settings: Settings) -> None:
+    """Say what came out and where it is."""
     import pandas as pd
 
     from mis.track.mlflow import MlflowTracker
-    from mis.tune.session import tune
 
-    study = tune(params, settings)
     table = pd.DataFrame([trial.row() for trial in study.trials]).dropna(axis=1, how="all")
     print(table.to_string(index=False, float_format="{:.4g}".format))
     values = ", ".join(f"{name}={value}" for name, value in study.best.values.items())
     print(f"best: trial {study.best.name} with validation Dice {study.best.best['val/dice']:.4f}: {values}")
     print(f"study {study.name}, its curves and its model: {MlflowTracker(settings).location()}")
-    study.remove()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return cli.run(command, "Search over the parameters that params.yaml lists under tune.space.", argv)
+    parser = cli.params_parser("Search over the parameters that params.yaml lists under tune.space.")
+    parser.add_argument("--resume", metavar="NAME", help="go on with a study that was interrupted or killed")
+    arguments = parser.parse_args(argv)
+
+    def command() -> None:
+        settings = load_settings()
+        if arguments.resume is None:
+            params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
+        elif arguments.params or arguments.overrides:
+            raise MisError("a study goes on with its own parameters: --resume takes neither --params nor --set")
+
+        from mis.tune.session import resume, tune
+
+        study = tune(params, settings) if arguments.resume is None else resume(arguments.resume, settings)
+        show(study, settings)
+        study.remove()
+
+    return cli.exit_code(command)
 
 
 if __name__ == "__main__":

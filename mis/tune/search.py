@@ -1,19 +1,46 @@
 """Who suggests the next configuration."""
 
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+import warnings
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, RandomSampler, TPESampler
 
 from mis.params import SamplerParams
+from mis.tune.gp import GaussianProcessSampler
+from mis.tune.space import Space, grid, grid_size
 
 STARTUP_TRIALS = 4
-"""Random trials before TPE has something to learn from; Optuna's 10 is most of a small study."""
+"""Random trials before a sampler has something to learn from; Optuna's 10 is most of a small study."""
 
 
-def make_sampler(params: SamplerParams) -> BaseSampler:
-    """Return Optuna's sampler, seeded.
+def make_sampler(params: SamplerParams, space: Space, number: int = 0) -> BaseSampler:
+    """Return Optuna's sampler for one trial of a study.
+
+    Its random numbers come from the seed and the trial's number, and all else that it knows from the
+    study: a study that is resumed goes on as it would have.
 
     TPE looks at parameters together, and takes trials that still run for as bad as the worst, so
     that those that run at once differ.
+
+    Args:
+        params: Which one.
+        space: What is searched.
+        number: Of the trial.
     """
+    seed = (params.seed + 7919 * number) % 2**32
     if params.name == "random":
-        return RandomSampler(seed=params.seed)
-    return TPESampler(seed=params.seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)
+        return RandomSampler(seed=seed)
+    if params.name == "grid":
+        return GridSampler(grid(space), seed=params.seed)
+    if params.name == "gp":
+        return GaussianProcessSampler(seed, STARTUP_TRIALS)
+    if params.name == "cmaes":
+        return CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+    with warnings.catch_warnings():  # these are what is wanted
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, group=True, constant_liar=True)
+
+
+def number_of_trials(params: SamplerParams, space: Space, most: int) -> int:
+    """Return how many trials a study has: at most as many as there are points of a grid."""
+    return min(most, grid_size(space)) if params.name == "grid" else most

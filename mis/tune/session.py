@@ -1,17 +1,19 @@
 """One study from its parameters to its runs in MLflow."""
 
 import secrets
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 from ruamel.yaml import YAML
+from tqdm import tqdm
 
 from mis.data.records import read_records
+from mis.errors import MisError
 from mis.files import new_file, write_csv
 from mis.params import Params
 from mis.settings import Settings
@@ -21,9 +23,10 @@ from mis.track.names import BEST_SCORE, SELECTION
 from mis.track.provenance import find_origin
 from mis.train.allocate import allocate
 from mis.train.cluster import cluster
-from mis.tune.study import Trial, best_trial, run_study
+from mis.tune.store import StudyStore, Trial, best_trial
+from mis.tune.study import STUDY_TAG, run_study
 
-STUDY_TAG = "mis.study"
+KIND_TAG = "mis.kind"
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class Study:
     Attributes:
         name: Its name in MLflow.
         trials: Every trial, in the order of their starts.
-        elapsed_s: Seconds from the first trial's submission to the end of the last.
-        folder: Ray's state and the trials' models, until `remove`.
+        elapsed_s: Seconds from the first trial's submission to the end of the last; those of all its starts.
+        store: The study on disk, until `remove`.
     """
 
     name: str
     trials: Sequence[Trial]
     elapsed_s: float
-    folder: Path
+    store: StudyStore
 
     @property
     def best(self) -> Trial:
@@ -76,41 +79,78 @@ class Study:
             YAML().dump(dict(self.best.values), file)
 
     def remove(self) -> None:
-        """Delete the trials' checkpoints; call it once the best model is elsewhere."""
-        rmtree(self.folder, ignore_errors=True)
+        """Delete the study's folder; call it once the best model is elsewhere."""
+        self.store.remove()
 
 
-def tune(params: Params, settings: Settings) -> Study:
+def tune(params: Params, settings: Settings, *, go_on: bool = False) -> Study:
     """Search over the devices of the cluster, each trial a run below the study's.
+
+    Args:
+        params: All parameters; `params.tune` is the study.
+        settings: The machine.
+        go_on: Whether to go on with a study of the same parameters and records that did not end.
 
     Raises:
         MisError: There are no records, a trial wants more devices than there are, or no trial
             finished an epoch.
     """
     params.check_spread("tune.devices_per_trial", params.tune.devices_per_trial)
-    read_records(settings.records, params.data)  # before the cluster starts: it says at once that there are none
+    records = read_records(settings.records, params.data)  # before the cluster starts: it says at once of none
+    folder = settings.checkpoints / "tune"
+    if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
+        return _run(store, settings)
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    folder = settings.checkpoints / "tune" / name
-    tracker = MlflowTracker(settings)
-    with cluster(settings.ray_address) as nodes:
+    return _run(StudyStore.create(folder / name, params, records.digest), settings)
+
+
+def resume(name: str, settings: Settings) -> Study:
+    """Go on with a study that was interrupted or killed, with its own parameters.
+
+    No trial that has ended is run again; those that ran go on from their checkpoints.
+
+    Raises:
+        MisError: There is no study of this name, another process runs it, or its records have changed.
+    """
+    store = StudyStore.open(settings.checkpoints / "tune" / name)
+    records = read_records(settings.records, store.params.data)
+    if records.digest != store.records:
+        raise MisError(
+            f"study {name} goes on with the records that it was begun with, got others in {settings.records}",
+            do="begin a new one",
+        )
+    return _run(store, settings)
+
+
+def _run(store: StudyStore, settings: Settings) -> Study:
+    params, tracker, key = store.params, MlflowTracker(settings), {STUDY_TAG: store.name, KIND_TAG: "study"}
+    _say(f"study {store.name}; if it is interrupted: python -m mis.tune --resume {store.name}")
+    with store.held(), cluster(settings.ray_address) as nodes:
         share = allocate(nodes, params.tune.devices_per_trial, settings.devices)
         origin = find_origin(settings, params.data)
-        with tracked(tracker.start_run(TUNE, f"study-{name}", params=params.flatten(), tags={STUDY_TAG: name})) as run:
+        run = tracker.find_run(TUNE, key) or tracker.start_run(
+            TUNE, f"study-{store.name}", params=params.flatten(), tags=key
+        )
+        with tracked(run):
             origin.describe(run)
             run.log_metrics({"concurrent_trials": share.concurrent, "devices_per_trial": share.devices})
             begun = time.perf_counter()
-            trials = run_study(
-                params,
-                share,
-                records=settings.records,
-                tracker=tracker,
-                study=run,
-                folder=folder,
-                describe=origin.describe,
-            )
-            study = Study(name, trials, time.perf_counter() - begun, folder)
+            try:
+                trials = run_study(
+                    store, share, records=settings.records, tracker=tracker, study=run, describe=origin.describe
+                )
+            except KeyboardInterrupt:
+                _say(f"what has ended is kept; go on with python -m mis.tune --resume {store.name}")
+                raise
+            finally:
+                elapsed_s = store.add_seconds(time.perf_counter() - begun)
+            study = Study(store.name, trials, elapsed_s, store)
             _record(study, run)
     return study
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
 
 
 def _record(study: Study, run: Run) -> None:

@@ -1,29 +1,94 @@
-"""What is searched, in Optuna's terms."""
+"""What is searched: the order of the parameters, their conditions, and Optuna's terms for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import cast
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna import Trial
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mis.params import Choice, Distribution, FloatRange
+from mis.params import Choice, Distribution, Fixed, FloatRange, IntRange, Scalar
+
+Space = Mapping[str, Distribution]
 
 
-def to_optuna(space: Mapping[str, Distribution]) -> dict[str, BaseDistribution]:
-    """Return Optuna's distribution for each dotted parameter.
+def suggest(trial: Trial, space: Space) -> dict[str, Scalar]:
+    """Ask for a value of each parameter of the space, in its order; those whose condition is not met are left out.
 
-    >>> to_optuna({"train.epochs": Choice(type="choice", values=(1, 2))})
-    {'train.epochs': CategoricalDistribution(choices=(1, 2))}
+    A fixed value is not asked for, and comes as it is.
     """
-    return {name: _distribution(values) for name, values in space.items()}
+    values: dict[str, Scalar] = {}
+    for name, one in space.items():
+        if applies(one, values):
+            values[name] = one.value if isinstance(one, Fixed) else _ask(trial, name, one)
+    return values
 
 
-def _distribution(values: Distribution) -> BaseDistribution:
-    if isinstance(values, Choice):
-        return CategoricalDistribution(values.values)
-    if isinstance(values, FloatRange):
-        return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
-    return IntDistribution(values.low, values.high, log=values.log, step=values.step or 1)
+def applies(one: Distribution, values: Mapping[str, Scalar]) -> bool:
+    """Return whether a parameter is searched in a trial that has these values.
+
+    >>> groups = Choice(type="choice", values=(2, 4), when={"model.norm": "group"})
+    >>> applies(groups, {"model.norm": "group"}), applies(groups, {"model.norm": "batch"}), applies(groups, {})
+    (True, False, False)
+    """
+    return all(name in values and values[name] in wanted(value) for name, value in one.when.items())
+
+
+def wanted(value: Scalar | Sequence[Scalar]) -> tuple[Scalar, ...]:
+    """Return the values with which a condition is met."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def to_optuna(space: Space) -> dict[str, BaseDistribution]:
+    """Return Optuna's distribution for each parameter that is searched.
+
+    >>> to_optuna({"train.seed": Choice(type="choice", values=(1, 2)), "model.depth": Fixed(type="fixed", value=2)})
+    {'train.seed': CategoricalDistribution(choices=(1, 2))}
+    """
+    return {name: _distribution(one) for name, one in space.items() if not isinstance(one, Fixed)}
+
+
+def grid(space: Space) -> dict[str, Sequence[Scalar]]:
+    """Return the values of each searched parameter, for a grid; see `has_grid`."""
+    return {name: grid_values(one) for name, one in space.items() if not isinstance(one, Fixed)}
+
+
+def grid_size(space: Space) -> int:
+    """Return the number of points of the grid.
+
+    >>> grid_size({"a": Choice(type="choice", values=(1, 2)), "b": IntRange(type="int", low=1, high=5, step=2)})
+    6
+    """
+    return prod(len(values) for values in grid(space).values())
+
+
+def grid_values(one: Distribution) -> Sequence[Scalar]:
+    """Return every value of a parameter that has finitely many.
+
+    >>> grid_values(FloatRange(type="float", low=0.0, high=0.5, step=0.25))
+    (0.0, 0.25, 0.5)
+    """
+    if isinstance(one, Choice):
+        return one.values
+    if isinstance(one, IntRange):
+        return tuple(range(one.low, one.high + 1, one.step or 1))
+    if isinstance(one, FloatRange) and one.step is not None:
+        return tuple(one.low + number * one.step for number in range(int((one.high - one.low) / one.step + 1e-9) + 1))
+    raise ValueError("a continuous range has no grid")
+
+
+def _ask(trial: Trial, name: str, one: FloatRange | IntRange | Choice) -> Scalar:
+    if isinstance(one, Choice):
+        chosen = trial.suggest_categorical(name, one.values)
+        return cast("Scalar", chosen)
+    if isinstance(one, FloatRange):
+        return trial.suggest_float(name, one.low, one.high, log=one.log, step=one.step)
+    return trial.suggest_int(name, one.low, one.high, log=one.log, step=one.step or 1)
+
+
+def _distribution(one: FloatRange | IntRange | Choice) -> BaseDistribution:
+    if isinstance(one, Choice):
+        return CategoricalDistribution(one.values)
+    if isinstance(one, FloatRange):
+        return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
+    return IntDistribution(one.low, one.high, log=one.log, step=one.step or 1)

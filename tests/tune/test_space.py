@@ -2,8 +2,8 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mis.params import Choice, FloatRange, IntRange
-from mis.tune.space import to_optuna
+from mis.params import Choice, Fixed, FloatRange, IntRange
+from mis.tune.space import grid, grid_size, suggest, to_optuna
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,32 @@ def test_each_kind_by_hand(ours, theirs):
 def test_names_and_their_order_stay(params):
     assert list(to_optuna(params.tune.space)) == list(params.tune.space)
     assert to_optuna({}) == {}
+
+
+def test_a_condition_decides_in_each_trial():
+    space = {
+        "model.norm": Choice(type="choice", values=("batch", "group", "none")),
+        "model.groups": Choice(type="choice", values=(2, 4), when={"model.norm": "group"}),
+        "train.beta_1": FloatRange(type="float", low=0.5, high=0.9, when={"model.norm": ("batch", "none")}),
+        "train.amsgrad": Fixed(type="fixed", value=True),
+    }
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [suggest(study.ask(), space) for _ in range(30)]
+    assert {values["model.norm"] for values in drawn} == {"batch", "group", "none"}
+    for values in drawn:
+        other = "model.groups" if values["model.norm"] == "group" else "train.beta_1"
+        assert set(values) == {"model.norm", other, "train.amsgrad"}
+        assert values["train.amsgrad"] is True
+
+
+def test_a_grid_has_every_value():
+    space = {
+        "train.learning_rate": FloatRange(type="float", low=0.1, high=0.35, step=0.1),
+        "model.depth": IntRange(type="int", low=1, high=3),
+        "train.amsgrad": Fixed(type="fixed", value=True),
+    }
+    assert grid(space) == {"train.learning_rate": pytest.approx((0.1, 0.2, 0.3)), "model.depth": (1, 2, 3)}
+    assert grid_size(space) == 9
 
 
 def test_whatever_is_drawn_is_what_params_take(params):

@@ -9,10 +9,10 @@ import time
 import psutil
 import pytest
 
-from mis.errors import MisError
 from mis.track.base import TUNE, MemoryTracker
 from mis.train.allocate import allocate
-from mis.tune.study import Trial, best_trial, run_study
+from mis.tune.store import StudyStore, best_trial
+from mis.tune.study import run_study
 
 pytestmark = pytest.mark.slow
 
@@ -26,9 +26,9 @@ def search(nodes, records, tiny_params, tmp_path):
         tracker = tracker or MemoryTracker()
         study = tracker.start_run(TUNE, "study")
         share = allocate(nodes, params.tune.devices_per_trial)
-        trials = run_study(
-            params, share, records=records.folder, tracker=tracker, study=study, folder=tmp_path / "ray" / "study"
-        )
+        store = StudyStore.create(tmp_path / "tune" / f"study-{len(tracker.runs)}", params)
+        with store.held():
+            trials = run_study(store, share, records=records.folder, tracker=tracker, study=study)
         return trials, tracker
 
     return run
@@ -45,6 +45,7 @@ def test_every_trial_is_tracked_below_its_study(search):
         tune__scheduler={"name": "none", "grace_epochs": 1, "reduction_factor": 2},
     )
     study, *children = tracker.runs
+    children.sort(key=lambda run: run.tags["mis.trial"])
     assert [trial.state for trial in trials] == ["completed"] * 3
     assert [child.parent for child in children] == [study.id] * 3
     assert {child.status for child in children} == {"FINISHED"}
@@ -162,6 +163,53 @@ def test_a_trial_whose_process_is_killed_goes_on(search):
     assert sorted({step for step, _ in run.metrics["val/dice"]}) == list(range(1, 151))
 
 
+@pytest.mark.parametrize("scheduler", ["median", "hyperband"])
+def test_other_schedulers_stop_the_worse_too(search, scheduler):
+    trials, tracker = search(
+        tune__num_samples=6,
+        tune__epochs=4,
+        tune__space={"train.learning_rate": {"type": "choice", "values": [1e-9, 1e-2]}},
+        tune__sampler={"name": "random", "seed": 0},
+        tune__scheduler={"name": scheduler, "grace_epochs": 1, "reduction_factor": 2},
+    )
+    assert len(trials) == 6
+    assert "stopped" in {trial.state for trial in trials}
+    assert {run.status for run in tracker.runs[1:]} == {"FINISHED"}
+    children = sorted(tracker.runs[1:], key=lambda run: run.tags["mis.trial"])
+    for trial, run in zip(trials, children, strict=True):
+        assert [step for step, _ in run.metrics["val/dice"]] == list(range(1, len(trial.history) + 1))
+
+
+@pytest.mark.parametrize(
+    ("budget", "most"), [({"tune__hours": 0.004}, 39), ({"tune__target_dice": 1e-6}, 4)], ids=["time", "target"]
+)
+def test_a_study_ends_when_its_budget_is_spent(search, budget, most):
+    trials, tracker = search(tune__num_samples=40, tune__epochs=3, tune__space=LEARNING_RATE, **budget)
+    assert 0 < len(trials) <= most
+    assert "RUNNING" not in {run.status for run in tracker.runs[1:]}
+
+
+def test_a_trial_that_diverges_is_stopped_and_recorded(search):
+    trials, _ = search(
+        tune__num_samples=2,
+        tune__epochs=4,
+        tune__space={"train.learning_rate": {"type": "choice", "values": [1e-3, 1e38]}},
+        tune__sampler={"name": "grid", "seed": 0},
+        model__norm="none",
+    )
+    states = {trial.values["train.learning_rate"]: trial.state for trial in trials}
+    assert states[1e38] == "diverged"
+    assert states[1e-3] in ("completed", "stopped")
+
+
+def test_the_models_of_the_best_are_kept(search):
+    trials, _ = search(tune__num_samples=4, tune__epochs=1, tune__keep=2, tune__space=LEARNING_RATE)
+    kept = {trial.name for trial in trials if trial.best_model is not None}
+    best = sorted(trials, key=lambda trial: (-trial.best["val/dice"], trial.name))[:2]
+    assert kept == {trial.name for trial in best}
+    assert best_trial(trials).best_model.is_file()
+
+
 @pytest.mark.usefixtures("nodes")
 def test_a_local_cluster_listens_on_the_loopback_address_alone():
     ray = [
@@ -178,17 +226,3 @@ def test_a_local_cluster_listens_on_the_loopback_address_alone():
     ]
     assert listening
     assert all(ipaddress.ip_address(address).is_loopback for address in listening)
-
-
-def test_the_best_trial_is_the_earliest_of_equals():
-    def trial(name, *scores):
-        return Trial(name, {}, "completed", [{"val/dice": score} for score in scores], 1.0)
-
-    trials = [trial("000", 0.2), trial("001", 0.7, 0.6), trial("002", 0.7)]
-    assert best_trial(trials).name == "001"
-
-
-def test_without_a_single_epoch_there_is_no_best_trial():
-    failed = Trial("000", {}, "failed", [], 1.0, error="ValueError: no")
-    with pytest.raises(MisError, match="ValueError: no"):
-        best_trial([failed])

@@ -1,0 +1,291 @@
+"""A study on disk: whatever is killed at whatever moment, it goes on from here.
+
+A study is a folder:
+
+- `study.json`: its name and parameters, and the devices that it was planned for;
+- `journal.log`: Optuna's study, written line by line: what was suggested and what came of it;
+- `trials/007/`: the checkpoints of a trial while it runs; `outcome.json` once it has ended, written
+  under another name and renamed: a trial has ended if that file is there.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState
+from pydantic import ValidationError
+
+from mis.errors import MisError
+from mis.files import new_folder, read_json, write_json
+from mis.params import Params, Scalar, TuneParams
+from mis.track.names import SELECTION
+from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch
+from mis.tune.search import make_sampler
+from mis.tune.space import suggest
+
+STUDY, JOURNAL, OUTCOME, RECORDED = "study.json", "journal.log", "outcome.json", "recorded"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one trial.
+
+    Attributes:
+        name: Its number, in the order of their starts, e.g. "003".
+        values: What it had in place of params.yaml, by dotted name.
+        state: `completed`, `stopped` (by the scheduler or the budget), `diverged` or `failed`.
+        history: The metrics of each epoch.
+        elapsed_s: Seconds from its start to its last word, set-up included; of a trial that was begun
+            again, those of its epochs before and of its last attempt.
+        best_model: The model after its best epoch; None if it had no epoch, or was not kept.
+        error: Why it failed.
+    """
+
+    name: str
+    values: Mapping[str, Scalar]
+    state: str
+    history: History
+    elapsed_s: float
+    best_model: Path | None = None
+    error: str = ""
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The metrics of its best epoch; empty if it had none."""
+        return self.history[best_epoch(self.history) - 1] if self.history else {}
+
+    def row(self) -> dict[str, object]:
+        """Return the trial's line of a table."""
+        figures = {name: round(value, 6) for name, value in self.best.items() if name.startswith("val/")}
+        return {
+            "trial": self.name,
+            "state": self.state,
+            "epochs": len(self.history),
+            **figures,
+            "elapsed_s": round(self.elapsed_s, 2),
+            **self.values,
+            "error": self.error,
+        }
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the best validation Dice, the earliest of equals.
+
+    Raises:
+        MisError: No trial finished an epoch.
+    """
+    scored = [trial for trial in trials if trial.history]
+    if not scored:
+        reason = next((trial.error for trial in trials if trial.error), "unknown")
+        raise MisError(
+            "at least one trial must finish an epoch", got=f"{len(trials)} failed trials, the first with: {reason}"
+        )
+    return max(scored, key=lambda trial: (trial.best[SELECTION], -int(trial.name)))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial that is to run: its number and its values."""
+
+    number: int
+    values: Mapping[str, Scalar]
+
+
+class _NoLock(JournalFileOpenLock):
+    """The whole folder is locked by `StudyStore.held`; Optuna's own lock would outlive a killed process."""
+
+    def acquire(self) -> bool:
+        """Take it, always."""
+        return True
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class StudyStore:
+    """A study's folder. One process at a time may write to it: see `held`."""
+
+    folder: Path
+    params: Params
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.folder.name
+
+    @classmethod
+    def create(cls, folder: Path, params: Params, records: str = "") -> "StudyStore":
+        """Begin a study on records with this digest."""
+        with new_folder(folder) as unfinished:
+            write_json(unfinished / STUDY, {"params": params.model_dump(mode="json"), "records": records})
+            (unfinished / "trials").mkdir()
+        return cls(folder, params)
+
+    @classmethod
+    def open(cls, folder: Path) -> "StudyStore":
+        """Return a study that is there.
+
+        Raises:
+            MisError: There is none of this name, or another version began it.
+        """
+        if not (folder / STUDY).is_file():
+            known = sorted(path.parent.name for path in folder.parent.glob(f"*/{STUDY}"))
+            raise MisError(
+                f"a study that goes on must be in {folder.parent}",
+                got=folder.name,
+                do=f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "there is none",
+            )
+        try:
+            return cls(folder, Params.model_validate(read_json(folder / STUDY)["params"]))
+        except ValidationError:
+            raise MisError(
+                f"{folder / STUDY} has parameters that this version does not take", do="go on with the version of then"
+            ) from None
+
+    @classmethod
+    def find(cls, folder: Path, params: Params, records: str) -> "StudyStore | None":
+        """Return the newest study below a folder with the same parameters and records; None if there is none."""
+        for path in sorted(folder.glob(f"*/{STUDY}"), reverse=True):
+            with suppress(MisError):  # one that another version began
+                store = cls.open(path.parent)
+                if (store.params, store.records) == (params, records):
+                    return store
+        return None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out, and mend what a killed one has left half-written.
+
+        Raises:
+            MisError: Another process runs the study.
+        """
+        try:
+            with FileLock(self.folder / "lock", timeout=0):
+                self._cut_torn_line()
+                yield
+        except Timeout:
+            raise MisError("a study must run once at a time", got=self.name, do="end its other process") from None
+
+    def _cut_torn_line(self) -> None:
+        journal = self.folder / JOURNAL
+        if journal.exists():
+            text = journal.read_bytes()
+            if not text.endswith(b"\n"):
+                with journal.open("r+b") as file:
+                    file.truncate(text.rfind(b"\n") + 1)
+
+    @cached_property
+    def study(self) -> optuna.Study:
+        """Optuna's side of it."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        path = str(self.folder / JOURNAL)
+        storage = JournalStorage(JournalFileBackend(path, lock_obj=_NoLock(path)))
+        return optuna.create_study(storage=storage, study_name="study", direction="maximize", load_if_exists=True)
+
+    @property
+    def tune(self) -> TuneParams:
+        """The study's own parameters."""
+        return self.params.tune
+
+    @property
+    def records(self) -> str:
+        """The digest of the records that it was begun with."""
+        return str(read_json(self.folder / STUDY)["records"])
+
+    def add_seconds(self, seconds: float) -> float:
+        """Add what one start of the study took to what it took before, and return the sum."""
+        path = self.folder / "seconds.json"
+        total = seconds + (read_json(path) if path.exists() else 0.0)
+        write_json(path, total)
+        return float(total)
+
+    # ---- Trials ----
+
+    def interrupted(self) -> list[Asked]:
+        """Return the trials that were suggested and have not ended."""
+        asked = []
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if not self._outcome(trial.number).exists():
+                self._use_sampler_of(trial.number)
+                asked.append(self._asked(optuna.Trial(self.study, trial._trial_id)))
+        return asked
+
+    def ask(self) -> Asked:
+        """Return the next trial."""
+        self._use_sampler_of(len(self.study.get_trials(deepcopy=False)))
+        return self._asked(self.study.ask())
+
+    def _use_sampler_of(self, number: int) -> None:
+        self.study.sampler = make_sampler(self.tune.sampler, self.tune.space, number)
+
+    def _asked(self, trial: optuna.Trial) -> Asked:
+        if "values" not in trial.user_attrs:
+            trial.set_user_attr("values", suggest(trial, self.tune.space))
+        return Asked(trial.number, trial.user_attrs["values"])
+
+    def checkpoints(self, number: int) -> Checkpoints:
+        """Return where a trial's checkpoints are."""
+        return Checkpoints(self._folder(number))
+
+    def end(self, number: int, trial: Trial) -> None:
+        """Write what became of a trial, and tell Optuna."""
+        write_json(self._outcome(number), {**asdict(trial), "best_model": None})
+        self._tell(number, trial)
+
+    def catch_up(self) -> None:
+        """Tell Optuna of the trials of which the process that was killed could not tell any more."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if self._outcome(trial.number).exists():
+                self._tell(trial.number, self._read(trial.number))
+
+    def _tell(self, number: int, trial: Trial) -> None:
+        if trial.history:
+            self.study.tell(number, max(0.0, trial.best[SELECTION]), skip_if_finished=True)
+        else:
+            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def trials(self) -> list[Trial]:
+        """Return the trials that have ended."""
+        numbers = sorted(int(path.parent.name) for path in self.folder.glob(f"trials/*/{OUTCOME}"))
+        return [self._read(number) for number in numbers]
+
+    def keep(self, most: int) -> None:
+        """Delete the checkpoints of trials that have ended, but for those of the best ones."""
+        scored = [trial for trial in self.trials() if trial.history]
+        best = sorted(scored, key=lambda trial: (-trial.best[SELECTION], trial.name))[:most]
+        for trial in scored:
+            if trial.name not in {one.name for one in best}:
+                for checkpoint in self._folder(int(trial.name)).glob("epoch-*"):
+                    shutil.rmtree(checkpoint)
+
+    def is_recorded(self, number: int) -> bool:
+        """Return whether the tracker has what became of a trial."""
+        return (self._folder(number) / RECORDED).exists()
+
+    def set_recorded(self, number: int) -> None:
+        """Note that the tracker has it."""
+        (self._folder(number) / RECORDED).touch()
+
+    def remove(self) -> None:
+        """Delete all of it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _folder(self, number: int) -> Path:
+        return self.folder / "trials" / f"{number:03d}"
+
+    def _outcome(self, number: int) -> Path:
+        return self._folder(number) / OUTCOME
+
+    def _read(self, number: int) -> Trial:
+        newest = self.checkpoints(number).newest()
+        content = json.loads(self._outcome(number).read_text(encoding="utf-8"))
+        return Trial(**{**content, "best_model": newest / BEST if newest else None})

@@ -1,0 +1,127 @@
+"""`python -m mis.tune` killed again and again, against the same study undisturbed."""
+
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mis.params import load_params
+from mis.settings import Settings
+from mis.track.base import TUNE
+from mis.track.mlflow import MlflowTracker
+from mis.tune.store import StudyStore
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+TRIALS, EPOCHS, KILLS = 24, 12, 10
+SMALL = (
+    "model.depth=1",
+    "model.base_filters=4",
+    "train.patience=99",
+    f"tune.num_samples={TRIALS}",
+    f"tune.epochs={EPOCHS}",
+    "tune.sampler.name=random",
+    "tune.scheduler.name=none",
+)
+
+
+@pytest.fixture
+def project(tmp_path, records):
+    """A folder with parameters and the tiny records, as `python -m mis.tune` finds them."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "records").symlink_to(records.folder)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path
+
+
+def start(project, *arguments):
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MIS_", "MLFLOW_", "RAY_"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "mis.tune", *arguments],
+        cwd=project,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill(process):
+    """Kill -9 the driver, and what it has left behind, as the end of a job does."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def outcomes(project):
+    return {path: path.stat().st_mtime_ns for path in project.glob("checkpoints/tune/*/trials/*/outcome.json")}
+
+
+def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
+    overrides = [part for value in SMALL for part in ("--set", value)]
+    drawn = random.Random(1)  # noqa: S311 - moments, not secrets
+    process, name, ended = start(project, *overrides), None, {}
+    for number in range(KILLS):
+        time.sleep(
+            drawn.uniform(1, 12) if number % 2 else drawn.uniform(12, 20)
+        )  # the first trials begin after some 10
+        assert process.poll() is None, "a kill came too late: the study needs more trials"
+        kill(process)
+        now = outcomes(project)
+        assert ended.items() <= now.items(), "no outcome is written twice"
+        ended = now
+        (folder,) = project.glob("checkpoints/tune/*-*") or [None]
+        name = folder.name if folder else None
+        process = start(project, *(["--resume", name] if name else overrides))
+    assert 0 < len(ended) < TRIALS, "kills came before, between and after the ends of trials"
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert f"study {name}; if it is interrupted: python -m mis.tune --resume {name}" in err
+
+    table = re.findall(r"^ *(\d{3}) +(\w+) +(\d+)", out, flags=re.MULTILINE)
+    assert [(int(number), state, int(epochs)) for number, state, epochs in table] == [
+        (number, "completed", EPOCHS) for number in range(TRIALS)
+    ]
+    settings = Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
+    tracker = MlflowTracker(settings)
+    runs = tracker.client.search_runs([tracker.experiment_id(TUNE)])
+    (parent,) = [run for run in runs if "mis.trial" not in run.data.tags]
+    children = [run for run in runs if "mis.trial" in run.data.tags]
+    assert sorted(run.data.tags["mis.trial"] for run in children) == [f"{number:03d}" for number in range(TRIALS)]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    for run in children:
+        steps = [point.step for point in tracker.client.get_metric_history(run.info.run_id, "val/dice")]
+        assert steps == list(range(1, EPOCHS + 1))
+    assert parent.data.metrics["trials"] == TRIALS
+
+    # What a study without results suggests does not depend on them: so it can be asked without training.
+    undisturbed = StudyStore.create(project / "undisturbed", load_params(project / "params.yaml", SMALL))
+    for number in range(TRIALS):
+        (run,) = [run for run in children if run.data.tags["mis.trial"] == f"{number:03d}"]
+        expected = undisturbed.ask().values
+        assert {name: run.data.params[name] for name in expected} == {key: str(one) for key, one in expected.items()}
+
+
+def test_a_study_goes_on_with_its_own_parameters(project):
+    process = start(project, "--resume", "any", "--set", "train.seed=1")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err == "error: a study goes on with its own parameters: --resume takes neither --params nor --set\n"
+    process = start(project, "--resume", "any")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert re.fullmatch(r"error: a study that goes on must be in .*, got any; there is none\n", err)
