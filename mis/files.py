@@ -8,6 +8,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+
+@contextmanager
+def held_alone(lock: Path, refusal: Exception) -> Iterator[None]:
+    """Hold a lock file, which ends with the process however it ends; raise `refusal` where another one has it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock, timeout=0)
+    try:
+        held.acquire()
+    except Timeout:
+        raise refusal from None
+    try:
+        yield
+    finally:
+        held.release()
+
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:

@@ -186,6 +186,11 @@ class Searched(Section):
     when: dict[str, Scalar | Annotated[tuple[Scalar, ...], Field(strict=False, min_length=1)]] = {}
     """Searched only in trials in which each of these parameters of the space has this value, or one of these."""
 
+    @property
+    def conditions(self) -> dict[str, tuple[Scalar, ...]]:
+        """The values with which each condition is met."""
+        return {name: wanted if isinstance(wanted, tuple) else (wanted,) for name, wanted in self.when.items()}
+
 
 class FloatRange(Searched):
     """A real number between two bounds, both included."""
@@ -215,6 +220,11 @@ class IntRange(Searched):
     def _ordered(self) -> Self:
         _check_range(self.low, self.high, self.log, self.step)
         return self
+
+    @property
+    def values(self) -> range:
+        """Every value, where it is not logarithmic."""
+        return range(self.low, self.high + 1, self.step or 1)
 
 
 class Choice(Searched):
@@ -285,10 +295,10 @@ class TuneParams(Section):
     def _conditions_can_be_met(self) -> Self:
         before: dict[str, Distribution] = {}
         for name, one in self.space.items():
-            for other, wanted in one.when.items():
+            for other, wanted in one.conditions.items():
                 if other not in before:
                     raise ValueError(f"{name} is searched when {other} has a value: {other} must stand before it")
-                for value in wanted if isinstance(wanted, tuple) else (wanted,):
+                for value in wanted:
                     if isinstance(before[other], Choice | Fixed) and value not in _possible(before[other]):
                         raise ValueError(f"{name} is searched when {other} is {value!r}, which {other} never is")
             before[name] = one
@@ -376,19 +386,20 @@ class Params(Section):
             raise ValueError(problem)
         return self
 
-    def check_spread(self, name: str, devices: int) -> None:
+    def check_spread(self, name: str, devices: int, source: str = "") -> None:
         """Check that a training with these parameters can be spread over some devices.
 
         Args:
             name: The key that says how many, for the message.
             devices: How many.
+            source: What the message begins with: where the values come from.
 
         Raises:
             MisError: The batch is not a multiple of them, or several devices cannot compute in this way.
         """
         problem = self._spread_problem(name, devices, mirrored=devices > 1)
         if problem:
-            raise MisError(problem)
+            raise MisError(f"{source}: {problem}" if source else problem)
 
     def _spread_problem(self, name: str, devices: int, *, mirrored: bool) -> str | None:
         own = self.train
@@ -516,7 +527,7 @@ def _check_overrides(params: Params, source: str) -> None:
     for name, distribution in params.tune.space.items():
         for value in _possible(distribution):
             fixed = {other: one.value for other, one in params.tune.space.items() if isinstance(one, Fixed)}
-            met = {other: one[0] if isinstance(one, tuple) else one for other, one in distribution.when.items()}
+            met = {other: wanted[0] for other, wanted in distribution.conditions.items()}
             values, devices = {**fixed, **met, name: value}, params.tune.devices_per_trial
             _try_override(params, values, f"{source}: tune.space", "tune.devices_per_trial", devices)
     for index, trial in enumerate(params.scaling.trials):
@@ -532,7 +543,7 @@ def _possible(distribution: Distribution) -> Sequence[Scalar]:
     if isinstance(distribution, Fixed):
         return (distribution.value,)
     if isinstance(distribution, IntRange):
-        values = range(distribution.low, distribution.high + 1, distribution.step or 1)
+        values = distribution.values
         return (*values[:: 1 + len(values) // MOST_CHECKED], values[-1])
     return distribution.low, distribution.high
 
@@ -548,12 +559,11 @@ def _try_override(params: Params, values: Mapping[str, Scalar], source: str, spr
     try:
         for name, value in values.items():
             _assign(tree, name, value)
-        own = _validate(tree, source)
-        if {"train.batch_size", "train.precision", "train.jit_compile"} & values.keys():
-            own.check_spread(spread, devices)
     except MisError as error:
-        text = str(error)
-        raise MisError(text if text.startswith(source) else f"{source}: {text}") from None
+        raise MisError(f"{source}: {error}") from None
+    own = _validate(tree, source)
+    if {"train.batch_size", "train.precision", "train.jit_compile"} & values.keys():
+        own.check_spread(spread, devices, source)
 
 
 def parse_override(text: str) -> tuple[str, Any]:

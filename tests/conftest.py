@@ -82,3 +82,13 @@ def nodes():
     """The nodes of a Ray cluster on this machine, the same for all tests: it takes 5 s to start."""
     with cluster(None) as nodes:
         yield nodes
+
+
+@pytest.fixture
+def project(tmp_path, records):
+    """A folder with parameters and the tiny records, as `python -m mis.train` and `mis.tune` find them."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "records").symlink_to(records.folder)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path

@@ -42,7 +42,9 @@ def test_a_bad_value_is_one_line_and_exit_code_2(override, parts):
 
 
 def test_every_command_refuses_alike():
-    check_is_refused(run_module("mis.tune", "--set", "tune.sampler.name=sobol"), "tune.sampler.name", "'sobol'", "'tpe'")
+    check_is_refused(
+        run_module("mis.tune", "--set", "tune.sampler.name=sobol"), "tune.sampler.name", "'sobol'", "'tpe'"
+    )
 
 
 def test_a_params_file_that_is_missing_or_broken_is_one_line(tmp_path):

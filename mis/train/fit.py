@@ -98,8 +98,8 @@ def fit(
     newest = checkpoints.newest()
     history = restore(model, newest) if newest else []
     if not is_finished(history, epochs=params.epochs, patience=params.patience):
-        cases, batch_size, first = records.split.train, params.batch_size, len(history)
-        val = records.split.val
+        cases, val = records.split.train, records.split.val
+        batch_size, first = params.batch_size, len(history)
         steps = steps_per_epoch(len(cases), batch_size)
         with untuned_buffers():
             model.fit(
@@ -110,9 +110,7 @@ def fit(
                 ),
                 steps_per_epoch=steps,
                 validation_data=strategy.distribute_datasets_from_function(
-                    lambda context: case_batches(
-                        records, records.split.val, batch_size, passes=None, part=Part.of(context)
-                    )
+                    lambda context: case_batches(records, val, batch_size, passes=None, part=Part.of(context))
                 ),
                 validation_steps=steps_per_epoch(len(val), batch_size),
                 initial_epoch=first,

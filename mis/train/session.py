@@ -3,8 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mis.data.records import Records, read_records
 from mis.errors import MisError
+from mis.files import held_alone
 from mis.params import Params
 from mis.settings import Settings
 from mis.track.base import TRAIN, Run, tracked
@@ -68,9 +67,14 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
     if not launcher.leads:
         launcher.run(work)
         return None
-    checkpoints = Checkpoints(folder)
+    checkpoints, lock = Checkpoints(folder), folder.with_suffix(".lock")
+    running = MisError(
+        "a training with the same records, model and train parameters must not run at the same time",
+        got=f"another process that has {lock}",
+        do="wait for it, or give this one another MIS_ROOT or train.seed",
+    )
     with (
-        _alone(folder),
+        held_alone(lock, running),
         tracked(_run(params, settings, checkpoints)) as run,
         _Progress(params.train.epochs, len(checkpoints.history())) as progress,
     ):
@@ -85,21 +89,6 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
             for file in Profile.files(folder):
                 run.log_file(file, f"profile/{file.parent.relative_to(Profile.folder(folder)).as_posix()}")
     return fitted
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the checkpoints of a training: two processes would write over each other's."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0):
-            yield
-    except Timeout:
-        raise MisError(
-            "a training with the same records, model and train parameters must not run at the same time",
-            got=f"another process that has {folder.with_suffix('.lock')}",
-            do="wait for it, or give this one another MIS_ROOT or train.seed",
-        ) from None
 
 
 def _note(run: Run, line: str) -> None:

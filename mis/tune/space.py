@@ -1,11 +1,10 @@
-"""What is searched: the order of the parameters, their conditions, and Optuna's terms for them."""
+"""What is searched: the order of the parameters, their conditions, and how Optuna is asked for them."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import cast
 
 from optuna import Trial
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mis.params import Choice, Distribution, Fixed, FloatRange, IntRange, Scalar
 
@@ -31,25 +30,11 @@ def applies(one: Distribution, values: Mapping[str, Scalar]) -> bool:
     >>> applies(groups, {"model.norm": "group"}), applies(groups, {"model.norm": "batch"}), applies(groups, {})
     (True, False, False)
     """
-    return all(name in values and values[name] in wanted(value) for name, value in one.when.items())
-
-
-def wanted(value: Scalar | Sequence[Scalar]) -> tuple[Scalar, ...]:
-    """Return the values with which a condition is met."""
-    return value if isinstance(value, tuple) else (value,)
-
-
-def to_optuna(space: Space) -> dict[str, BaseDistribution]:
-    """Return Optuna's distribution for each parameter that is searched.
-
-    >>> to_optuna({"train.seed": Choice(type="choice", values=(1, 2)), "model.depth": Fixed(type="fixed", value=2)})
-    {'train.seed': CategoricalDistribution(choices=(1, 2))}
-    """
-    return {name: _distribution(one) for name, one in space.items() if not isinstance(one, Fixed)}
+    return all(name in values and values[name] in wanted for name, wanted in one.conditions.items())
 
 
 def grid(space: Space) -> dict[str, Sequence[Scalar]]:
-    """Return the values of each searched parameter, for a grid; see `has_grid`."""
+    """Return the values of each searched parameter, for a grid; see `grid_values`."""
     return {name: grid_values(one) for name, one in space.items() if not isinstance(one, Fixed)}
 
 
@@ -71,7 +56,7 @@ def grid_values(one: Distribution) -> Sequence[Scalar]:
     if isinstance(one, Choice):
         return one.values
     if isinstance(one, IntRange):
-        return tuple(range(one.low, one.high + 1, one.step or 1))
+        return tuple(one.values)
     if isinstance(one, FloatRange) and one.step is not None:
         return tuple(one.low + number * one.step for number in range(int((one.high - one.low) / one.step + 1e-9) + 1))
     raise ValueError("a continuous range has no grid")
@@ -84,11 +69,3 @@ def _ask(trial: Trial, name: str, one: FloatRange | IntRange | Choice) -> Scalar
     if isinstance(one, FloatRange):
         return trial.suggest_float(name, one.low, one.high, log=one.log, step=one.step)
     return trial.suggest_int(name, one.low, one.high, log=one.log, step=one.step or 1)
-
-
-def _distribution(one: FloatRange | IntRange | Choice) -> BaseDistribution:
-    if isinstance(one, Choice):
-        return CategoricalDistribution(one.values)
-    if isinstance(one, FloatRange):
-        return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
-    return IntDistribution(one.low, one.high, log=one.log, step=one.step or 1)

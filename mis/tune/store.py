@@ -2,7 +2,7 @@
 
 A study is a folder:
 
-- `study.json`: its name and parameters, and the devices that it was planned for;
+- `study.json`: its parameters, and the digest of its records;
 - `journal.log`: Optuna's study, written line by line: what was suggested and what came of it;
 - `trials/007/`: the checkpoints of a trial while it runs; `outcome.json` once it has ended, written
   under another name and renamed: a trial has ended if that file is there.
@@ -17,14 +17,13 @@ from functools import cached_property
 from pathlib import Path
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from mis.errors import MisError
-from mis.files import new_folder, read_json, write_json
+from mis.files import held_alone, new_folder, read_json, write_json
 from mis.params import Params, Scalar, TuneParams
 from mis.track.names import SELECTION
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch
@@ -91,12 +90,26 @@ def best_trial(trials: Sequence[Trial]) -> Trial:
     return max(scored, key=lambda trial: (trial.best[SELECTION], -int(trial.name)))
 
 
+def trial_name(number: int) -> str:
+    """Return a trial's number as it is shown.
+
+    >>> trial_name(3)
+    '003'
+    """
+    return f"{number:03d}"
+
+
 @dataclass(frozen=True)
 class Asked:
     """A trial that is to run: its number and its values."""
 
     number: int
     values: Mapping[str, Scalar]
+
+    @property
+    def name(self) -> str:
+        """The number as it is shown, e.g. "003"."""
+        return trial_name(self.number)
 
 
 class _NoLock(JournalFileOpenLock):
@@ -168,12 +181,10 @@ class StudyStore:
         Raises:
             MisError: Another process runs the study.
         """
-        try:
-            with FileLock(self.folder / "lock", timeout=0):
-                self._cut_torn_line()
-                yield
-        except Timeout:
-            raise MisError("a study must run once at a time", got=self.name, do="end its other process") from None
+        running = MisError("a study must run once at a time", got=self.name, do="end its other process")
+        with held_alone(self.folder / "lock", running):
+            self._cut_torn_line()
+            yield
 
     def _cut_torn_line(self) -> None:
         journal = self.folder / JOURNAL
@@ -280,7 +291,7 @@ class StudyStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _folder(self, number: int) -> Path:
-        return self.folder / "trials" / f"{number:03d}"
+        return self.folder / "trials" / trial_name(number)
 
     def _outcome(self, number: int) -> Path:
         return self._folder(number) / OUTCOME

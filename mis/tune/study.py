@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from mis.params import TuneParams
 from mis.track.base import TUNE, Run, Tracker
-from mis.track.names import BEST_SCORE
+from mis.track.names import BEST_SCORE, SELECTION
 from mis.train.allocate import Share
 from mis.train.batch_rule import in_force
 from mis.train.checkpoint import History, is_finished
@@ -30,7 +30,7 @@ STUDY_TAG = "mis.study"
 TRIAL_TAG = "mis.trial"
 
 SESSION = "session"
-EPOCH, REPLAYED = "epoch", "replayed"
+EPOCH = "epoch"
 NUMBER = "mis.number"
 """The key of a trial's number among the values that Ray hands to it."""
 
@@ -130,7 +130,7 @@ def _train_one(config: dict[str, Any], *, store: StudyStore, share: Share, recor
     marker = checkpoints.folder / SESSION
     if not marker.exists() or marker.read_text(encoding="utf-8") != session:
         for epoch in _reports(checkpoints.history()):
-            tune.report({**epoch, REPLAYED: True})
+            tune.report(epoch)
         checkpoints.folder.mkdir(parents=True, exist_ok=True)
         marker.write_text(session, encoding="utf-8")
     own = store.params.for_trial(values, store.tune.epochs)
@@ -142,7 +142,7 @@ def _train_one(config: dict[str, Any], *, store: StudyStore, share: Share, recor
     from mis.tune.trial import run_trial
 
     def report(history: History) -> None:
-        tune.report({**_reports(history)[-1], REPLAYED: False})
+        tune.report(_reports(history)[-1])
 
     run_trial(own, share, records, checkpoints, report)
 
@@ -158,7 +158,7 @@ def _reports(history: History) -> list[dict[str, float]]:
     """
     best, reports = 0.0, []
     for number, epoch in enumerate(history, start=1):
-        best = max(best, epoch["val/dice"])
+        best = max(best, epoch[SELECTION])
         reports.append({**epoch, EPOCH: number, BEST_SCORE: best})
     return reports
 
@@ -172,13 +172,12 @@ class _Asks(Searcher):  # type: ignore[misc]  # Ray's classes are Any here
         self.watcher = watcher
         self.waiting = store.interrupted()
         self.begun = len(store.trials()) + len(self.waiting)
-        self.most = number_of_trials(store.tune.sampler, store.tune.space, store.tune.num_samples)
 
     def suggest(self, trial_id: str) -> Any:
         """Return the values of the next trial."""
         if self.waiting:
             asked = self.waiting.pop(0)
-        elif self.begun >= self.most or self.watcher.budget_is_spent:
+        elif self.begun >= self.watcher.total or self.watcher.budget_is_spent:
             self.watcher.all_begun = True
             return Searcher.FINISHED
         else:
@@ -205,7 +204,6 @@ class _Seen:
     run: Run
     started: float
     before_s: float
-    error: str = ""
     over: bool = False
     trial: Any = field(default=None, repr=False)
 
@@ -241,9 +239,9 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
         self.all_begun = False
         self.begun_at = time.monotonic()
         done = store.trials()
-        self.best = max((trial.best["val/dice"] for trial in done if trial.history), default=float("-inf"))
-        total = number_of_trials(store.tune.sampler, store.tune.space, store.tune.num_samples)
-        self.bar = tqdm(total=total, initial=len(done), desc="tune", unit="trial")
+        self.best = max((trial.best[SELECTION] for trial in done if trial.history), default=float("-inf"))
+        self.total = number_of_trials(store.tune.sampler, store.tune.space, store.tune.num_samples)
+        self.bar = tqdm(total=self.total, initial=len(done), desc="tune", unit="trial")
         self.stopper = _Stopper(lambda: self.budget_is_spent)
 
     def __getstate__(self) -> dict[str, object]:
@@ -272,7 +270,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
         self.seen[trial.trial_id] = _Seen(asked, self._run(asked), time.time(), before_s, trial=trial)
 
     def _run(self, asked: Asked) -> Run:
-        key = {STUDY_TAG: self.store.name, TRIAL_TAG: f"{asked.number:03d}"}
+        key = {STUDY_TAG: self.store.name, TRIAL_TAG: asked.name}
         run = self.tracker.find_run(TUNE, key)
         if run is not None:
             return run
@@ -281,8 +279,9 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
         own = {**params.flatten(), **asked.values, "train.epochs": params.tune.epochs}
         train = {name.removeprefix("train."): value for name, value in own.items() if name.startswith("train.")}
         rule = in_force(params.train.model_copy(update=train), params.distribute, self.share.devices)
-        name = f"trial-{asked.number:03d}"
-        run = self.tracker.start_run(TUNE, name, params={**own, **rule}, tags=key, parent=self.study.id)
+        run = self.tracker.start_run(
+            TUNE, f"trial-{asked.name}", params={**own, **rule}, tags=key, parent=self.study.id
+        )
         self.describe(run)
         return run
 
@@ -363,7 +362,7 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
         else:
             state = "stopped"
         return Trial(
-            name=f"{seen.asked.number:03d}",
+            name=seen.asked.name,
             values=dict(seen.asked.values),
             state=state,
             history=history,

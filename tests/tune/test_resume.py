@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pytest
@@ -20,7 +19,6 @@ from mis.tune.store import StudyStore
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 TRIALS, EPOCHS, KILLS = 24, 12, 10
 SMALL = (
     "model.depth=1",
@@ -31,16 +29,6 @@ SMALL = (
     "tune.sampler.name=random",
     "tune.scheduler.name=none",
 )
-
-
-@pytest.fixture
-def project(tmp_path, records):
-    """A folder with parameters and the tiny records, as `python -m mis.tune` finds them."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "records").symlink_to(records.folder)
-    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    return tmp_path
 
 
 def start(project, *arguments):

@@ -1,9 +1,9 @@
 import optuna
 import pytest
 
-from mis.params import SamplerParams
+from mis.params import FloatRange, SamplerParams
 from mis.tune.search import STARTUP_TRIALS, make_sampler
-from mis.tune.space import to_optuna
+from mis.tune.space import suggest
 
 
 def draw(space, *, name="tpe", seed=0, count=8, score=lambda _: 0.0):
@@ -12,7 +12,8 @@ def draw(space, *, name="tpe", seed=0, count=8, score=lambda _: 0.0):
     drawn = []
     for number in range(count):
         study.sampler = make_sampler(SamplerParams(name=name, seed=seed), {}, number)
-        trial = study.ask(space)
+        trial = study.ask()
+        suggest(trial, space)
         drawn.append(trial.params)
         study.tell(trial, score(trial.params))
     return drawn
@@ -20,7 +21,7 @@ def draw(space, *, name="tpe", seed=0, count=8, score=lambda _: 0.0):
 
 @pytest.fixture
 def space(params):
-    return to_optuna(params.tune.space)
+    return params.tune.space
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "gp"])
@@ -40,7 +41,7 @@ def test_random_is_blind_to_what_came_out_and_tpe_is_not(space):
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "cmaes"])
 def test_a_sampler_goes_where_the_scores_are_high(name):
-    space = {key: optuna.distributions.FloatDistribution(0.0, 1.0) for key in ("train.beta_1", "train.beta_2")}
+    space = {key: FloatRange(type="float", low=0.0, high=1.0) for key in ("train.beta_1", "train.beta_2")}
     drawn = draw(space, name=name, count=40, score=lambda one: -abs(one["train.beta_1"] - 0.8))
     late = [one["train.beta_1"] for one in drawn[20:]]
     assert sum(abs(value - 0.8) for value in late) / len(late) < 0.2  # 0.34 for values drawn evenly
