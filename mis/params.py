@@ -25,6 +25,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """As NumPy, Keras and Optuna take it."""
 
 SEARCHABLE = ("model", "train")
+CHANGEABLE = ("train.learning_rate", "train.beta_1", "train.beta_2")
+"""What can change in the middle of a training: its weights and its optimizer's state stay."""
 MOST_CHECKED = 100
 """Values of a whole-number range that are tried out before a search starts."""
 
@@ -206,6 +208,13 @@ class FloatRange(Searched):
         _check_range(self.low, self.high, self.log, self.step)
         return self
 
+    def takes(self, value: Scalar) -> bool:
+        """Return whether a value is one of the range."""
+        if isinstance(value, str | bool) or not self.low <= value <= self.high:
+            return False
+        steps = (value - self.low) / self.step if self.step else 0.0
+        return abs(steps - round(steps)) < 1e-6
+
 
 class IntRange(Searched):
     """A whole number between two bounds, both included."""
@@ -226,6 +235,10 @@ class IntRange(Searched):
         """Every value, where it is not logarithmic."""
         return range(self.low, self.high + 1, self.step or 1)
 
+    def takes(self, value: Scalar) -> bool:
+        """Return whether a value is one of the range."""
+        return isinstance(value, int) and not isinstance(value, bool) and value in self.values
+
 
 class Choice(Searched):
     """One of the values listed."""
@@ -233,12 +246,20 @@ class Choice(Searched):
     type: Literal["choice"]
     values: Annotated[tuple[Scalar, ...], Field(strict=False, min_length=1)]
 
+    def takes(self, value: Scalar) -> bool:
+        """Return whether a value is listed; True is not 1."""
+        return any(one == value and isinstance(one, bool) == isinstance(value, bool) for one in self.values)
+
 
 class Fixed(Searched):
     """A value that every trial has in place of the one in params.yaml."""
 
     type: Literal["fixed"]
     value: Scalar
+
+    def takes(self, value: Scalar) -> bool:
+        """Return whether a value is the one that there is."""
+        return value == self.value
 
 
 Distribution = Annotated[FloatRange | IntRange | Choice | Fixed, Field(discriminator="type")]
@@ -256,18 +277,31 @@ def _check_range(low: float, high: float, log: bool, step: float | None) -> None
 class SamplerParams(Section):
     """Who suggests the next configuration (Optuna)."""
 
-    name: Literal["tpe", "random", "grid", "gp", "cmaes"]
+    name: Literal["tpe", "random", "grid", "gp", "cmaes", "nsga2"]
     seed: Seed
 
 
 class SchedulerParams(Section):
     """Who stops a trial early (Ray Tune)."""
 
-    name: Literal["none", "asha", "median", "hyperband"]
+    name: Literal["none", "asha", "median", "hyperband", "pbt"]
     grace_epochs: Positive
-    """No trial is stopped before it has trained this long."""
+    """No trial is stopped before it has trained this long (asha, median)."""
     reduction_factor: Annotated[int, Field(ge=2)]
     """One in this many trials goes on at each rung (asha, hyperband)."""
+    interval_epochs: Positive
+    """Epochs after which the worst quarter of the trials goes on from the best quarter's weights (pbt)."""
+
+
+class StartParams(Section):
+    """Where a study begins: these trials come first."""
+
+    points: Annotated[tuple[dict[str, Scalar], ...], Field(strict=False)]
+    """Values by dotted name; what a point leaves out is suggested."""
+    study: Annotated[str, Field(min_length=1)] | None
+    """An earlier study's name in MLflow; null for none."""
+    best: Positive
+    """How many of its best trials."""
 
 
 class TuneParams(Section):
@@ -281,15 +315,38 @@ class TuneParams(Section):
     """The study ends after so long; none for no limit."""
     target_dice: Fraction | None
     """The study ends when a trial has reached this validation Dice; none for no target."""
-    devices_per_trial: Positive
-    """Devices of each trial; as many trials run at once as there are such shares."""
+    devices_per_trial: Annotated[float, Field(gt=0)]
+    """Devices of each trial; as many trials run at once as there are such shares. A half, a third ... of one: so
+    many trials share it, each with its part of a GPU's memory."""
     max_failures: Annotated[int, Field(ge=0)]
     """How often a trial is started again, from its last checkpoint, after its process died."""
     keep: Annotated[int, Field(ge=1)]
     """Trials whose models are kept, the best first; of the others the figures remain."""
+    retry_oom: bool
+    """Whether a trial that has run out of memory is tried again with half the batch."""
+    data_memory_share: Annotated[float, Field(ge=0, lt=1)]
+    """The records are read once into the memory of each node where they fit this share of it, and from the file
+    system by each trial otherwise."""
+    second_objective: Literal["seconds", "parameters"] | None
+    """What is made small while the Dice is made large: seconds of training, or trainable weights; null for nothing."""
+    start: StartParams
     sampler: SamplerParams
     scheduler: SchedulerParams
     space: Annotated[dict[str, Distribution], Field(min_length=1)]
+
+    @property
+    def devices(self) -> int:
+        """Devices that one trial spreads its training over: one, where it has a part of it."""
+        return max(1, int(self.devices_per_trial))
+
+    @model_validator(mode="after")
+    def _devices_can_be_shared(self) -> Self:
+        own = self.devices_per_trial
+        if own > 1 and own != int(own):
+            raise ValueError(f"devices_per_trial must be a whole number from 1 on, got {own:g}")
+        if own < 1 and abs(1 / own - round(1 / own)) > 0.01:
+            raise ValueError(f"devices_per_trial below 1 must be one part of several, as 0.5 or 0.25, got {own:g}")
+        return self
 
     @model_validator(mode="after")
     def _conditions_can_be_met(self) -> Self:
@@ -309,7 +366,7 @@ class TuneParams(Section):
         name = self.sampler.name
         searched = {key: one for key, one in self.space.items() if not isinstance(one, Fixed)}
         for key, one in searched.items():
-            if one.when and name in ("grid", "gp", "cmaes"):
+            if one.when and name in ("grid", "gp", "cmaes", "nsga2"):
                 raise ValueError(f"sampler {name} takes all parameters together: {key} has a condition; use tpe")
             if isinstance(one, FloatRange) and one.step is None and name == "grid":
                 raise ValueError(f"sampler grid takes every value: {key} has no step and no list of values")
@@ -323,11 +380,51 @@ class TuneParams(Section):
 
     @model_validator(mode="after")
     def _scheduler_fits_sampler(self) -> Self:
-        if self.scheduler.name == "hyperband" and self.sampler.name not in ("random", "grid"):
+        if self.scheduler.name in ("hyperband", "pbt") and self.sampler.name not in ("random", "grid"):
             raise ValueError(
-                "scheduler hyperband begins many trials before it knows of one: use sampler random or grid, or "
-                f"scheduler asha, got {self.sampler.name}"
+                f"scheduler {self.scheduler.name} begins many trials before it knows of one: use sampler random or "
+                f"grid, or scheduler asha, got {self.sampler.name}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _population_can_change(self) -> Self:
+        if self.scheduler.name != "pbt":
+            return self
+        fixed = [key for key, one in self.space.items() if key not in CHANGEABLE and not isinstance(one, Fixed)]
+        if fixed:
+            raise ValueError(
+                f"scheduler pbt changes parameters in the middle of a training, which only {', '.join(CHANGEABLE)} "
+                f"can: got {', '.join(fixed)}; use asha"
+            )
+        if self.num_samples < 4:
+            raise ValueError(f"scheduler pbt needs a population, num_samples of at least 4, got {self.num_samples}")
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> Self:
+        name, scheduler = self.sampler.name, self.scheduler.name
+        if self.second_objective is None and name == "nsga2":
+            raise ValueError("sampler nsga2 is for two objectives: set tune.second_objective, or use tpe")
+        if self.second_objective is not None and name in ("gp", "cmaes"):
+            raise ValueError(f"sampler {name} has one objective: use nsga2 or tpe, or tune.second_objective null")
+        if self.second_objective is not None and scheduler != "none":
+            raise ValueError(
+                f"scheduler {scheduler} compares trials by their Dice alone, and would stop those that are good at the "
+                "second objective: use none, or set tune.second_objective to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _starts_in_space(self) -> Self:
+        if self.sampler.name == "grid" and (self.start.points or self.start.study):
+            raise ValueError("sampler grid takes every point once, in its own order: leave tune.start empty")
+        for point in self.start.points:
+            for key, value in point.items():
+                if key not in self.space:
+                    raise ValueError(f"a starting point may set what the space has, got {key}")
+                if not self.space[key].takes(value):
+                    raise ValueError(f"a starting point must lie in the space, got {key} = {value!r}")
         return self
 
 
@@ -528,7 +625,7 @@ def _check_overrides(params: Params, source: str) -> None:
         for value in _possible(distribution):
             fixed = {other: one.value for other, one in params.tune.space.items() if isinstance(one, Fixed)}
             met = {other: wanted[0] for other, wanted in distribution.conditions.items()}
-            values, devices = {**fixed, **met, name: value}, params.tune.devices_per_trial
+            values, devices = {**fixed, **met, name: value}, params.tune.devices
             _try_override(params, values, f"{source}: tune.space", "tune.devices_per_trial", devices)
     for index, trial in enumerate(params.scaling.trials):
         _try_override(

@@ -29,6 +29,7 @@ class Settings:
         tracking_uri: MLflow's tracking URI, absolute even for the default SQLite file.
         ray_address: The Ray cluster to join; None starts a local one.
         devices: How many devices may be used; None means all that there are.
+        records_folder: The preprocessed data set where it is not the pipeline's own.
     """
 
     root: Path
@@ -36,6 +37,7 @@ class Settings:
     tracking_uri: str
     ray_address: str | None = None
     devices: int | None = None
+    records_folder: Path | None = None
 
     @property
     def mlruns(self) -> Path:
@@ -44,8 +46,8 @@ class Settings:
 
     @property
     def records(self) -> Path:
-        """The preprocessed data set: the output of the stage `preprocess`."""
-        return self.workspace / "data" / "records"
+        """The preprocessed data set: by default the output of the stage `preprocess`."""
+        return self.records_folder or self.workspace / "data" / "records"
 
     @property
     def checkpoints(self) -> Path:

@@ -4,13 +4,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from mis.errors import MisError
-from mis.params import load_params, parse_override
+from mis.params import Distribution, load_params, parse_override
+from mis.tune.search import number_of_trials
 
-FILE = Path(__file__).parents[1] / "params.yaml"
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "params.yaml"
 TEXT = FILE.read_text(encoding="utf-8")
 
 
@@ -161,10 +163,20 @@ def test_a_folder_is_refused_with_its_path(tmp_path):
         ("data.split.val=0", ("data.split.val", "got 0", "greater than 0")),
         ("data.root=3", ("data.root", "got 3", "string")),
         ("evaluate.threshold=1", ("evaluate.threshold", "got 1", "less than 1")),
-        ("tune.sampler.name=sobol", ("tune.sampler.name", "'sobol'", "'tpe', 'random', 'grid', 'gp' or 'cmaes'")),
+        ("tune.sampler.name=sobol", ("tune.sampler.name", "'sobol'", "'gp', 'cmaes' or 'nsga2'")),
         ("tune.sampler.name=grid", ("sampler grid takes every value", "train.learning_rate has no step")),
         ("tune.sampler.name=cmaes", ("sampler cmaes needs at least two numbers", "got 1; use tpe or gp")),
         ("tune.scheduler.name=hyperband", ("hyperband begins many trials before", "random or grid", "got tpe")),
+        ("tune.scheduler.name=pbt", ("pbt begins many trials before", "random or grid", "got tpe")),
+        ("tune.sampler.name=nsga2", ("nsga2 is for two objectives", "set tune.second_objective")),
+        ("tune.second_objective=seconds", ("scheduler asha compares trials by their Dice alone", "use none")),
+        ("tune.second_objective=flops", ("tune.second_objective", "'flops'", "'seconds' or 'parameters'")),
+        ("tune.devices_per_trial=1.5", ("devices_per_trial must be a whole number from 1 on, got 1.5",)),
+        ("tune.devices_per_trial=0.7", ("must be one part of several, as 0.5 or 0.25, got 0.7",)),
+        ("tune.devices_per_trial=0", ("tune.devices_per_trial", "greater than 0", "got 0")),
+        ("tune.data_memory_share=1", ("tune.data_memory_share", "less than 1", "got 1")),
+        ("tune.start.points=[{model.depth: 3}]", ("may set what the space has, got model.depth",)),
+        ("tune.start.points=[{train.learning_rate: 1}]", ("must lie in the space, got train.learning_rate = 1",)),
         ("tune.target_dice=1.5", ("tune.target_dice", "got 1.5", "less than 1")),
         ("tune.hours=0", ("tune.hours", "got 0", "greater than 0")),
         ("tune.scheduler.reduction_factor=1", ("tune.scheduler.reduction_factor", "got 1", "equal to 2")),
@@ -390,6 +402,67 @@ def test_a_condition_may_name_several_values_and_fixed_ones(params):
         "train.beta_2": {"type": "float", "low": 0.9, "high": 0.99, "when": {"model.norm": ["batch", "none"]}},
     }
     assert list(params.override({"tune.space": space}).tune.space) == list(space)
+
+
+LEARNING_RATE = {"train.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}}
+NORM = {"model.norm": {"type": "choice", "values": ["batch", "group"]}}
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"space": LEARNING_RATE | NORM}, ("pbt changes parameters in the middle", "got model.norm; use asha")),
+        ({"space": LEARNING_RATE, "num_samples": 3}, ("needs a population", "at least 4, got 3")),
+        ({"space": LEARNING_RATE, "second_objective": "seconds"}, ("pbt compares trials by their Dice alone",)),
+    ],
+)
+def test_a_population_that_cannot_be_is_refused(params, values, parts):
+    population = {"tune.scheduler.name": "pbt", "tune.sampler.name": "random"}
+    message = refused(params.override, population | {f"tune.{name}": value for name, value in values.items()})
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes"])
+def test_a_sampler_of_one_objective_is_refused_for_two(params, sampler):
+    space = LEARNING_RATE | {"train.beta_1": {"type": "float", "low": 0.5, "high": 0.95}}
+    two = {"tune.space": space, "tune.scheduler.name": "none", "tune.second_objective": "seconds"}
+    params.override(two)
+    message = refused(params.override, two | {"tune.sampler.name": sampler})
+    assert f"sampler {sampler} has one objective: use nsga2 or tpe" in message
+
+
+@pytest.mark.parametrize(
+    ("one", "inside", "outside"),
+    [
+        ({"type": "float", "low": 0.1, "high": 0.5}, [0.1, 0.3, 0.5], [0.09, 0.51, "0.3", True]),
+        ({"type": "float", "low": 0.1, "high": 0.5, "step": 0.2}, [0.1, 0.3, 0.5], [0.2]),
+        ({"type": "int", "low": 2, "high": 8, "step": 3}, [2, 5, 8], [3, 11, 5.0, True]),
+        ({"type": "choice", "values": [1, "batch", False]}, [1, "batch", False], [True, 0, "group"]),
+    ],
+)
+def test_a_distribution_takes_its_own_values(one, inside, outside):
+    own = TypeAdapter(Distribution).validate_python(one)
+    assert all(own.takes(value) for value in inside)
+    assert not any(own.takes(value) for value in outside)
+
+
+def test_a_starting_point_lies_in_the_space(params):
+    space = {"tune.space": LEARNING_RATE | NORM}
+    assert params.override(space | {"tune.start.points": [{"model.norm": "batch"}]}).tune.start.points
+    for point, part in (({"model.norm": "none"}, "model.norm = 'none'"), ({"train.learning_rate": 1.0}, "= 1.0")):
+        message = refused(params.override, space | {"tune.start.points": [point]})
+        assert f"a starting point must lie in the space, got {next(iter(point))}" in message
+        assert part in message
+    grid = {"tune.space": NORM, "tune.sampler.name": "grid"}
+    message = refused(params.override, grid | {"tune.start.points": [{"model.norm": "batch"}]})
+    assert "sampler grid takes every point once" in message
+
+
+def test_the_papers_grid_has_32_points():
+    paper = load_params(ROOT / "pipelines" / "paper.yaml")
+    assert number_of_trials(paper.tune.sampler, paper.tune.space, 100) == paper.tune.num_samples == 32
+    assert set(paper.tune.space) == {"train.learning_rate", "model.norm", "train.beta_2", "train.amsgrad"}
+    assert (paper.data.target, paper.data.fit, paper.tune.scheduler.name) == ("whole_tumor", "crop", "none")
 
 
 def test_a_batch_that_cannot_be_spread_over_a_trials_devices_is_refused_beforehand():

@@ -5,8 +5,11 @@ changed case is one file. Intensities are stored as float16: standardised values
 ten units of 0, where its rounding is below 0.005, far below the noise of the scanner.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from mis.data.split import Split, read_split, write_split
 from mis.errors import MisError
@@ -30,6 +33,7 @@ class Records:
         split: Which case belongs to which part.
         digest: A hash of every record, its regions and the split.
         params: What they were made with.
+        in_memory: The content of each case's record, where the node's memory has it; else it is read from its file.
     """
 
     folder: Path
@@ -39,6 +43,7 @@ class Records:
     split: Split
     digest: str
     params: DataParams
+    in_memory: Mapping[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
 
     def path(self, case: str) -> Path:
         """The file of a case."""
@@ -50,9 +55,25 @@ def record_path(folder: Path, case: str) -> Path:
     return folder / f"{case}.tfrecord"
 
 
+def read_contents(records: Records) -> dict[str, np.ndarray]:
+    """Return the content of the record of each case to train on and to choose by: uint8 (byte,).
+
+    TFRecord has 12 bytes before it, its length and a checksum, and 4 after it, another checksum; a
+    file has one record.
+    """
+    cases = (*records.split.train, *records.split.val)
+    return {case: np.fromfile(records.path(case), np.uint8)[12:-4] for case in cases}
+
+
+def size_bytes(records: Records) -> int:
+    """Return how much `read_contents` returns."""
+    return sum(records.path(case).stat().st_size for case in (*records.split.train, *records.split.val))
+
+
 def write_index(records: Records) -> None:
     """Write what `read_records` reads beside the cases' files."""
-    index = {key: value for key, value in asdict(records).items() if key not in ("folder", "split", "params")}
+    left_out = ("folder", "split", "params", "in_memory")
+    index = {key: value for key, value in asdict(records).items() if key not in left_out}
     index["params"] = records.params.model_dump(mode="json")
     write_json(records.folder / INDEX, index)
     write_split(records.split, records.folder / SPLIT)

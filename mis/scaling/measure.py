@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 
+from mis.data.records import read_records
 from mis.params import Params
 from mis.scaling.plan import Cell, plan_round
 from mis.track.names import SELECTION
@@ -134,5 +135,6 @@ class _Worker:
 
         with TemporaryDirectory(prefix="mis-trial-") as folder:
             checkpoints = Checkpoints(Path(folder))
-            fitted = run_trial(params, self.share, records, checkpoints, report=lambda history: None)  # noqa: ARG005
+            cases = read_records(records)
+            fitted = run_trial(params, self.share, cases, checkpoints, report=lambda history: None)  # noqa: ARG005
         return fitted.best[SELECTION], fitted.history[-1]["time/epoch_s"]

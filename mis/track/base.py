@@ -7,7 +7,7 @@ where the figures go. `MemoryTracker` passes the same contract tests as the MLfl
 import math
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,27 @@ class Run(Protocol):
         """Record how the run ended, and when."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What is known of a run that has ended.
+
+    Attributes:
+        params: As text; each has its last value.
+        metrics: The last value of each.
+        tags: Tags.
+    """
+
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]) -> "Ended":
+        """Return a run, its changed parameters in place."""
+        changed = {name.removeprefix(CHANGED): text for name, text in tags.items() if name.startswith(CHANGED)}
+        return cls({**params, **changed}, metrics, tags)
+
+
 class Tracker(Protocol):
     """Where runs are recorded."""
 
@@ -74,11 +95,19 @@ class Tracker(Protocol):
     ) -> Run:
         """Start a run in an experiment, which is made if need be; `parent` is another run's id."""
 
-    def find_run(self, experiment: str, tags: Mapping[str, str]) -> Run | None:
-        """Return the newest run that has all the tags, RUNNING again; None if there is none.
+    def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> Run | None:
+        """Return the newest run that has all the tags; None if there is none.
 
         This is how a study or training whose process was killed finds its run and goes on in it.
+
+        Args:
+            experiment: Where it is.
+            tags: What it has.
+            go_on: Whether it is RUNNING again; otherwise its status, and when it ended, stay.
         """
+
+    def find_ended(self, experiment: str, tags: Mapping[str, str]) -> Sequence[Ended]:
+        """Return the runs that have all the tags and were FINISHED, newest first."""
 
     def location(self) -> str:
         """Return one line that tells a person where to look."""
@@ -212,13 +241,23 @@ class MemoryTracker:
         self.runs.append(run)
         return run
 
-    def find_run(self, experiment: str, tags: Mapping[str, str]) -> MemoryRun | None:
-        """Return the newest run that has all the tags, RUNNING again."""
-        for run in reversed(self.runs):
-            if run.experiment == experiment and tags.items() <= run.tags.items():
-                run.status = "RUNNING"
-                return run
+    def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> MemoryRun | None:
+        """Return the newest run that has all the tags."""
+        for run in self._with(experiment, tags):
+            run.status = "RUNNING" if go_on else run.status
+            return run
         return None
+
+    def find_ended(self, experiment: str, tags: Mapping[str, str]) -> list[Ended]:
+        """Return the runs that have all the tags and were FINISHED, newest first."""
+        return [
+            Ended.of(run.params, {name: curve[-1][1] for name, curve in run.metrics.items()}, run.tags)
+            for run in self._with(experiment, tags)
+            if run.status == "FINISHED"
+        ]
+
+    def _with(self, experiment: str, tags: Mapping[str, str]) -> list[MemoryRun]:
+        return [run for run in self.runs[::-1] if run.experiment == experiment and tags.items() <= run.tags.items()]
 
     def location(self) -> str:
         """Return one line that tells a person where to look."""

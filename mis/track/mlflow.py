@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from mis.errors import MisError
 from mis.settings import Settings
-from mis.track.base import Status, metric_value, split_params
+from mis.track.base import Ended, Status, metric_value, split_params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -215,21 +215,37 @@ class MlflowTracker:
         run.log_params(params or {})
         return run
 
-    def find_run(self, experiment: str, tags: Mapping[str, str]) -> MlflowRun | None:
-        """Return the newest run that has all the tags, RUNNING again in this process; None if there is none."""
-        found = self.client.get_experiment_by_name(experiment)
-        if found is None:
+    def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> MlflowRun | None:
+        """Return the newest run that has all the tags; see `Tracker.find_run`."""
+        newest = next(self._search(experiment, _has(tags), page=1), None)
+        if newest is None:
             return None
-        terms = [f"tags.`{name}` = {_quoted(text)}" for name, text in tags.items()]
-        newest = self.client.search_runs(
-            [found.experiment_id], " and ".join(terms), max_results=1, order_by=["attributes.start_time DESC"]
-        )
-        if not newest:
-            return None
-        run = MlflowRun(self.client, newest[0])
-        self.client.update_run(run.id, status="RUNNING")
-        run.set_tags(process_tags())
+        run = MlflowRun(self.client, newest)
+        if go_on:
+            self.client.update_run(run.id, status="RUNNING")
+            run.set_tags(process_tags())
         return run
+
+    def find_ended(self, experiment: str, tags: Mapping[str, str]) -> list[Ended]:
+        """Return the runs that have all the tags and were FINISHED, newest first."""
+        found = self._search(experiment, [*_has(tags), "attributes.status = 'FINISHED'"])
+        return [Ended.of(run.data.params, run.data.metrics, run.data.tags) for run in found]
+
+    def _search(self, experiment: str, terms: Sequence[str], page: int = RUNS_PER_PAGE) -> Iterator["Recorded"]:
+        """Yield the runs of an experiment to which all the terms apply, newest first."""
+        found, token = self.client.get_experiment_by_name(experiment), None
+        while found is not None:
+            runs = self.client.search_runs(
+                [found.experiment_id],
+                " and ".join(terms),
+                max_results=page,
+                order_by=["attributes.start_time DESC"],
+                page_token=token,
+            )
+            yield from runs
+            token = runs.token
+            if not token:
+                return
 
     def location(self) -> str:
         """Return one line that tells a person where to look."""
@@ -429,6 +445,11 @@ def _batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def _has(tags: Mapping[str, str]) -> list[str]:
+    """Return the terms of MLflow's search for tags."""
+    return [f"tags.`{name}` = {_quoted(text)}" for name, text in tags.items()]
 
 
 def _quoted(text: str) -> str:

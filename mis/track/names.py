@@ -8,6 +8,15 @@ SELECTION = "val/dice"
 BEST_SCORE = "best/dice"
 """The best value of it so far."""
 
+TRAINED_S = "time/total_s"
+"""Seconds of all epochs so far."""
+
+EPOCH_S = "time/epoch_s"
+"""Seconds of an epoch."""
+
+PARAMETERS = "model/parameters"
+"""Trainable weights."""
+
 
 def epoch_metrics(logs: Mapping[str, float]) -> dict[str, float]:
     """Rename Keras' logs to the names used in MLflow, files and searches.
@@ -21,12 +30,16 @@ def epoch_metrics(logs: Mapping[str, float]) -> dict[str, float]:
     {'time/input_share': 0.1, 'memory/host_peak_bytes': 2000000000.0}
     >>> epoch_metrics({"devices": 4})
     {'time/devices': 4.0}
+    >>> epoch_metrics({"parameters": 1200})
+    {'model/parameters': 1200.0}
     """
     named = {}
     for key, value in logs.items():
         part, name = ("val", key.removeprefix("val_")) if key.startswith("val_") else ("train", key)
         if name.endswith(("_s", "_share")) or name == "devices":
             named[f"time/{name}"] = float(value)
+        elif name == "parameters":
+            named[PARAMETERS] = float(value)
         elif name.endswith("_bytes"):
             named[f"memory/{name}"] = float(value)
         elif name != "loss":

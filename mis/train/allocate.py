@@ -1,6 +1,6 @@
 """How the devices of a cluster are divided among trials: pure figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mis.errors import MisError
@@ -8,10 +8,19 @@ from mis.errors import MisError
 
 @dataclass(frozen=True)
 class Node:
-    """What one node of the cluster has."""
+    """What one node of the cluster has.
+
+    Attributes:
+        cpus: Cores.
+        gpus: GPUs.
+        memory_bytes: What may be used of its memory.
+        shared_bytes: What of it is for objects that all processes of the node share.
+    """
 
     cpus: int
     gpus: int
+    memory_bytes: int = 0
+    shared_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -23,30 +32,39 @@ class Share:
         threads: CPU threads of each device.
         concurrent: How many such shares there are.
         bundle: What Ray reserves for it.
+        part: How much of its device it has, where several share one; 1 is all of it.
     """
 
     devices: int
     threads: int
     concurrent: int
-    bundle: dict[str, int]
+    bundle: Mapping[str, float]
+    part: float = 1
 
 
-def allocate(nodes: Sequence[Node], devices: int, limit: int | None = None) -> Share:
+def allocate(nodes: Sequence[Node], devices: float, limit: int | None = None) -> Share:
     """Divide the devices evenly: GPUs with their part of the CPU cores, or else single cores.
 
     Args:
         nodes: The cluster; where any node has a GPU, GPUs are the devices.
-        devices: Devices of each share.
+        devices: Devices of each share: a whole number, or the k-th part of one.
         limit: At most this many devices are used in all; None takes all.
 
     >>> allocate([Node(cpus=40, gpus=4)] * 2, devices=2)
-    Share(devices=2, threads=10, concurrent=4, bundle={'CPU': 20, 'GPU': 2})
+    Share(devices=2, threads=10, concurrent=4, bundle={'CPU': 20, 'GPU': 2}, part=1)
+    >>> allocate([Node(cpus=40, gpus=4)], devices=0.5)
+    Share(devices=1, threads=5, concurrent=8, bundle={'CPU': 5, 'GPU': 0.5}, part=0.5)
     >>> allocate([Node(cpus=2, gpus=0)], devices=1)
-    Share(devices=1, threads=1, concurrent=2, bundle={'CPU': 1})
+    Share(devices=1, threads=1, concurrent=2, bundle={'CPU': 1}, part=1)
+    >>> allocate([Node(cpus=2, gpus=0)], devices=0.5)
+    Share(devices=1, threads=1, concurrent=4, bundle={'CPU': 0.5}, part=0.5)
 
     Raises:
         MisError: No node has as many devices, or fewer may be used.
     """
+    if devices < 1:
+        return _divide(allocate(nodes, 1, limit), round(1 / devices))
+    devices = int(devices)
     gpus = any(node.gpus for node in nodes)
     there = [node.gpus if gpus else node.cpus for node in nodes]
     usable = min(max(there), limit or max(there))
@@ -57,6 +75,16 @@ def allocate(nodes: Sequence[Node], devices: int, limit: int | None = None) -> S
     bundle = {"CPU": threads * devices} | ({"GPU": devices} if gpus else {})
     concurrent = sum(count // devices for count in there)
     return Share(devices, threads, min(concurrent, limit // devices) if limit else concurrent, bundle)
+
+
+def _divide(whole: Share, parts: int) -> Share:
+    """Return the shares of several who have one device together."""
+    threads = max(1, whole.threads // parts)
+    # Ray counts in ten-thousandths: parts that are rounded up would not all fit.
+    part = int(10_000 / parts) / 10_000
+    cpus = threads if threads * parts <= whole.bundle["CPU"] else int(whole.bundle["CPU"] * 10_000 / parts) / 10_000
+    bundle = {"CPU": cpus} | ({"GPU": part} if "GPU" in whole.bundle else {})
+    return Share(1, threads, whole.concurrent * parts, bundle, part)
 
 
 def allocate_workers(
@@ -72,9 +100,9 @@ def allocate_workers(
         threads: CPU threads of each device; by default the most with which all workers fit.
 
     >>> allocate_workers([Node(cpus=40, gpus=4)] * 2, workers=2, devices=4)
-    Share(devices=4, threads=10, concurrent=2, bundle={'CPU': 40, 'GPU': 4})
+    Share(devices=4, threads=10, concurrent=2, bundle={'CPU': 40, 'GPU': 4}, part=1)
     >>> allocate_workers([Node(cpus=8, gpus=0)], workers=2, devices=1)
-    Share(devices=1, threads=4, concurrent=2, bundle={'CPU': 4})
+    Share(devices=1, threads=4, concurrent=2, bundle={'CPU': 4}, part=1)
 
     Raises:
         MisError: The nodes have not as many devices, or fewer may be used.

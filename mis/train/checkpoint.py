@@ -8,6 +8,7 @@ computed from it and not stored beside it.
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
@@ -105,6 +106,22 @@ class Checkpoints:
         """Copy a checkpoint from elsewhere, to go on from it."""
         with new_folder(self.folder / f"epoch-{len(read_history(checkpoint)):04d}") as unfinished:
             shutil.copytree(checkpoint, unfinished, dirs_exist_ok=True)
+
+    def take_weights(self, other: "Checkpoints") -> bool:
+        """Take over the weights and the optimizer's state of another training of the same network.
+
+        The history, and the best model so far, stay this training's own.
+
+        Returns:
+            Whether there were any; what another process deletes meanwhile is looked for again.
+        """
+        own = self.newest()
+        while own is not None and (newest := other.newest()) is not None:
+            with suppress(FileNotFoundError), new_folder(own) as unfinished:
+                shutil.copytree(own, unfinished, dirs_exist_ok=True)
+                shutil.copy2(newest / WEIGHTS, unfinished / WEIGHTS)
+                return True
+        return False
 
     def remove(self) -> None:
         """Delete all of them."""

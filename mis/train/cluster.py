@@ -12,13 +12,13 @@ from mis.settings import cores
 from mis.train.allocate import Node
 
 OBJECT_STORE_BYTES = 128 * 2**20
-"""Parameters and metrics pass through it, never volumes; Ray would take a third of the memory."""
+"""Parameters and metrics pass through it; Ray would take a third of the memory."""
 
 CONNECT_S = 10.0
 
 
 @contextmanager
-def cluster(address: str | None, at_least: int = 1) -> Iterator[list[Node]]:
+def cluster(address: str | None, at_least: int = 1, shared_bytes: int = 0) -> Iterator[list[Node]]:
     """Connect to the cluster, yield its nodes, and leave it (or end it, where it is a local one).
 
     A process that is connected already stays so.
@@ -26,6 +26,7 @@ def cluster(address: str | None, at_least: int = 1) -> Iterator[list[Node]]:
     Args:
         address: The cluster's; None starts a local one.
         at_least: Cores that a local cluster must claim to have, even where there are fewer.
+        shared_bytes: Room that a local cluster makes for what all its processes share.
 
     Raises:
         MisError: No cluster answers at the address.
@@ -38,7 +39,7 @@ def cluster(address: str | None, at_least: int = 1) -> Iterator[list[Node]]:
     if address is not None:
         _check_answers(address)
     try:
-        ray.init(**_arguments(address, at_least), log_to_driver=False, logging_level=logging.CRITICAL)
+        ray.init(**_arguments(address, at_least, shared_bytes), log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address is None:
             raise
@@ -63,7 +64,15 @@ def alive_nodes() -> list[Node]:
     import ray
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(cpus=int(node.get("CPU", 0)), gpus=int(node.get("GPU", 0))) for node in alive]
+    return [
+        Node(
+            cpus=int(node.get("CPU", 0)),
+            gpus=int(node.get("GPU", 0)),
+            memory_bytes=int(node.get("memory", 0)),
+            shared_bytes=int(node.get("object_store_memory", 0)),
+        )
+        for node in alive
+    ]
 
 
 def _end(number: int, frame: object) -> None:  # noqa: ARG001 - as Python calls it
@@ -85,8 +94,9 @@ def _check_answers(address: str) -> None:
         ) from None
 
 
-def _arguments(address: str | None, at_least: int) -> dict[str, object]:
+def _arguments(address: str | None, at_least: int, shared_bytes: int) -> dict[str, object]:
     if address is not None:
         return {"address": address}
-    local = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    room = OBJECT_STORE_BYTES + shared_bytes
+    local = {"address": "local", "include_dashboard": False, "object_store_memory": room}
     return {**local, "num_cpus": at_least} if at_least > cores() else local

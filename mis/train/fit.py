@@ -15,7 +15,7 @@ from mis.model.losses import SoftDiceLoss
 from mis.model.metrics import segmentation_metrics
 from mis.model.unet import build_unet
 from mis.params import ModelParams, TrainParams
-from mis.track.names import epoch_metrics
+from mis.track.names import TRAINED_S, epoch_metrics
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch, is_finished, restore
 from mis.train.teardown import untuned_buffers
 from mis.train.timing import TimeSteps
@@ -56,7 +56,7 @@ class Fitted:
     @property
     def elapsed_s(self) -> float:
         """Seconds of all epochs, validation and checkpoints included, set-up not."""
-        return self.history[-1]["time/total_s"]
+        return self.history[-1][TRAINED_S]
 
     def summary(self) -> dict[str, float]:
         """Return the best validation figures, when they came, and what they took."""
@@ -97,6 +97,8 @@ def fit(
         model = compile_unet(model_params, params, records)
     newest = checkpoints.newest()
     history = restore(model, newest) if newest else []
+    if not params.warmup_epochs:  # the checkpoint has the rate of then, which a search may have changed since
+        model.optimizer.learning_rate = params.learning_rate
     if not is_finished(history, epochs=params.epochs, patience=params.patience):
         cases, val = records.split.train, records.split.val
         batch_size, first = params.batch_size, len(history)
@@ -119,7 +121,12 @@ def fit(
                 shuffle=False,
                 verbose=0,
             )
-    return Fitted(history, sum(int(tf.size(weight)) for weight in model.trainable_variables), checkpoints)
+    return Fitted(history, count_parameters(model), checkpoints)
+
+
+def count_parameters(model: keras.Model) -> int:
+    """Return how many trainable weights a model has."""
+    return sum(int(tf.size(weight)) for weight in model.trainable_variables)
 
 
 def compile_unet(model_params: ModelParams, params: TrainParams, records: Records) -> keras.Model:
@@ -183,8 +190,9 @@ class _Keep(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no typ
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
         """Extend the history and the logs, and write the checkpoint."""
-        before = self.history[-1]["time/total_s"] if self.history else 0.0
+        before = self.history[-1][TRAINED_S] if self.history else 0.0
         logs["total_s"] = before + logs["epoch_s"]
+        logs["parameters"] = count_parameters(self.model)
         self.history.append(epoch_metrics(logs))
         self.checkpoints.save(self.model, self.history, improved=best_epoch(self.history) == len(self.history))
         limits = self.train_params

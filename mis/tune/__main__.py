@@ -1,6 +1,7 @@
 """`python -m mis.tune`: a search, with its progress on the terminal and its trials in MLflow."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mis import cli
@@ -22,25 +23,43 @@ def show(study: "Study", settings: Settings) -> None:
     print(table.to_string(index=False, float_format="{:.4g}".format))
     values = ", ".join(f"{name}={value}" for name, value in study.best.values.items())
     print(f"best: trial {study.best.name} with validation Dice {study.best.best['val/dice']:.4f}: {values}")
+    if front := study.store.pareto_front():
+        print(f"no other is better in both objectives: {', '.join(front)}")
     print(f"study {study.name}, its curves and its model: {MlflowTracker(settings).location()}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = cli.params_parser("Search over the parameters that params.yaml lists under tune.space.")
-    parser.add_argument("--resume", metavar="NAME", help="go on with a study that was interrupted or killed")
+    parser.add_argument(
+        "--resume",
+        metavar="NAME",
+        help="go on with a study that was interrupted or killed; --set may give it another budget",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and how long it would take")
     arguments = parser.parse_args(argv)
 
     def command() -> None:
         settings = load_settings()
         if arguments.resume is None:
             params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
-        elif arguments.params or arguments.overrides:
-            raise MisError("a study goes on with its own parameters: --resume takes neither --params nor --set")
+        elif arguments.params or arguments.dry_run:
+            raise MisError("a study goes on with its own parameters: --resume takes neither --params nor --dry-run")
 
-        from mis.tune.session import resume, tune
+        from mis.data.prepare import find_records
+        from mis.tune.preview import preview
+        from mis.tune.resume import resume
+        from mis.tune.session import tune
 
-        study = tune(params, settings) if arguments.resume is None else resume(arguments.resume, settings)
+        if arguments.resume is None:
+            settings = replace(settings, records_folder=find_records(params.data, settings))
+        if arguments.dry_run:
+            print(preview(params, settings))
+            return
+        if arguments.resume is None:
+            study = tune(params, settings)
+        else:
+            study = resume(arguments.resume, settings, arguments.overrides)
         show(study, settings)
         study.remove()
 

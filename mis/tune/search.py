@@ -3,7 +3,7 @@
 import warnings
 
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from mis.params import SamplerParams
 from mis.tune.gp import GaussianProcessSampler
@@ -13,7 +13,11 @@ STARTUP_TRIALS = 4
 """Random trials before a sampler has something to learn from; Optuna's 10 is most of a small study."""
 
 
-def make_sampler(params: SamplerParams, space: Space, number: int = 0) -> BaseSampler:
+GENERATIONS = 5
+"""Of NSGA-II in a study; Optuna's population of 50 is more than most studies have."""
+
+
+def make_sampler(params: SamplerParams, space: Space, number: int = 0, trials: int = 50) -> BaseSampler:
     """Return Optuna's sampler for one trial of a study.
 
     Its random numbers come from the seed and the trial's number, and all else that it knows from the
@@ -26,6 +30,7 @@ def make_sampler(params: SamplerParams, space: Space, number: int = 0) -> BaseSa
         params: Which one.
         space: What is searched.
         number: Of the trial.
+        trials: How many the study has.
     """
     seed = (params.seed + 7919 * number) % 2**32
     if params.name == "random":
@@ -36,6 +41,8 @@ def make_sampler(params: SamplerParams, space: Space, number: int = 0) -> BaseSa
         return GaussianProcessSampler(seed, STARTUP_TRIALS)
     if params.name == "cmaes":
         return CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+    if params.name == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=max(4, min(50, trials // GENERATIONS)))
     with warnings.catch_warnings():  # these are what is wanted
         warnings.simplefilter("ignore", ExperimentalWarning)
         return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, group=True, constant_liar=True)

@@ -2,7 +2,6 @@
 
 import secrets
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +11,7 @@ from tempfile import TemporaryDirectory
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from mis.data.records import read_records
-from mis.errors import MisError
+from mis.data.records import Records, read_contents, read_records, size_bytes
 from mis.files import new_file, write_csv
 from mis.params import Params
 from mis.settings import Settings
@@ -21,12 +19,18 @@ from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import BEST_SCORE, SELECTION
 from mis.track.provenance import find_origin
-from mis.train.allocate import allocate
+from mis.train.allocate import Node, allocate
 from mis.train.cluster import cluster
+from mis.tune.earlier import RECORDS_TAG, starting_points
+from mis.tune.figures import write_figures
 from mis.tune.store import StudyStore, Trial, best_trial
-from mis.tune.study import STUDY_TAG, run_study
+from mis.tune.study import run_study
+from mis.tune.watch import STUDY_TAG, TRIAL_TAG
 
 KIND_TAG = "mis.kind"
+
+SHARED_USABLE = 0.8
+"""Of the memory that a node's processes share, what the data may take."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,14 @@ class Study:
         trials: Every trial, in the order of their starts.
         elapsed_s: Seconds from the first trial's submission to the end of the last; those of all its starts.
         store: The study on disk, until `remove`.
+        concurrent: How many trials ran at once.
     """
 
     name: str
     trials: Sequence[Trial]
     elapsed_s: float
     store: StudyStore
+    concurrent: int
 
     @property
     def best(self) -> Trial:
@@ -58,11 +64,22 @@ class Study:
             "trials_failed": sum(trial.state == "failed" for trial in self.trials),
             "trials_per_hour": 3600 * len(self.trials) / self.elapsed_s,
             "elapsed_s": self.elapsed_s,
+            "device_hours": self.store.tune.devices_per_trial * self._busy_s / 3600,
+            "device_utilisation": self._busy_s / (self.concurrent * self.elapsed_s),
         }
+
+    @property
+    def _busy_s(self) -> float:
+        """Seconds that trials ran, added up: set-up is among them, waiting for a place is not."""
+        return sum(trial.elapsed_s for trial in self.trials)
 
     def write_table(self, path: Path) -> None:
         """Write a line for each trial (CSV)."""
-        write_csv(path, [trial.row() for trial in self.trials])
+        front = self.store.pareto_front()
+        rows = [trial.row() for trial in self.trials]
+        if front:
+            rows = [{**row, "pareto": row["trial"] in front} for row in rows]
+        write_csv(path, rows)
 
     def write_histories(self, path: Path) -> None:
         """Write a line for each epoch of each trial (CSV)."""
@@ -92,75 +109,91 @@ def tune(params: Params, settings: Settings, *, go_on: bool = False) -> Study:
         go_on: Whether to go on with a study of the same parameters and records that did not end.
 
     Raises:
-        MisError: There are no records, a trial wants more devices than there are, or no trial
-            finished an epoch.
+        MisError: There are no records, a trial wants more devices than there are, there is no such study
+            to start from, or no trial finished an epoch.
     """
-    params.check_spread("tune.devices_per_trial", params.tune.devices_per_trial)
+    params.check_spread("tune.devices_per_trial", params.tune.devices)
     records = read_records(settings.records, params.data)  # before the cluster starts: it says at once of none
-    folder = settings.checkpoints / "tune"
+    tracker, folder = MlflowTracker(settings), settings.checkpoints / "tune"
     if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
-        return _run(store, settings)
+        return run(store, records, tracker, settings)
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    return _run(StudyStore.create(folder / name, params, records.digest), settings)
+    starts = starting_points(params, tracker)
+    return run(StudyStore.create(folder / name, params, records.digest, starts), records, tracker, settings)
 
 
-def resume(name: str, settings: Settings) -> Study:
-    """Go on with a study that was interrupted or killed, with its own parameters.
-
-    No trial that has ended is run again; those that ran go on from their checkpoints.
-
-    Raises:
-        MisError: There is no study of this name, another process runs it, or its records have changed.
-    """
-    store = StudyStore.open(settings.checkpoints / "tune" / name)
-    records = read_records(settings.records, store.params.data)
-    if records.digest != store.records:
-        raise MisError(
-            f"study {name} goes on with the records that it was begun with, got others in {settings.records}",
-            do="begin a new one",
-        )
-    return _run(store, settings)
-
-
-def _run(store: StudyStore, settings: Settings) -> Study:
-    params, tracker, key = store.params, MlflowTracker(settings), {STUDY_TAG: store.name, KIND_TAG: "study"}
+def run(store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings) -> Study:
+    """Run a study that is on disk to its end, from wherever it is."""
+    params, key = store.params, {STUDY_TAG: store.name, KIND_TAG: "study"}
     _say(f"study {store.name}; if it is interrupted: python -m mis.tune --resume {store.name}")
-    with store.held(), cluster(settings.ray_address) as nodes:
+    size = size_bytes(records)
+    with store.held(), cluster(settings.ray_address, shared_bytes=size) as nodes:
         share = allocate(nodes, params.tune.devices_per_trial, settings.devices)
+        fits = fits_in_memory(size, nodes, params.tune.data_memory_share)
         origin = find_origin(settings, params.data)
-        run = tracker.find_run(TUNE, key) or tracker.start_run(
+
+        def describe(run: Run) -> None:
+            origin.describe(run)
+            run.set_tags({RECORDS_TAG: records.digest})
+
+        own = tracker.find_run(TUNE, key) or tracker.start_run(
             TUNE, f"study-{store.name}", params=params.flatten(), tags=key
         )
-        with tracked(run):
-            origin.describe(run)
-            run.log_metrics({"concurrent_trials": share.concurrent, "devices_per_trial": share.devices})
-            begun = time.perf_counter()
+        with tracked(own):
+            describe(own)
+            own.log_params(params.flatten())
+            own.log_metrics({"concurrent_trials": share.concurrent, "devices_per_trial": params.tune.devices_per_trial})
+            own.log_metrics({"data_in_memory_bytes": size if fits else 0})
             try:
                 trials = run_study(
-                    store, share, records=settings.records, tracker=tracker, study=run, describe=origin.describe
+                    store,
+                    share,
+                    records=settings.records,
+                    contents=read_contents(records) if fits else None,
+                    tracker=tracker,
+                    study=own,
+                    describe=describe,
                 )
             except KeyboardInterrupt:
                 _say(f"what has ended is kept; go on with python -m mis.tune --resume {store.name}")
                 raise
-            finally:
-                elapsed_s = store.add_seconds(time.perf_counter() - begun)
-            study = Study(store.name, trials, elapsed_s, store)
-            _record(study, run)
+            study = Study(store.name, trials, store.seconds, store, share.concurrent)
+            _record(study, own, tracker)
     return study
+
+
+def fits_in_memory(size: int, nodes: Sequence[Node], share: float) -> bool:
+    """Return whether so many bytes fit a share of each node's memory, and the part of it that its processes share.
+
+    >>> fits_in_memory(5, [Node(cpus=8, gpus=1, memory_bytes=100, shared_bytes=20)], share=0.1)
+    True
+    >>> fits_in_memory(5, [Node(cpus=8, gpus=1, memory_bytes=100, shared_bytes=4)], share=0.1)
+    False
+    """
+    return all(size <= share * node.memory_bytes and size <= SHARED_USABLE * node.shared_bytes for node in nodes)
 
 
 def _say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def _record(study: Study, run: Run) -> None:
+def _record(study: Study, run: Run, tracker: MlflowTracker) -> None:
     run.log_metrics(study.summary())
     run.set_tags({"mis.best_trial": study.best.name})
+    if front := study.store.pareto_front():
+        run.set_tags({"mis.pareto_front": ", ".join(front)})
     with TemporaryDirectory() as folder:
         table, values = Path(folder) / "trials.csv", Path(folder) / "best_params.yaml"
         study.write_table(table)
         study.write_best_params(values)
         run.log_file(table)
         run.log_file(values)
+        for figure in write_figures(study.store.study, Path(folder) / "figures"):
+            run.log_file(figure, "figures")
+    for trial in study.trials:
+        if trial.best_model is not None:
+            child = tracker.find_run(TUNE, {STUDY_TAG: study.name, TRIAL_TAG: trial.name}, go_on=False)
+            if child is not None:
+                child.log_file(trial.best_model, "model")
     if study.best.best_model is not None:
         run.log_file(study.best.best_model, "model")

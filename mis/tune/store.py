@@ -4,12 +4,14 @@ A study is a folder:
 
 - `study.json`: its parameters, and the digest of its records;
 - `journal.log`: Optuna's study, written line by line: what was suggested and what came of it;
-- `trials/007/`: the checkpoints of a trial while it runs; `outcome.json` once it has ended, written
-  under another name and renamed: a trial has ended if that file is there.
+- `trials/007/`: the checkpoints of a trial while it runs; `values.json` if it has others by now than were
+  suggested; `outcome.json` once it has ended, written under another name and renamed: a trial has ended if
+  that file is there.
 """
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -17,20 +19,32 @@ from functools import cached_property
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from mis.errors import MisError
 from mis.files import held_alone, new_folder, read_json, write_json
 from mis.params import Params, Scalar, TuneParams
-from mis.track.names import SELECTION
+from mis.track.names import PARAMETERS, SELECTION, TRAINED_S
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch
-from mis.tune.search import make_sampler
+from mis.tune.search import make_sampler, number_of_trials
 from mis.tune.space import suggest
 
 STUDY, JOURNAL, OUTCOME, RECORDED = "study.json", "journal.log", "outcome.json", "recorded"
+VALUES, CLONED, SECONDS = "values.json", "cloned.json", "seconds.json"
+
+BATCH_SIZE = "train.batch_size"
+
+OBJECTIVES = {"seconds": TRAINED_S, "parameters": PARAMETERS}
+"""The metric of each second objective."""
+
+
+Values = Mapping[str, Scalar]
+"""What a trial has in place of params.yaml, by dotted name."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +56,14 @@ class Trial:
         values: What it had in place of params.yaml, by dotted name.
         state: `completed`, `stopped` (by the scheduler or the budget), `diverged` or `failed`.
         history: The metrics of each epoch.
-        elapsed_s: Seconds from its start to its last word, set-up included; of a trial that was begun
-            again, those of its epochs before and of its last attempt.
+        elapsed_s: Seconds that its processes worked on it, set-up included, pauses not; of a trial that was
+            begun in an earlier session of the study, those of its epochs then and all of now.
         best_model: The model after its best epoch; None if it had no epoch, or was not kept.
         error: Why it failed.
     """
 
     name: str
-    values: Mapping[str, Scalar]
+    values: Values
     state: str
     history: History
     elapsed_s: float
@@ -61,6 +75,12 @@ class Trial:
         """The metrics of its best epoch; empty if it had none."""
         return self.history[best_epoch(self.history) - 1] if self.history else {}
 
+    @property
+    def costs(self) -> dict[str, float]:
+        """What may be made small beside the Dice: seconds of training, trainable weights; empty if it had no epoch."""
+        last = self.history[-1] if self.history else {}
+        return {name: last[metric] for name, metric in OBJECTIVES.items() if metric in last}
+
     def row(self) -> dict[str, object]:
         """Return the trial's line of a table."""
         figures = {name: round(value, 6) for name, value in self.best.items() if name.startswith("val/")}
@@ -69,6 +89,7 @@ class Trial:
             "state": self.state,
             "epochs": len(self.history),
             **figures,
+            **{name: round(value) if name == "parameters" else round(value, 2) for name, value in self.costs.items()},
             "elapsed_s": round(self.elapsed_s, 2),
             **self.values,
             "error": self.error,
@@ -104,7 +125,7 @@ class Asked:
     """A trial that is to run: its number and its values."""
 
     number: int
-    values: Mapping[str, Scalar]
+    values: Values
 
     @property
     def name(self) -> str:
@@ -136,10 +157,11 @@ class StudyStore:
         return self.folder.name
 
     @classmethod
-    def create(cls, folder: Path, params: Params, records: str = "") -> "StudyStore":
-        """Begin a study on records with this digest."""
+    def create(cls, folder: Path, params: Params, records: str = "", starts: Sequence[Values] = ()) -> "StudyStore":
+        """Begin a study on records with this digest; the first trials have the values of `starts`."""
+        content = {"params": params.model_dump(mode="json"), "records": records, "starts": list(starts)}
         with new_folder(folder) as unfinished:
-            write_json(unfinished / STUDY, {"params": params.model_dump(mode="json"), "records": records})
+            write_json(unfinished / STUDY, content)
             (unfinished / "trials").mkdir()
         return cls(folder, params)
 
@@ -200,7 +222,13 @@ class StudyStore:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = str(self.folder / JOURNAL)
         storage = JournalStorage(JournalFileBackend(path, lock_obj=_NoLock(path)))
-        return optuna.create_study(storage=storage, study_name="study", direction="maximize", load_if_exists=True)
+        second = self.tune.second_objective
+        directions = [StudyDirection.MAXIMIZE] + ([] if second is None else [StudyDirection.MINIMIZE])
+        study = optuna.create_study(storage=storage, study_name="study", directions=directions, load_if_exists=True)
+        with warnings.catch_warnings():  # the names are for the figures alone
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(["Dice"] if second is None else ["Dice", second])
+        return study
 
     @property
     def tune(self) -> TuneParams:
@@ -208,16 +236,34 @@ class StudyStore:
         return self.params.tune
 
     @property
+    def is_population(self) -> bool:
+        """Whether trials go on from each other's weights."""
+        return self.tune.scheduler.name == "pbt"
+
+    @property
+    def total(self) -> int:
+        """How many trials it has, where nothing ends it before."""
+        return number_of_trials(self.tune.sampler, self.tune.space, self.tune.num_samples)
+
+    @property
+    def seconds(self) -> float:
+        """What all its starts have taken: of one that was killed, up to the end of its last trial."""
+        path = self.folder / SECONDS
+        return float(read_json(path)) if path.exists() else 0.0
+
+    @property
     def records(self) -> str:
         """The digest of the records that it was begun with."""
         return str(read_json(self.folder / STUDY)["records"])
 
-    def add_seconds(self, seconds: float) -> float:
-        """Add what one start of the study took to what it took before, and return the sum."""
-        path = self.folder / "seconds.json"
-        total = seconds + (read_json(path) if path.exists() else 0.0)
-        write_json(path, total)
-        return float(total)
+    def with_params(self, params: Params) -> "StudyStore":
+        """Return the same study with another budget, from now on."""
+        write_json(self.folder / STUDY, {**read_json(self.folder / STUDY), "params": params.model_dump(mode="json")})
+        return StudyStore(self.folder, params)
+
+    def set_seconds(self, seconds: float) -> None:
+        """Note how long all starts have taken by now."""
+        write_json(self.folder / SECONDS, seconds)
 
     # ---- Trials ----
 
@@ -232,16 +278,55 @@ class StudyStore:
 
     def ask(self) -> Asked:
         """Return the next trial."""
-        self._use_sampler_of(len(self.study.get_trials(deepcopy=False)))
+        trials = self.study.get_trials(deepcopy=False)
+        waiting = sum(trial.state == TrialState.WAITING for trial in trials)  # a killed process has not taken it
+        number, starts = len(trials) - waiting, read_json(self.folder / STUDY)["starts"]
+        if number < len(starts) and not waiting:
+            self.study.enqueue_trial(starts[number])
+        self._use_sampler_of(number)
         return self._asked(self.study.ask())
 
     def _use_sampler_of(self, number: int) -> None:
-        self.study.sampler = make_sampler(self.tune.sampler, self.tune.space, number)
+        self.study.sampler = make_sampler(self.tune.sampler, self.tune.space, number, self.tune.num_samples)
 
     def _asked(self, trial: optuna.Trial) -> Asked:
         if "values" not in trial.user_attrs:
             trial.set_user_attr("values", suggest(trial, self.tune.space))
-        return Asked(trial.number, trial.user_attrs["values"])
+        return Asked(trial.number, self.values(trial.number, trial.user_attrs["values"]))
+
+    def values(self, number: int, suggested: Values) -> Values:
+        """Return what a trial has by now."""
+        path = self._folder(number) / VALUES
+        values: Values = read_json(path) if path.exists() else suggested
+        return values
+
+    def set_values(self, number: int, values: Values) -> None:
+        """Give a trial other values from now on."""
+        write_json(self._folder(number) / VALUES, dict(values))
+
+    def halve_batch(self, number: int, suggested: Values, devices: int) -> bool:
+        """Give a trial half its batch from now on; return whether that is wanted, and possible.
+
+        Args:
+            number: Of the trial.
+            suggested: The values that it was begun with.
+            devices: Of each trial; they share the batch evenly.
+        """
+        values = self.values(number, suggested)
+        parts = devices if self.params.distribute.batch_rule == "fixed_global_batch" else 1
+        half = int(values.get(BATCH_SIZE, self.params.train.batch_size)) // (2 * parts) * parts
+        if half == 0 or not self.tune.retry_oom:
+            return False
+        self.set_values(number, {**values, BATCH_SIZE: half})
+        return True
+
+    def clone(self, number: int, donor: int, values: Values, mark: str) -> None:
+        """Let a trial go on from another one's weights with other values; once for each mark."""
+        done = self._folder(number) / CLONED
+        if not done.exists() or read_json(done) != mark:
+            self.checkpoints(number).take_weights(self.checkpoints(donor))
+            self.set_values(number, values)
+            write_json(done, mark)
 
     def checkpoints(self, number: int) -> Checkpoints:
         """Return where a trial's checkpoints are."""
@@ -260,7 +345,10 @@ class StudyStore:
 
     def _tell(self, number: int, trial: Trial) -> None:
         if trial.history:
-            self.study.tell(number, max(0.0, trial.best[SELECTION]), skip_if_finished=True)
+            objectives = [max(0.0, trial.best[SELECTION])]
+            if self.tune.second_objective is not None:
+                objectives.append(trial.costs[self.tune.second_objective])
+            self.study.tell(number, objectives, skip_if_finished=True)
         else:
             self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
@@ -268,6 +356,12 @@ class StudyStore:
         """Return the trials that have ended."""
         numbers = sorted(int(path.parent.name) for path in self.folder.glob(f"trials/*/{OUTCOME}"))
         return [self._read(number) for number in numbers]
+
+    def pareto_front(self) -> list[str]:
+        """Return the names of the trials that no other one beats in both objectives; none with one objective."""
+        if self.tune.second_objective is None:
+            return []
+        return sorted(trial_name(trial.number) for trial in self.study.best_trials)
 
     def keep(self, most: int) -> None:
         """Delete the checkpoints of trials that have ended, but for those of the best ones."""

@@ -1,11 +1,10 @@
 """One trial: a training with some parameters replaced. It knows nothing of Ray."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 
-from mis.data.records import read_records
+from mis.data.records import Records
 from mis.params import Params
 from mis.train.allocate import Share
 from mis.train.batch_rule import for_replicas
@@ -18,22 +17,22 @@ Report = Callable[[History], None]
 """Takes the metrics of all epochs so far, after each; the checkpoint has been written."""
 
 
-def run_trial(params: Params, share: Share, records: Path, checkpoints: Checkpoints, report: Report) -> Fitted:
+def run_trial(params: Params, share: Share, records: Records, checkpoints: Checkpoints, report: Report) -> Fitted:
     """Train once, or go on from the checkpoints, on this process' share of the devices.
 
     Args:
         params: All parameters, those of the trial in place.
         share: The devices. Every trial in a process must have as many.
-        records: The folder of records.
+        records: The cases and their split.
         checkpoints: Where the state is kept after each epoch.
         report: Called after each epoch.
     """
-    devices = claim(share.devices, share.threads)
+    devices = claim(share.devices, share.threads, part=share.part)
     keras.backend.clear_session()
     return fit(
         params.model,
         for_replicas(params.train, params.distribute, share.devices),
-        read_records(records),
+        records,
         strategy=make_strategy(devices),
         checkpoints=checkpoints,
         callbacks=[_ReportEpochs(report, checkpoints)],

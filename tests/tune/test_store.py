@@ -113,3 +113,58 @@ def test_without_a_single_epoch_there_is_no_best_trial():
     failed = Trial("000", {}, "failed", [], 1.0, error="ValueError: no")
     with pytest.raises(MisError, match="ValueError: no"):
         best_trial([failed])
+
+
+def test_starting_points_come_first_and_are_filled_up(params, tmp_path):
+    starts = [{"train.learning_rate": 0.004, "model.norm": "group"}, {"model.norm": "batch"}]
+    store = StudyStore.create(tmp_path / "tune" / "study", params, starts=starts)
+    first, second, third = store.ask(), again(store).ask(), again(store).ask()
+    assert {name: first.values[name] for name in starts[0]} == starts[0]
+    assert second.values["model.norm"] == "batch"
+    assert set(first.values) == set(second.values) == set(third.values) == set(params.tune.space)
+    assert [one.number for one in (first, second, third)] == [0, 1, 2]
+
+
+def test_a_starting_point_that_a_killed_process_has_not_taken_is_taken_once(params, tmp_path):
+    store = StudyStore.create(tmp_path / "tune" / "study", params, starts=[{"train.learning_rate": 0.004}])
+    store.study.enqueue_trial({"train.learning_rate": 0.004})  # and then it was killed
+    asked = [again(store).ask() for _ in range(2)]
+    assert [one.number for one in asked] == [0, 1]
+    assert asked[0].values["train.learning_rate"] == 0.004
+    assert asked[1].values["train.learning_rate"] != 0.004
+
+
+def test_half_a_batch_is_remembered_and_shared_evenly(params, tmp_path):
+    store = StudyStore.create(tmp_path / "study", params.override({"train.batch_size": 12, "tune.retry_oom": True}))
+    asked = store.ask()
+    sizes = []
+    while store.halve_batch(0, asked.values, devices=2):
+        sizes.append(again(store).values(0, asked.values)["train.batch_size"])
+    assert sizes == [6, 2], "a multiple of two devices, as long as there is one"
+    (interrupted,) = again(store).interrupted()
+    assert interrupted.values == {**asked.values, "train.batch_size": 2}
+
+
+def test_no_half_batch_where_the_study_wants_none(params, tmp_path):
+    store = StudyStore.create(tmp_path / "study", params.override({"train.batch_size": 8, "tune.retry_oom": False}))
+    asked = store.ask()
+    assert not store.halve_batch(0, asked.values, devices=1)
+    assert store.values(0, asked.values) == asked.values
+
+
+def test_optuna_is_told_of_both_objectives(params, tmp_path):
+    two = {"tune.second_objective": "parameters", "tune.scheduler.name": "none"}
+    store = StudyStore.create(tmp_path / "study", params.override(two))
+    for dice, weights in ((0.5, 100.0), (0.6, 300.0), (0.4, 200.0)):
+        asked = store.ask()
+        history = [{"val/dice": dice, "train/loss": 0.5, "model/parameters": weights, "time/total_s": 1.0}]
+        store.end(asked.number, ended(asked, history))
+    assert [trial.values for trial in again(store).study.trials] == [[0.5, 100.0], [0.6, 300.0], [0.4, 200.0]]
+    assert again(store).pareto_front() == ["000", "001"]
+
+
+def test_a_study_goes_on_with_another_budget(store, params):
+    store.ask()
+    more = again(store).with_params(params.override({"tune.num_samples": 99}))
+    assert more.total == again(store).total == 99
+    assert len(again(store).interrupted()) == 1

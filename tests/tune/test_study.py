@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import shutil
 import signal
 import threading
 import time
@@ -9,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from mis.data.records import read_contents
 from mis.track.base import TUNE, MemoryTracker
 from mis.train.allocate import allocate
 from mis.tune.store import StudyStore, best_trial
@@ -21,19 +23,21 @@ pytestmark = pytest.mark.slow
 def search(nodes, records, tiny_params, tmp_path):
     """Run a study with some parameters replaced; return its trials and what was tracked."""
 
-    def run(tracker=None, **values):
+    def run(tracker=None, contents=None, folder=records.folder, **values):
         params = tiny_params.override({name.replace("__", "."): value for name, value in values.items()})
         tracker = tracker or MemoryTracker()
         study = tracker.start_run(TUNE, "study")
         share = allocate(nodes, params.tune.devices_per_trial)
         store = StudyStore.create(tmp_path / "tune" / f"study-{len(tracker.runs)}", params)
         with store.held():
-            trials = run_study(store, share, records=records.folder, tracker=tracker, study=study)
+            trials = run_study(store, share, records=folder, contents=contents, tracker=tracker, study=study)
+        run.store = store
         return trials, tracker
 
     return run
 
 
+NO_SCHEDULER = {"name": "none", "grace_epochs": 1, "reduction_factor": 2, "interval_epochs": 1}
 LEARNING_RATE = {"train.learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True}}
 
 
@@ -42,7 +46,7 @@ def test_every_trial_is_tracked_below_its_study(search):
         tune__num_samples=3,
         tune__epochs=2,
         tune__space=LEARNING_RATE,
-        tune__scheduler={"name": "none", "grace_epochs": 1, "reduction_factor": 2},
+        tune__scheduler=NO_SCHEDULER,
     )
     study, *children = tracker.runs
     children.sort(key=lambda run: run.tags["mis.trial"])
@@ -62,7 +66,7 @@ def test_a_scheduler_stops_the_worse(search):
         tune__num_samples=5,
         tune__epochs=4,
         tune__space={"train.learning_rate": {"type": "choice", "values": [1e-9, 1e-2]}},
-        tune__scheduler={"name": "asha", "grace_epochs": 1, "reduction_factor": 4},
+        tune__scheduler={**NO_SCHEDULER, "name": "asha", "reduction_factor": 4},
     )
     assert "stopped" in {trial.state for trial in trials}
     for trial in trials:
@@ -152,7 +156,7 @@ def test_a_trial_whose_process_is_killed_goes_on(search):
         train__patience=150,
         tune__max_failures=1,
         tune__space=LEARNING_RATE,
-        tune__scheduler={"name": "none", "grace_epochs": 1, "reduction_factor": 2},
+        tune__scheduler=NO_SCHEDULER,
     )
     thread.join()
     assert killed.is_set()
@@ -170,7 +174,7 @@ def test_other_schedulers_stop_the_worse_too(search, scheduler):
         tune__epochs=4,
         tune__space={"train.learning_rate": {"type": "choice", "values": [1e-9, 1e-2]}},
         tune__sampler={"name": "random", "seed": 0},
-        tune__scheduler={"name": scheduler, "grace_epochs": 1, "reduction_factor": 2},
+        tune__scheduler={**NO_SCHEDULER, "name": scheduler},
     )
     assert len(trials) == 6
     assert "stopped" in {trial.state for trial in trials}
@@ -208,6 +212,69 @@ def test_the_models_of_the_best_are_kept(search):
     best = sorted(trials, key=lambda trial: (-trial.best["val/dice"], trial.name))[:2]
     assert kept == {trial.name for trial in best}
     assert best_trial(trials).best_model.is_file()
+
+
+def test_two_objectives_and_two_trials_on_a_device(search):
+    """Dice and the number of weights, which follows from the filters; four trials at once on two cores."""
+    trials, _ = search(
+        tune__num_samples=8,
+        tune__epochs=1,
+        tune__devices_per_trial=0.5,
+        tune__second_objective="parameters",
+        tune__sampler={"name": "nsga2", "seed": 0},
+        tune__scheduler=NO_SCHEDULER,
+        tune__space=LEARNING_RATE | {"model.base_filters": {"type": "choice", "values": [4, 8]}},
+    )
+    assert len(trials) == 8
+    weights = {trial.values["model.base_filters"]: trial.costs["parameters"] for trial in trials}
+    assert weights[8] > 3 * weights[4] > 0
+    front = search.store.pareto_front()
+
+    def beats(one, other):
+        ours, theirs = ((-trial.best["val/dice"], trial.costs["parameters"]) for trial in (one, other))
+        return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
+
+    assert front == [trial.name for trial in trials if not any(beats(other, trial) for other in trials)]
+
+
+def test_a_population_goes_on_from_its_best(search):
+    trials, tracker = search(
+        tune__num_samples=4,
+        tune__epochs=4,
+        tune__sampler={"name": "random", "seed": 3},
+        tune__scheduler={**NO_SCHEDULER, "name": "pbt", "interval_epochs": 2},
+        tune__space={"train.learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True}},
+    )
+    assert [(trial.state, len(trial.history)) for trial in trials] == [("completed", 4)] * 4
+    assert all(1e-5 <= trial.values["train.learning_rate"] <= 1e-2 for trial in trials)
+    children = sorted(tracker.runs[1:], key=lambda run: run.tags["mis.trial"])
+    changed = 0
+    for trial, run in zip(trials, children, strict=True):
+        assert [step for step, _ in run.metrics["val/dice"]] == [1, 2, 3, 4]
+        rates = [value for _, value in run.metrics["now/train.learning_rate"]]
+        assert str(rates[0]) == run.params["train.learning_rate"]
+        assert rates[-1] == trial.values["train.learning_rate"]
+        if rates[0] != rates[-1]:
+            assert run.tags["mis.changed.train.learning_rate"] == str(rates[-1])
+            changed += 1
+    assert changed, "the worst go on from the best"
+
+
+def test_the_cases_are_read_once_where_memory_has_them(search, records, tmp_path):
+    """The files are emptied: whoever read one would fail."""
+    folder = tmp_path / "records"
+    shutil.copytree(records.folder, folder)
+    contents = read_contents(records)
+    for file in folder.glob("*.tfrecord"):
+        file.write_bytes(b"")
+    own = {"tune__num_samples": 2, "tune__epochs": 2, "tune__space": LEARNING_RATE, "tune__scheduler": NO_SCHEDULER}
+    trials, _ = search(contents=contents, folder=folder, **own)
+    expected, _ = search(**own)
+    assert [trial.state for trial in trials] == ["completed"] * 2
+    for trial, other in zip(trials, expected, strict=True):
+        assert [epoch["train/loss"] for epoch in trial.history] == pytest.approx(
+            [epoch["train/loss"] for epoch in other.history], rel=1e-5
+        )
 
 
 @pytest.mark.usefixtures("nodes")

@@ -1,0 +1,54 @@
+"""The records for a command that has parameters of its own: those of the pipeline, or others made beside them."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from mis.data.records import INDEX, read_records
+from mis.errors import MisError
+from mis.files import held_alone
+from mis.params import DataParams
+from mis.settings import Settings, cores
+
+
+def find_records(params: DataParams, settings: Settings) -> Path:
+    """Return the folder of the records that were made with these parameters; make them if need be.
+
+    The pipeline's own are in `data/records`, and `dvc repro` makes them. Those made here are beside them, under a
+    name that stands for the parameters and for the files of the data set, so that none is taken for another.
+
+    Raises:
+        MisError: There are no records and no data set to make them from, or another process makes them now.
+    """
+    try:
+        return read_records(settings.records, params).folder
+    except MisError as error:
+        root = settings.workspace / params.root
+        if not root.is_dir() or not (settings.records / INDEX).is_file():
+            raise
+        folder = settings.records.with_name(f"{settings.records.name}-{_key(params, root)}")
+        busy = MisError("records are made by one process at a time", got=f"another one at {folder}", do="wait for it")
+        with held_alone(folder.with_name(f".{folder.name}.lock"), busy):
+            if not (folder / INDEX).is_file():
+                print(f"{error}: making others in {folder}", file=sys.stderr)  # noqa: T201 - it takes a while
+                _make(params, root, folder)
+        return read_records(folder, params).folder
+
+
+def _key(params: DataParams, root: Path) -> str:
+    """Return a name for these parameters and the data set's files as they are now."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    seen = [[path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    content = {"params": params.model_dump(mode="json"), "files": seen}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _make(params: DataParams, root: Path, folder: Path) -> None:
+    from mis.quiet import import_tensorflow
+
+    import_tensorflow()
+    from mis.data.layouts import read_msd
+    from mis.data.writer import write_records
+
+    write_records(read_msd(root), params, folder, jobs=cores())

@@ -1,0 +1,112 @@
+"""What a study would do, without doing it: `python -m mis.tune --dry-run`."""
+
+from collections.abc import Iterator
+
+from mis.data.records import read_records, size_bytes
+from mis.params import Choice, Distribution, Fixed, Params
+from mis.settings import Settings
+from mis.track.mlflow import MlflowTracker
+from mis.train.allocate import Node, Share, allocate
+from mis.train.cluster import cluster
+from mis.tune.earlier import Estimate, estimate, starting_points
+from mis.tune.search import number_of_trials
+from mis.tune.session import fits_in_memory
+
+
+def preview(params: Params, settings: Settings) -> str:
+    """Return the space, the number of trials, the resources, and how long it will take, as a text.
+
+    Raises:
+        MisError: As `mis.tune.session.tune`: what would be refused there is refused here.
+    """
+    own = params.tune
+    params.check_spread("tune.devices_per_trial", own.devices)
+    records, tracker = read_records(settings.records, params.data), MlflowTracker(settings)
+    starts, size = starting_points(params, tracker), size_bytes(records)
+    with cluster(settings.ray_address, shared_bytes=size) as nodes:
+        share = allocate(nodes, own.devices_per_trial, settings.devices)
+        fits = fits_in_memory(size, nodes, own.data_memory_share)
+    trials = number_of_trials(own.sampler, own.space, own.num_samples)
+    told = estimate(params, tracker, records.digest, trials, share.concurrent)
+    place = "read once into each node's memory" if fits else "read from their files by each trial"
+    return "\n".join(
+        [
+            "space:",
+            *(f"  {line}" for line in _table(params)),
+            f"trials: {_trials(params, trials, len(starts))}",
+            f"epochs: {own.epochs} for each trial, scheduler {own.scheduler.name}",
+            f"budget: {_budget(params)}",
+            f"devices: {_devices(nodes, share)}",
+            f"data: {len(records.split.train)} cases to train on, {len(records.split.val)} to choose by, "
+            f"{size / 1e6:.1f} MB, {place}",
+            f"time: {_time(told)}",
+            "nothing was run",
+        ]
+    )
+
+
+def _table(params: Params) -> Iterator[str]:
+    space = params.tune.space
+    width = max(len(name) for name in space)
+    for name, one in space.items():
+        conditions = [f"{other} is {' or '.join(map(str, values))}" for other, values in one.conditions.items()]
+        yield f"{name:<{width}}  {_values(one)}" + (f", where {' and '.join(conditions)}" if conditions else "")
+
+
+def _values(one: Distribution) -> str:
+    """Say which values a parameter may have.
+
+    >>> from mis.params import FloatRange
+    >>> _values(FloatRange(type="float", low=1e-4, high=0.1, log=True))
+    'from 0.0001 to 0.1, logarithmic'
+    >>> _values(Choice(type="choice", values=("batch", "group")))
+    'batch or group'
+    """
+    if isinstance(one, Fixed):
+        return f"{one.value}, fixed"
+    if isinstance(one, Choice):
+        return " or ".join(str(value) for value in one.values)
+    steps = f", in steps of {one.step:g}" if one.step else ""
+    return f"from {one.low:g} to {one.high:g}{steps}" + (", logarithmic" if one.log else "")
+
+
+def _trials(params: Params, trials: int, starts: int) -> str:
+    given = f", of which {min(starts, trials)} from starting points" if starts else ""
+    second = params.tune.second_objective
+    aims = "validation Dice" if second is None else f"validation Dice and {second}"
+    return f"{trials}{given}, sampler {params.tune.sampler.name}, for {aims}"
+
+
+def _budget(params: Params) -> str:
+    own = params.tune
+    limits = [] if own.hours is None else [f"at most {own.hours:g} h"]
+    limits += [] if own.target_dice is None else [f"until a Dice of {own.target_dice:g}"]
+    return ", ".join(limits) or "the trials alone"
+
+
+def _devices(nodes: list[Node], share: Share) -> str:
+    kind = "GPU" if "GPU" in share.bundle else "CPU core"
+    each = f"{share.devices} {kind}{'s' * (share.devices > 1)}" if share.part == 1 else f"{share.part:g} of a {kind}"
+    where = f"{len(nodes)} node{'s' * (len(nodes) > 1)}"
+    threads = f"{share.threads} CPU thread{'s' * (share.threads > 1)}"
+    return f"{share.concurrent} trials at once on {where}, each on {each} with {threads} a device"
+
+
+def _time(told: Estimate | None) -> str:
+    if told is None:
+        return "not known: there are no earlier trials on these records with these parameters"
+    return (
+        f"about {_duration(told.seconds)} where none is stopped early (from {told.trials} earlier trials: "
+        f"{told.epoch_s:.3g} s an epoch, {told.beside_s:.3g} s a trial beside its epochs)"
+    )
+
+
+def _duration(seconds: float) -> str:
+    """Return a time for people.
+
+    >>> _duration(42), _duration(700), _duration(9000)
+    ('42 s', '12 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

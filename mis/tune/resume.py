@@ -1,0 +1,46 @@
+"""`--resume`: a study that was interrupted or killed goes on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mis.data.prepare import find_records
+from mis.data.records import read_records
+from mis.errors import MisError
+from mis.params import parse_override
+from mis.settings import Settings
+from mis.track.mlflow import MlflowTracker
+from mis.tune.session import Study, run
+from mis.tune.store import StudyStore
+
+BUDGET = ("tune.num_samples", "tune.hours", "tune.target_dice", "tune.max_failures", "tune.keep")
+"""What may change when a study goes on: nothing that what has been suggested and measured depends on."""
+
+
+def resume(name: str, settings: Settings, overrides: Sequence[str] = ()) -> Study:
+    """Go on with a study that was interrupted or killed, with its own parameters.
+
+    No trial that has ended is run again; those that ran go on from their checkpoints.
+
+    Args:
+        name: The study's.
+        settings: The machine.
+        overrides: Another budget, as `name=value`; names are those of `BUDGET`.
+
+    Raises:
+        MisError: There is no study of this name, another process runs it, its records have changed, or
+            something else than its budget would change.
+    """
+    store = StudyStore.open(settings.checkpoints / "tune" / name)
+    values = dict(parse_override(text) for text in overrides)
+    for key in values.keys() - set(BUDGET):
+        raise MisError(f"a study that goes on may change {', '.join(BUDGET)}", got=key, do="begin a new one")
+    settings = replace(settings, records_folder=find_records(store.params.data, settings))
+    records = read_records(settings.records)
+    if records.digest != store.records:
+        raise MisError(
+            f"study {name} goes on with the records that it was begun with, got others in {settings.records}",
+            do="begin a new one",
+        )
+    if values:
+        store = store.with_params(store.params.override(values))
+    return run(store, records, MlflowTracker(settings), settings)
