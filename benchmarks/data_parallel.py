@@ -19,15 +19,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from page import clean_commit, write_figures
+from page import clean_commit, measured_where, write_figures
 from tqdm import tqdm
 
 from mis.data.layouts import read_msd
 from mis.data.phantom import make_phantom
 from mis.data.writer import write_records
 from mis.params import PhantomParams, load_params
-from mis.settings import load_settings
-from mis.track.provenance import measured_on
 from mis.train.cluster import cluster
 from mis.train.gang import run_gang
 
@@ -133,13 +131,10 @@ def train(worker: Any, cell: Cell, records: Path) -> dict[str, float]:  # noqa: 
 
 def machine(rounds: int) -> str:
     """Return what it was measured on."""
-    on = measured_on(load_settings(start=ROOT))
-    hardware, versions = on["machine"], on["versions"]
-    return (
-        f"{hardware['cores']} cores ({hardware['cpu']}), a device is one thread; U-Net of 8 filters, 64 x 64 x 64 "
-        f"voxels; medians of {rounds} interleaved rounds, after {EPOCHS - MEASURED} epochs to warm up; "
-        f"Keras {versions['keras']}, TensorFlow {versions['tensorflow']}; commit `{on['git_commit'][:10]}`, "
-        f"{on['measured_at'][:10]}."
+    return measured_where(
+        ROOT,
+        f"a device is one thread; U-Net of 8 filters, 64 x 64 x 64 voxels; medians of {rounds} interleaved rounds, "
+        f"after {EPOCHS - MEASURED} epochs to warm up",
     )
 
 

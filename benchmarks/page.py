@@ -4,7 +4,8 @@ from pathlib import Path
 
 from mis.errors import MisError
 from mis.files import new_file
-from mis.track.provenance import git_commit
+from mis.settings import load_settings
+from mis.track.provenance import git_commit, measured_on
 
 END = "<!-- end of figures -->"
 
@@ -15,6 +16,16 @@ def clean_commit(root: Path) -> str:
     if commit.endswith("-dirty"):
         raise MisError("the figures must be those of a commit", got=commit, do="commit your changes first")
     return commit
+
+
+def measured_where(root: Path, details: str) -> str:
+    """Return the machine, details of what was measured, the versions, the commit and the day, as a line."""
+    on = measured_on(load_settings(start=root))
+    hardware, versions = on["machine"], on["versions"]
+    return (
+        f"{hardware['cores']} cores ({hardware['cpu']}), {details}; Keras {versions['keras']}, TensorFlow "
+        f"{versions['tensorflow']}, Ray {versions['ray']}; commit `{on['git_commit'][:10]}`, {on['measured_at'][:10]}."
+    )
 
 
 def write_figures(page: Path, program: str, text: str) -> None:

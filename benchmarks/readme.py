@@ -9,18 +9,23 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import psutil
 from page import clean_commit, write_figures
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from mis.errors import MisError
 from mis.files import copy_file, new_file, read_json
 from mis.scaling.plan import MODE_NAMES
+from mis.settings import Settings
+from mis.track.__main__ import free_port, server, wait_until_ready
+from mis.track.links import comparison_links
+from mis.track.mlflow import MlflowTracker
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +40,7 @@ def main() -> int:
         text = figures(clone / "results", elapsed_s, peak_bytes)
         take_picture(clone / "results" / "report" / "report.html", ROOT / "docs" / "report.png")
         copy_file(clone / "results" / "report" / "speedup.png", ROOT / "docs" / "speedup.png")
+        take_study_picture(clone, ROOT / "docs" / "search.png")
     write_figures(ROOT / "README.md", "benchmarks/readme.py", text)
     print(text)
     return 0
@@ -116,15 +122,36 @@ def rows_of(results: Path, table: str) -> list[dict[str, str]]:
 
 def take_picture(report: Path, path: Path) -> None:
     """Take a picture of the report's first screens."""
+    with browser_page(1240, 1990) as page, new_file(path) as unfinished:
+        page.goto(report.as_uri())
+        page.screenshot(path=unfinished)
+
+
+def take_study_picture(root: Path, path: Path) -> None:
+    """Take a picture of what the MLflow UI shows of a project's last study."""
+    tracker = MlflowTracker(Settings(root=root, workspace=root, tracking_uri=f"sqlite:///{root}/mlruns/mlflow.db"))
+    port, log = free_port(5950), root / "mlruns" / "ui.log"
+    base = f"http://127.0.0.1:{port}"
+    with server(tracker.uri, port, log) as process, browser_page(1500, 1100) as page, new_file(path) as unfinished:
+        wait_until_ready(process, base, log)
+        page.goto(next(link.url for link in comparison_links(base, tracker) if link.key == "tune.figures"))
+        page.frame_locator("iframe").locator(".js-plotly-plot .main-svg").first.wait_for()
+        page.wait_for_timeout(3000)  # until all of it is drawn
+        page.screenshot(path=unfinished)
+
+
+@contextmanager
+def browser_page(width: int, height: int) -> Iterator[Page]:
+    """Open an empty page of so many pixels."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         raise MisError("the picture needs Chromium", do="install it")
-    with sync_playwright() as playwright, new_file(path) as unfinished:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1240, "height": 1990})
-        page.goto(report.as_uri())
-        page.screenshot(path=unfinished)
-        browser.close()
+        try:
+            yield browser.new_page(viewport={"width": width, "height": height})
+        finally:
+            browser.close()
 
 
 if __name__ == "__main__":

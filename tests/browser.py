@@ -76,6 +76,15 @@ def assert_curves(
     assert len(colours) == len(runs), f"{metric}: {len(colours)} lines are drawn for {len(runs)} runs"
 
 
+def assert_study_figures(page: Page, figures_url: str, headings: Sequence[str]) -> None:
+    """Assert that the study's interactive figures are drawn in the page of its artifacts."""
+    page.goto(figures_url)
+    frame = page.frame_locator("iframe")
+    for heading in headings:
+        expect(frame.get_by_role("heading", name=heading)).to_be_visible(timeout=PATIENCE_MS)
+    expect(frame.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=PATIENCE_MS)
+
+
 def assert_speedup_curves(page: Page, charts_url: str, runs: Sequence[str] = ("data", "experiment")) -> None:
     """Assert that the speed-up over workers is drawn for both kinds of parallelism."""
     assert_curves(page, charts_url, "speedup", runs)

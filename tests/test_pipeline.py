@@ -251,6 +251,7 @@ def test_the_ui_shows_the_trials_and_the_speedup_curves(project, tracker):
         wait_until_ready(process, base, log)
         links = {link.key: link.url for link in comparison_links(base, tracker)}
         browser.assert_study_with_trials(page, links["tune.runs"], tracker.client.get_run(study).info.run_name, names)
+        browser.assert_study_figures(page, links["tune.figures"], ["History", "Parallel coordinates", "Slices"])
         charts = charts_url(base, tracker.experiment_id(SCALING))
         browser.assert_speedup_curves(page, charts, ("data parallelism", "experiment parallelism"))
 

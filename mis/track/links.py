@@ -8,6 +8,9 @@ from urllib.parse import quote
 
 from mis.track.base import SCALING, TRAIN, TUNE
 
+STUDY_PAGE = "figures/study.html"
+"""Where a study has its interactive figures, among its artifacts."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -64,6 +67,11 @@ def compare_url(base_url: str, experiment_id: str, run_ids: Sequence[str]) -> st
     return f"{base_url}/#/compare-runs?runs={runs}&experiments={experiments}&workflowType=machine_learning"
 
 
+def artifact_url(base_url: str, experiment_id: str, run_id: str, path: str) -> str:
+    """Return the page that shows a run's artifact."""
+    return f"{base_url}/#/experiments/{experiment_id}/runs/{run_id}/artifacts/{path}"
+
+
 def comparison_links(base_url: str, catalogue: Catalogue) -> list[Link]:
     """Return the pages that show the comparison, of those experiments that exist."""
     return [*_train_links(base_url, catalogue), *_tune_links(base_url, catalogue), *_scaling_links(base_url, catalogue)]
@@ -83,6 +91,7 @@ def _tune_links(base_url: str, catalogue: Catalogue) -> Iterator[Link]:
         study, trials = last
         yield Link("tune.charts", "curves of the last study's trials", charts_url(base_url, tune, study))
         yield Link("tune.compare", "the last study's trials compared", compare_url(base_url, tune, trials))
+        yield Link("tune.figures", "the last study's figures", artifact_url(base_url, tune, study, STUDY_PAGE))
 
 
 def _scaling_links(base_url: str, catalogue: Catalogue) -> Iterator[Link]:

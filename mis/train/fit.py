@@ -1,6 +1,6 @@
 """One training, whoever watches it and however it is spread."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ from mis.track.names import TRAINED_S, epoch_metrics
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch, is_finished, restore
 from mis.train.teardown import untuned_buffers
 from mis.train.timing import TimeSteps
+
+Compile = Callable[[ModelParams, TrainParams, Records], keras.Model]
+"""Returns a compiled network with the initial weights of its seed."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def fit(
     strategy: tf.distribute.Strategy,
     checkpoints: Checkpoints,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    compiled: Compile | None = None,
 ) -> Fitted:
     """Train a U-Net, or go on with the training that `checkpoints` holds.
 
@@ -91,10 +95,10 @@ def fit(
         checkpoints: Where the state is kept after each epoch; all workers read the same.
         callbacks: Who watches: each gets the entries of `TimeSteps` and `total_s` in the logs beside
             Keras' own, after the checkpoint is written.
+        compiled: Who makes the network; `compile_unet` by default.
     """
-    keras.utils.set_random_seed(params.seed)
     with strategy.scope():
-        model = compile_unet(model_params, params, records)
+        model = (compiled or compile_unet)(model_params, params, records)
     newest = checkpoints.newest()
     history = restore(model, newest) if newest else []
     if not params.warmup_epochs:  # the checkpoint has the rate of then, which a search may have changed since
@@ -130,7 +134,7 @@ def count_parameters(model: keras.Model) -> int:
 
 
 def compile_unet(model_params: ModelParams, params: TrainParams, records: Records) -> keras.Model:
-    """Build and compile the network; call it in the strategy's scope.
+    """Build and compile the network, with the initial weights of its seed; call it in the strategy's scope.
 
     Raises:
         MisError: The device cannot compute in this precision.
@@ -140,7 +144,8 @@ def compile_unet(model_params: ModelParams, params: TrainParams, records: Record
             "train.precision mixed_float16 needs a GPU: TensorFlow has no float16 pooling for CPUs",
             do="use mixed_bfloat16 or float32",
         )
-    with _precision(params.precision):
+    keras.utils.set_random_seed(params.seed)
+    with precision(params.precision):
         model = build_unet(model_params, len(records.modalities), len(records.regions))
     steps = params.warmup_epochs * steps_per_epoch(len(records.split.train), params.batch_size)
     optimizer = keras.optimizers.Adam(
@@ -170,7 +175,8 @@ def learning_rate(full: float, warmup_steps: int) -> "float | keras.optimizers.s
 
 
 @contextmanager
-def _precision(name: str) -> Iterator[None]:
+def precision(name: str) -> Iterator[None]:
+    """Let layers that are made meanwhile compute in this precision."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

@@ -36,15 +36,67 @@ class TimeSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
         self.cases = cases
         self.steps = steps
         self.communication: Communication | None = None
-        self.traced = False
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Put a clock between the input and the step."""
         self.communication = Communication(self.model)
-        self.model.train_function = self._timed(self.model.train_function)
+        step = self.model.train_function
+        self.step = step if isinstance(step, _TimedStep) else _TimedStep(step, self._wait_for_devices)
+        self.model.train_function = self.step
 
-    def _timed(self, step: Callable[[Sequence[Any]], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
-        """Return the step of Keras, which takes an iterator, with a clock between the input and the rest."""
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Start the clocks."""
+        for gpu in tf.config.list_logical_devices("GPU"):
+            tf.config.experimental.reset_memory_stats(gpu.name)
+        self.begun = time.perf_counter()
+        self.trained_s = 0.0
+        self.step.begin()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        """Note that the epoch's last step has ended: validation follows."""
+        self._wait_for_devices()
+        self.trained_s = time.perf_counter() - self.begun
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
+        """Add the figures."""
+        logs["epoch_s"] = time.perf_counter() - self.begun
+        waits = self.step.waits
+        if self.step.first_s and self.steps > 1:
+            step_s = (self.trained_s - self.step.first_s) / (self.steps - 1)
+        else:
+            step_s = self.trained_s / self.steps
+        waited_s = sum(float(wait) for wait in waits)
+        communication_s = self.communication.measure() if self.communication else 0.0
+        logs["step_s"] = step_s
+        logs["samples_per_s"] = self.cases / (step_s * self.steps)
+        logs["input_share"] = min(1.0, waited_s / (len(waits) * step_s)) if waits else 0.0
+        logs["communication_share"] = min(1 - logs["input_share"], communication_s / step_s)
+        logs["compute_share"] = 1 - logs["input_share"] - logs["communication_share"]
+        logs["devices"] = self.model.distribute_strategy.num_replicas_in_sync if self.model.distribute_strategy else 1
+        logs["host_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        gpus = [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
+        if gpus:
+            logs["device_peak_bytes"] = max(tf.config.experimental.get_memory_info(name)["peak"] for name in gpus)
+
+    def _wait_for_devices(self) -> None:
+        keras.ops.convert_to_numpy(self.model.optimizer.iterations)  # the last thing that a step writes
+
+
+class _TimedStep:
+    """The step of Keras, which takes an iterator, with a clock between the input and the rest.
+
+    It stays with the network, and is traced once, however many trainings that has.
+
+    Attributes:
+        waits: Seconds that the steps of this epoch have waited for their batch.
+        first_s: Seconds of the step that was traced, if that was in this epoch; else 0.
+    """
+
+    def __init__(self, step: Callable[[Sequence[Any]], dict[str, Any]], wait: Callable[[], None]) -> None:
+        """Take the step, and who waits for its end."""
+        self.wait = wait
+        self.traced = False
+        self.begin()
 
         # In one graph, as Keras has it: batches handed over outside of one take seconds to be freed after several
         # epochs under a strategy of several workers.
@@ -58,58 +110,25 @@ class TimeSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
             batch = tf.nest.map_structure(lambda leaf: _after(there, leaf), batch, expand_composites=True)
             return step([batch]), there - asked
 
-        traced = tf.function(fetch_and_step, reduce_retracing=True)
+        self.function = tf.function(fetch_and_step, reduce_retracing=True)
 
-        def timed(iterator: Any) -> dict[str, Any]:  # noqa: ANN401
-            begun = time.perf_counter()
-            outputs: dict[str, Any]
-            outputs, waited = traced(iterator)
-            if not self.traced:  # its time counts apart, so it must have ended
-                self._wait_for_devices()
-                self.traced = True
-                self.first_s = time.perf_counter() - begun
-            else:
-                self.waits.append(waited)
-            return outputs
-
-        return timed
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Start the clocks."""
-        for gpu in tf.config.list_logical_devices("GPU"):
-            tf.config.experimental.reset_memory_stats(gpu.name)
-        self.begun = time.perf_counter()
-        self.trained_s = 0.0
-        self.first_s = 0.0
+    def begin(self) -> None:
+        """Begin an epoch."""
         self.waits: list[tf.Tensor] = []
+        self.first_s = 0.0
 
-    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Note that the epoch's last step has ended: validation follows."""
-        self._wait_for_devices()
-        self.trained_s = time.perf_counter() - self.begun
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
-        """Add the figures."""
-        logs["epoch_s"] = time.perf_counter() - self.begun
-        if self.first_s and self.steps > 1:
-            step_s = (self.trained_s - self.first_s) / (self.steps - 1)
-        else:
-            step_s = self.trained_s / self.steps
-        waited_s = sum(float(wait) for wait in self.waits)
-        communication_s = self.communication.measure() if self.communication else 0.0
-        logs["step_s"] = step_s
-        logs["samples_per_s"] = self.cases / (step_s * self.steps)
-        logs["input_share"] = min(1.0, waited_s / (len(self.waits) * step_s)) if self.waits else 0.0
-        logs["communication_share"] = min(1 - logs["input_share"], communication_s / step_s)
-        logs["compute_share"] = 1 - logs["input_share"] - logs["communication_share"]
-        logs["devices"] = self.model.distribute_strategy.num_replicas_in_sync if self.model.distribute_strategy else 1
-        logs["host_peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        gpus = [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
-        if gpus:
-            logs["device_peak_bytes"] = max(tf.config.experimental.get_memory_info(name)["peak"] for name in gpus)
-
-    def _wait_for_devices(self) -> None:
-        keras.ops.convert_to_numpy(self.model.optimizer.iterations)  # the last thing that a step writes
+    def __call__(self, iterator: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Take a step, and return Keras' logs."""
+        begun = time.perf_counter()
+        outputs: dict[str, Any]
+        outputs, waited = self.function(iterator)
+        if self.traced:
+            self.waits.append(waited)
+        else:  # its time counts apart, so it must have ended
+            self.wait()
+            self.traced = True
+            self.first_s = time.perf_counter() - begun
+        return outputs
 
 
 class Communication:

@@ -46,7 +46,7 @@ def html(drawable: Drawable) -> str:
 
 def _summary(drawable: Drawable) -> str:
     counts = {
-        "completed": len(drawable.trials),
+        "with a Dice": len(drawable.trials),
         "stopped early": len(drawable.stopped),
         "failed": len(drawable.failed),
     }

@@ -83,7 +83,7 @@ def history(drawable: Drawable) -> Figure:
     numbers = [trial.number for trial in drawable.trials]
     scores = [dice_of(trial) for trial in drawable.trials]
     axes.step(numbers, np.maximum.accumulate(scores), where="post", color=INK, linewidth=1.6, label="best so far")
-    axes.plot(numbers, scores, "o", color=BLUE, label="completed")
+    axes.plot(numbers, scores, "o", color=BLUE, label="trial")
     stopped = drawable.stopped
     if stopped:
         axes.plot([t.number for t in stopped], list(map(dice_of, stopped)), "x", color=GREY, label="stopped early")

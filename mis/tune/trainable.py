@@ -68,6 +68,8 @@ def train_one(
     import_tensorflow()
     from tensorflow.errors import ResourceExhaustedError
 
+    from mis.tune.trial import NETWORKS
+
     cases = replace(read_records(records), in_memory=contents)
     while True:
         try:
@@ -75,6 +77,7 @@ def train_one(
         except ResourceExhaustedError:
             if not store.halve_batch(number, own[VALUES], share.devices):
                 raise
+            NETWORKS.forget()
         else:
             return
 

@@ -12,6 +12,10 @@ from mis.train.checkpoint import Checkpoints, History
 from mis.train.devices import claim
 from mis.train.fit import Fitted, fit
 from mis.train.strategy import make_strategy
+from mis.tune.reuse import Networks
+
+NETWORKS = Networks()
+"""Of this process: TensorFlow's devices and strategy are chosen once for all its trials."""
 
 Report = Callable[[History], None]
 """Takes the metrics of all epochs so far, after each; the checkpoint has been written."""
@@ -28,15 +32,20 @@ def run_trial(params: Params, share: Share, records: Records, checkpoints: Check
         report: Called after each epoch.
     """
     devices = claim(share.devices, share.threads, part=share.part)
-    keras.backend.clear_session()
-    return fit(
-        params.model,
-        for_replicas(params.train, params.distribute, share.devices),
-        records,
-        strategy=make_strategy(devices),
-        checkpoints=checkpoints,
-        callbacks=[_ReportEpochs(report, checkpoints)],
-    )
+    train = for_replicas(params.train, params.distribute, share.devices)
+    told = _ReportEpochs(report, checkpoints)
+    with NETWORKS.lent(params.model, train, records):
+        fitted = fit(
+            params.model,
+            train,
+            records,
+            strategy=make_strategy(devices),
+            checkpoints=checkpoints,
+            callbacks=[told],
+            compiled=NETWORKS.compile,
+        )
+    told.end()
+    return fitted
 
 
 class _ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
@@ -46,7 +55,18 @@ class _ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ha
         super().__init__()
         self.report = report
         self.checkpoints = checkpoints
+        self.stopped: SystemExit | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
-        """Tell."""
-        self.report(self.checkpoints.history())
+        """Tell, and end the training where the answer is that the trial is stopped."""
+        try:
+            self.report(self.checkpoints.history())
+        except SystemExit as stopped:
+            # Ray's way to stop a trial. Keras has to end its training: the network is used again.
+            self.stopped = stopped
+            self.model.stop_training = True
+
+    def end(self) -> None:
+        """End the trial, if it was stopped."""
+        if self.stopped is not None:
+            raise self.stopped

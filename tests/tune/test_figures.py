@@ -353,7 +353,7 @@ def test_the_page_tells_of_the_trials(one):
     page = (one / "study.html").read_text(encoding="utf-8")
     (words,) = re.findall("<p>(Trials:.*)</p>", page)
     assert re.fullmatch(
-        r"Trials: 24 completed, 1 stopped early, 3 failed\. The best is trial \d{3} with Dice 0\.\d{4}\.", words
+        r"Trials: 24 with a Dice, 1 stopped early, 3 failed\. The best is trial \d{3} with Dice 0\.\d{4}\.", words
     )
 
 

@@ -20,15 +20,20 @@ from mis.tune.store import StudyStore
 pytestmark = pytest.mark.slow
 
 TRIALS, EPOCHS, KILLS = 24, 12, 10
+FEWER = 20
+"""Trials of the study as it is begun; it goes on with more."""
 SMALL = (
     "model.depth=1",
     "model.base_filters=4",
     "train.patience=99",
-    f"tune.num_samples={TRIALS}",
+    f"tune.num_samples={FEWER}",
     f"tune.epochs={EPOCHS}",
     "tune.sampler.name=random",
     "tune.scheduler.name=none",
 )
+
+
+MORE = ("--set", f"tune.num_samples={TRIALS}")
 
 
 def start(project, *arguments):
@@ -73,7 +78,7 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
         ended = now
         (folder,) = project.glob("checkpoints/tune/*-*") or [None]
         name = folder.name if folder else None
-        process = start(project, *(["--resume", name] if name else overrides))
+        process = start(project, *(["--resume", name, *MORE] if name else overrides))
     assert 0 < len(ended) < TRIALS, "kills came before, between and after the ends of trials"
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -105,11 +110,18 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
 
 
 def test_a_study_goes_on_with_its_own_parameters(project):
-    process = start(project, "--resume", "any", "--set", "train.seed=1")
+    process = start(project, "--resume", "any", "--dry-run")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err == "error: a study goes on with its own parameters: --resume takes neither --params nor --set\n"
+    assert err == "error: a study goes on with its own parameters: --resume takes neither --params nor --dry-run\n"
+    StudyStore.create(project / "checkpoints" / "tune" / "mine", load_params(project / "params.yaml"))
+    process = start(project, "--resume", "mine", "--set", "train.seed=1")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert re.fullmatch(
+        r"error: a study that goes on may change tune.num_samples, .*, got train.seed; begin a .*\n", err
+    )
     process = start(project, "--resume", "any")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert re.fullmatch(r"error: a study that goes on must be in .*, got any; there is none\n", err)
+    assert re.fullmatch(r"error: a study that goes on must be in .*, got any; there is mine\n", err)

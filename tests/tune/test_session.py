@@ -1,0 +1,135 @@
+"""`python -m mis.tune` as a user types it: several at once, into one store; the paper's grid; a memory that is full."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mis.settings import Settings
+from mis.track.__main__ import free_port, server, wait_until_ready
+from mis.track.base import TUNE
+from mis.track.mlflow import MlflowTracker
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+SMALL = ("model.depth=1", "model.base_filters=4", "tune.num_samples=2", "tune.epochs=1", "tune.scheduler.name=none")
+OURS = ("MIS_", "MLFLOW_", "RAY_")
+
+
+def start(project, *arguments, sets=SMALL, **env):
+    """Start a search in a process of its own."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "mis.tune", *arguments, *(part for value in sets for part in ("--set", value))],
+        cwd=project,
+        env=own | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process, returncode=0):
+    """Wait for a search, and return what it has printed."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == returncode, err
+    return out, err
+
+
+def tracker_of(project):
+    return MlflowTracker(
+        Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
+    )
+
+
+def runs_of(tracker):
+    return tracker.client.search_runs([tracker.experiment_id(TUNE)])
+
+
+def test_searches_at_the_same_time_share_a_store(project):
+    """One writes to its file, the other through a server in front of it, as from another host."""
+    tracker = tracker_of(project)
+    port, log = free_port(6100), project / "server.log"
+    url = f"http://127.0.0.1:{port}"
+    with server(tracker.uri, port, log) as process:
+        wait_until_ready(process, url, log)
+        searches = [start(project, MIS_DEVICES="1"), start(project, MIS_DEVICES="1", MLFLOW_TRACKING_URI=url)]
+        told = [ended(search) for search in searches]
+    names = [re.search(r"^study (\S+);", err, re.MULTILINE)[1] for _, err in told]
+    assert len(set(names)) == 2
+    runs = runs_of(tracker)
+    assert len(runs) == 2 * (1 + 2)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for name in names:
+        own = [run for run in runs if run.data.tags["mis.study"] == name]
+        (parent,) = [run for run in own if "mis.trial" not in run.data.tags]
+        children = [run for run in own if "mis.trial" in run.data.tags]
+        assert sorted(run.data.tags["mis.trial"] for run in children) == ["000", "001"]
+        assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+        assert parent.data.metrics["best/dice"] == max(run.data.metrics["best/dice"] for run in children)
+        assert {"trials_per_hour", "device_hours", "device_utilisation"} <= parent.data.metrics.keys()
+        assert 0 < parent.data.metrics["device_utilisation"] <= 1
+        assert parent.data.metrics["data_in_memory_bytes"] > 0
+        files = {file.path for file in tracker.client.list_artifacts(parent.info.run_id, "figures")}
+        assert {"figures/history.png", "figures/study.html"} <= files
+        for run in children:
+            assert [file.path for file in tracker.client.list_artifacts(run.info.run_id, "model")] == [
+                "model/best.keras"
+            ]
+
+    # What has been measured tells of the next one, and its best values may be where that begins.
+    out, _ = ended(start(project, "--dry-run", sets=[*SMALL, f"tune.start.study={names[0]}", "tune.start.best=1"]))
+    assert "trials: 2, of which 1 from starting points, sampler tpe, for validation Dice" in out
+    assert re.search(r"time: about .* \(from 4 earlier trials: ", out)
+    assert len(runs_of(tracker)) == len(runs)
+    assert not list(project.glob("checkpoints/tune/*-*"))
+
+
+def test_a_dry_run_prints_the_space_and_runs_nothing(project):
+    out, _ = ended(start(project, "--dry-run", MIS_DEVICES="2"))
+    lines = out.splitlines()
+    assert lines[0] == "space:"
+    assert "  train.learning_rate  from 0.001 to 0.02, logarithmic" in lines
+    assert "  model.norm           batch or group" in lines
+    assert "trials: 2, sampler tpe, for validation Dice" in lines
+    assert any(line.startswith("devices: 2 trials at once on 1 node, each on 1 CPU core") for line in lines)
+    assert any(line.startswith("data: 6 cases to train on, 1 to choose by, ") for line in lines)
+    assert "time: not known: there are no earlier trials on these records with these parameters" in lines
+    assert lines[-1] == "nothing was run"
+    assert tracker_of(project).experiment_id(TUNE) is None
+
+
+def test_a_study_that_is_not_there_cannot_be_started_from(project):
+    _, err = ended(start(project, sets=["tune.start.study=none-such"]), returncode=2)
+    assert err == "error: tune.start.study must name a study in MLflow with ended trials, got none-such\n"
+
+
+def test_the_papers_grid_runs_to_its_end(project, tiny_root):
+    """All 32 trials, on the phantom, with a network so small that it takes a minute; it makes its own records."""
+    (project / "data" / "raw").mkdir()
+    (project / "data" / "raw" / "phantom").symlink_to(tiny_root)
+    small = ["model.depth=1", "model.base_filters=4", "tune.epochs=1"]
+    out, err = ended(start(project, "--params", str(ROOT / "pipelines" / "paper.yaml"), sets=small))
+    assert "data.target regions, got whole_tumor" in err
+    assert len(re.findall(r"^ *\d{3} +completed", out, re.MULTILINE)) == 32
+    trials = [run for run in runs_of(tracker_of(project)) if "mis.trial" in run.data.tags]
+    names = ("train.learning_rate", "model.norm", "train.beta_2", "train.amsgrad")
+    assert len({tuple(run.data.params[name] for name in names) for run in trials}) == 32
+    assert {run.data.params["data.target"] for run in trials} == {"whole_tumor"}
+
+
+def test_a_trial_that_has_no_memory_is_tried_with_half_the_batch(project):
+    """Ray ends what runs, because it may have so little."""
+    full = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"}
+    sets = [*SMALL, "tune.num_samples=1", "train.batch_size=4", "tune.max_failures=1"]
+    _, err = ended(start(project, sets=sets, **full), returncode=2)
+    assert "trial 000 begins again with half the batch: " in err
+    assert "low on memory" in err.splitlines()[-1]
+    (run,) = [run for run in runs_of(tracker_of(project)) if "mis.trial" in run.data.tags]
+    assert run.info.status == "FAILED"
+    assert run.data.params["train.batch_size"] == "4"
+    assert run.data.tags["mis.changed.train.batch_size"] == "2"
+    assert "low on memory" in run.data.tags["mis.error"]
