@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mis.data.dataset import Part, case_batches, steps_per_epoch, training_batches
+from mis.data.records import read_contents, size_bytes
 from mis.model.losses import SoftDiceLoss
 
 CASES = tuple(f"BRATS_{number:03d}" for number in range(1, 9))
@@ -166,3 +168,14 @@ def test_the_parts_of_all_workers_are_the_whole(records, name_of, count, crew, e
             assert [name for batch, _ in own for name in batch] == names
             assert [weight for _, batch in own for weight in batch] == list(weights)
             assert all(len(batch) == each for batch, _ in own)
+
+
+def test_from_memory_comes_what_comes_from_the_files(records):
+    cases = records.split.train
+    held = replace(records, in_memory=read_contents(records))
+    for one, other in zip(case_batches(records, cases, 2), case_batches(held, cases, 2), strict=True):
+        for expected, found in zip(one, other, strict=True):
+            assert np.array_equal(expected, found)
+            assert expected.shape == found.shape
+    assert case_batches(held, cases, 2).element_spec == case_batches(records, cases, 2).element_spec
+    assert size_bytes(records) == sum(len(content) + 16 for content in held.in_memory.values())

@@ -198,3 +198,29 @@ def test_nothing_is_found_where_nothing_fits(tracker, experiment):
 
 def test_the_location_is_one_line(tracker):
     assert len(tracker.location().splitlines()) == 1
+
+
+def test_a_run_that_is_only_looked_at_stays_as_it_ended(tracker, experiment, tmp_path):
+    run = tracker.start_run(experiment, "ended", tags={"key": "a"})
+    run.finish("FAILED")
+    found = tracker.find_run(experiment, {"key": "a"}, go_on=False)
+    (tmp_path / "late.txt").write_text("a file that came later")
+    found.log_file(tmp_path / "late.txt")
+    assert read(tracker, run).status == "FAILED"
+    assert set(read(tracker, run).files) == {"late.txt"}
+
+
+def test_what_has_ended_is_found_with_its_last_values(tracker, experiment):
+    for name, status in (("first", "FINISHED"), ("second", "FAILED"), ("third", "FINISHED")):
+        run = tracker.start_run(experiment, name, params={"rate": 1, "norm": "batch"}, tags={"key": "a", "name": name})
+        run.log_params({"rate": 2})
+        for step, dice in enumerate((0.5, 0.25)):
+            run.log_metrics({"dice": dice}, step)
+        run.finish(status)
+        time.sleep(0.01)  # MLflow sorts by the millisecond
+    tracker.start_run(experiment, "running", tags={"key": "a"})
+    found = tracker.find_ended(experiment, {"key": "a"})
+    assert [run.tags["name"] for run in found] == ["third", "first"]
+    assert {name: found[0].params[name] for name in ("rate", "norm")} == {"rate": "2", "norm": "batch"}
+    assert found[0].metrics == {"dice": 0.25}
+    assert list(tracker.find_ended(f"{experiment}/other", {})) == []

@@ -25,10 +25,23 @@ nodes = st.lists(st.builds(Node, cpus=st.integers(1, 64), gpus=st.integers(0, 8)
         ([Node(40, 4), Node(16, 0)], 1, None, Share(1, 10, 4, {"CPU": 10, "GPU": 1})),
         ([Node(40, 4), Node(8, 2)], 1, None, Share(1, 4, 6, {"CPU": 4, "GPU": 1})),
         ([Node(40, 4)], 1, 2, Share(1, 10, 2, {"CPU": 10, "GPU": 1})),
+        ([Node(2, 0)], 0.5, None, Share(1, 1, 4, {"CPU": 0.5}, 0.5)),
+        ([Node(40, 4)] * 2, 0.25, None, Share(1, 2, 32, {"CPU": 2, "GPU": 0.25}, 0.25)),
+        ([Node(40, 4)], 0.5, 1, Share(1, 5, 2, {"CPU": 5, "GPU": 0.5}, 0.5)),
+        ([Node(4, 2)], 0.25, None, Share(1, 1, 8, {"CPU": 0.5, "GPU": 0.25}, 0.25)),
+        ([Node(8, 1)], 1 / 3, None, Share(1, 2, 3, {"CPU": 2, "GPU": 0.3333}, 0.3333)),
     ],
 )
 def test_by_hand(there, devices, limit, expected):
     assert allocate(there, devices, limit) == expected
+
+
+@given(there=nodes, parts=st.integers(2, 12))
+def test_parts_of_a_device_fit_together(there, parts):
+    share, whole = allocate(there, 1 / parts), allocate(there, 1)
+    assert share.concurrent == parts * whole.concurrent
+    for kind, amount in share.bundle.items():
+        assert 0 < round(10_000 * amount) * parts <= 10_000 * whole.bundle[kind], "Ray counts in ten-thousandths"
 
 
 @given(there=nodes, devices=st.integers(1, 8), limit=st.none() | st.integers(1, 16))

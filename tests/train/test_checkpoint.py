@@ -170,3 +170,19 @@ def test_removing_removes_all_of_it(tmp_path):
     checkpoints.save(model(), history(0.1), improved=True)
     checkpoints.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_trainings_weights_are_taken_over_and_nothing_else(tmp_path):
+    own, other = Checkpoints(tmp_path / "own"), Checkpoints(tmp_path / "other")
+    mine, theirs = model(seed=1), model(seed=2)
+    train(mine)
+    train(theirs, steps=3)
+    own.save(mine, history(0.4), improved=True)
+    best = (own.newest() / "best.keras").read_bytes()
+    assert not own.take_weights(other), "there are none"
+    other.save(theirs, history(0.5, 0.6), improved=True)
+    assert own.take_weights(other)
+    taken = model(seed=3)
+    assert restore(taken, own.newest()) == history(0.4)
+    assert same(state(taken), state(theirs))
+    assert (own.newest() / "best.keras").read_bytes() == best

@@ -132,6 +132,14 @@ def test_ctrl_c_ends_a_search_and_is_no_success(search):
     assert "KILLED" in {child.status for child in children}
 
 
+def is_trial(process):
+    """Return whether a process of this test's cluster has a trial."""
+    try:
+        return "ImplicitFunc.train" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended meanwhile
+        return False
+
+
 def test_a_trial_whose_process_is_killed_goes_on(search):
     """It resumes after its last checkpoint: no epoch is lost or counted twice."""
     killed = threading.Event()
@@ -139,8 +147,8 @@ def test_a_trial_whose_process_is_killed_goes_on(search):
     def kill_a_trial():
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            for process in psutil.process_iter(["cmdline"]):
-                if "ImplicitFunc.train" in " ".join(process.info["cmdline"] or ()):
+            for process in psutil.Process().children(recursive=True):
+                if is_trial(process):
                     time.sleep(8)  # into the first epochs: before them there is the import of TensorFlow
                     if process.is_running():
                         os.kill(process.pid, signal.SIGKILL)
