@@ -106,7 +106,7 @@ def test_only_the_newest_is_kept(tmp_path):
 
 def test_a_checkpoint_holds_the_weights_the_best_model_and_the_history(tmp_path):
     path = Checkpoints(tmp_path).save(model(), history(0.5), improved=True)
-    assert sorted(file.name for file in path.iterdir()) == ["best.keras", "history.json", "last.weights.h5"]
+    assert sorted(file.name for file in path.iterdir()) == ["best.keras", "history.json", "last.npz"]
     assert json.loads((path / "history.json").read_text()) == history(0.5)
 
 
@@ -136,7 +136,7 @@ def test_what_is_unfinished_is_not_a_checkpoint(tmp_path):
     first = checkpoints.save(model(), history(0.1), improved=True)
     unfinished = tmp_path / ".epoch-0002.unfinished"
     unfinished.mkdir()
-    (unfinished / "last.weights.h5").write_bytes(b"half")
+    (unfinished / "last.npz").write_bytes(b"half")
     assert checkpoints.newest() == first
     second = checkpoints.save(model(), history(0.1, 0.2), improved=True)
     assert list(tmp_path.iterdir()) == [second]
@@ -186,3 +186,15 @@ def test_another_trainings_weights_are_taken_over_and_nothing_else(tmp_path):
     assert restore(taken, own.newest()) == history(0.4)
     assert same(state(taken), state(theirs))
     assert (own.newest() / "best.keras").read_bytes() == best
+
+
+def test_the_state_of_another_network_is_refused(tmp_path):
+    path = Checkpoints(tmp_path).save(model(), history(0.5), improved=True)
+    inputs = keras.Input((3,))
+    other = keras.Model(inputs, keras.layers.Dense(4)(inputs))
+    other.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse")
+    other.optimizer.build(other.trainable_variables)
+    before = state(other)
+    with pytest.raises(ValueError, match="of another network or optimizer"):
+        restore(other, path)
+    assert same(before, state(other))

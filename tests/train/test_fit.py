@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from mis.data.dataset import case_batches, training_batches
 from mis.model.metrics import Dice
-from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history
+from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history, restore
 from mis.train.fit import compile_unet, fit
 
 # Ends by its own kill -9: in the second batch of an epoch, or while a checkpoint is being written.
@@ -42,7 +42,7 @@ class KillInEpoch(keras.callbacks.Callback):
             kill()
 
 def kill_in_checkpoint():
-    while not (folder / ".epoch-0003.unfinished" / "last.weights.h5").exists():
+    while not (folder / ".epoch-0003.unfinished" / "last.npz").exists():
         time.sleep(0.0005)
     kill()
 
@@ -115,7 +115,8 @@ def test_every_epoch_has_its_metrics(fitted):
     expected = {f"{part}/{name}" for part in ("train", "val") for name in ("loss", *regions)}
     assert len(fitted.history) == 8
     for epoch in fitted.history:
-        assert set(epoch) == expected | TIMES
+        assert set(epoch) == expected | TIMES | {"model/parameters"}
+        assert epoch["model/parameters"] == fitted.parameters
         for part in ("train", "val"):
             mean = np.mean([epoch[f"{part}/{name}"] for name in regions[1:]])
             assert epoch[f"{part}/dice"] == pytest.approx(mean, abs=1e-6)
@@ -186,10 +187,10 @@ def test_the_summary_says_what_came_out(fitted, learning, records):
 def test_only_the_last_checkpoint_is_left_and_a_call_again_trains_no_more(fitted, learning, records):
     folder = fitted.checkpoints.folder
     assert [path.name for path in folder.iterdir()] == ["epoch-0008"]
-    before = (folder / "epoch-0008" / "last.weights.h5").read_bytes()
+    before = (folder / "epoch-0008" / "last.npz").read_bytes()
     again = train(learning, records, folder)
     assert again.history == fitted.history
-    assert (folder / "epoch-0008" / "last.weights.h5").read_bytes() == before
+    assert (folder / "epoch-0008" / "last.npz").read_bytes() == before
 
 
 def test_who_watches_sees_the_checkpoint_and_the_times_of_each_epoch(tiny_params, records, tmp_path):
@@ -265,7 +266,7 @@ def state(folder, params, records):
     """Return all weights and the optimizer's state after the last epoch, and the best model's weights."""
     newest = Checkpoints(folder).newest()
     model = compile_unet(params.model, params.train, records)
-    model.load_weights(newest / "last.weights.h5")
+    restore(model, newest)
     best = keras.saving.load_model(newest / "best.keras")
     assert int(model.optimizer.iterations) == 4 * 2
     return [np.asarray(one) for one in (*model.variables, *model.optimizer.variables, *best.variables)]

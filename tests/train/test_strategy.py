@@ -31,7 +31,7 @@ from mis.data.records import read_records
 from mis.model.losses import SoftDiceLoss
 from mis.params import load_params
 from mis.settings import Settings
-from mis.train.checkpoint import Checkpoints, WEIGHTS
+from mis.train.checkpoint import Checkpoints, restore
 from mis.train.fit import compile_unet, fit
 from mis.train.launch import find_launcher
 
@@ -52,7 +52,7 @@ def work(worker):
         result[name] = fit(own.model, own.train, records, strategy=strategy, checkpoints=checkpoints).history
         if worker.is_chief:
             model = compile_unet(own.model, own.train, records)
-            model.load_weights(checkpoints.newest() / WEIGHTS)
+            restore(model, checkpoints.newest())
             np.savez(own_out / f"{name}.npz", **{one.path: np.asarray(one) for one in model.variables})
     # The other way round: what one device has saved, under this strategy.
     with strategy.scope():
