@@ -315,15 +315,16 @@ class TuneParams(Section):
     """The study ends after so long; none for no limit."""
     target_dice: Fraction | None
     """The study ends when a trial has reached this validation Dice; none for no target."""
-    devices_per_trial: Annotated[float, Field(gt=0)]
+    devices_per_trial: Annotated[float, Field(ge=0.01)]
     """Devices of each trial; as many trials run at once as there are such shares. A half, a third ... of one: so
     many trials share it, each with its part of a GPU's memory."""
     max_failures: Annotated[int, Field(ge=0)]
-    """How often a trial is started again, from its last checkpoint, after its process died."""
+    """How often a trial is started again, from its last checkpoint, after its process died or raised an error."""
     keep: Annotated[int, Field(ge=1)]
     """Trials whose models are kept, the best first; of the others the figures remain."""
     retry_oom: bool
-    """Whether a trial that has run out of memory is tried again with half the batch."""
+    """Whether a trial that has run out of memory is tried again with half the batch. Where its process was ended for
+    it, that is one of `max_failures`."""
     data_memory_share: Annotated[float, Field(ge=0, lt=1)]
     """The records are read once into the memory of each node where they fit this share of it, and from the file
     system by each trial otherwise."""
@@ -380,10 +381,11 @@ class TuneParams(Section):
 
     @model_validator(mode="after")
     def _scheduler_fits_sampler(self) -> Self:
-        if self.scheduler.name in ("hyperband", "pbt") and self.sampler.name not in ("random", "grid"):
+        fits = {"hyperband": ("random", "grid"), "pbt": ("random",)}.get(self.scheduler.name)
+        if fits and self.sampler.name not in fits:
             raise ValueError(
-                f"scheduler {self.scheduler.name} begins many trials before it knows of one: use sampler random or "
-                f"grid, or scheduler asha, got {self.sampler.name}"
+                f"scheduler {self.scheduler.name} begins many trials before it knows of one: use sampler "
+                f"{' or '.join(fits)}, or scheduler asha, got {self.sampler.name}"
             )
         return self
 
@@ -399,6 +401,11 @@ class TuneParams(Section):
             )
         if self.num_samples < 4:
             raise ValueError(f"scheduler pbt needs a population, num_samples of at least 4, got {self.num_samples}")
+        if self.scheduler.interval_epochs >= self.epochs:
+            raise ValueError(
+                "scheduler pbt looks at the population every interval_epochs, which must be below epochs = "
+                f"{self.epochs}, got {self.scheduler.interval_epochs}"
+            )
         return self
 
     @model_validator(mode="after")

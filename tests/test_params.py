@@ -167,13 +167,13 @@ def test_a_folder_is_refused_with_its_path(tmp_path):
         ("tune.sampler.name=grid", ("sampler grid takes every value", "train.learning_rate has no step")),
         ("tune.sampler.name=cmaes", ("sampler cmaes needs at least two numbers", "got 1; use tpe or gp")),
         ("tune.scheduler.name=hyperband", ("hyperband begins many trials before", "random or grid", "got tpe")),
-        ("tune.scheduler.name=pbt", ("pbt begins many trials before", "random or grid", "got tpe")),
+        ("tune.scheduler.name=pbt", ("pbt begins many trials before", "use sampler random, or", "got tpe")),
         ("tune.sampler.name=nsga2", ("nsga2 is for two objectives", "set tune.second_objective")),
         ("tune.second_objective=seconds", ("scheduler asha compares trials by their Dice alone", "use none")),
         ("tune.second_objective=flops", ("tune.second_objective", "'flops'", "'seconds' or 'parameters'")),
         ("tune.devices_per_trial=1.5", ("devices_per_trial must be a whole number from 1 on, got 1.5",)),
         ("tune.devices_per_trial=0.7", ("must be one part of several, as 0.5 or 0.25, got 0.7",)),
-        ("tune.devices_per_trial=0", ("tune.devices_per_trial", "greater than 0", "got 0")),
+        ("tune.devices_per_trial=0", ("tune.devices_per_trial", "greater than or equal to 0.01", "got 0")),
         ("tune.data_memory_share=1", ("tune.data_memory_share", "less than 1", "got 1")),
         ("tune.start.points=[{model.depth: 3}]", ("may set what the space has, got model.depth",)),
         ("tune.start.points=[{train.learning_rate: 1}]", ("must lie in the space, got train.learning_rate = 1",)),
@@ -413,6 +413,7 @@ NORM = {"model.norm": {"type": "choice", "values": ["batch", "group"]}}
     [
         ({"space": LEARNING_RATE | NORM}, ("pbt changes parameters in the middle", "got model.norm; use asha")),
         ({"space": LEARNING_RATE, "num_samples": 3}, ("needs a population", "at least 4, got 3")),
+        ({"space": LEARNING_RATE, "epochs": 2}, ("must be below epochs = 2, got 2",)),
         ({"space": LEARNING_RATE, "second_objective": "seconds"}, ("pbt compares trials by their Dice alone",)),
     ],
 )

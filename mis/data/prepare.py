@@ -4,22 +4,38 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Literal, overload
+
+from filelock import FileLock
 
 from mis.data.records import INDEX, read_records
 from mis.errors import MisError
-from mis.files import held_alone
 from mis.params import DataParams
 from mis.settings import Settings, cores
 
 
-def find_records(params: DataParams, settings: Settings) -> Path:
+@overload
+def find_records(params: DataParams, settings: Settings, *, make: Literal[True] = True) -> Path: ...
+@overload
+def find_records(params: DataParams, settings: Settings, *, make: Literal[False]) -> Path | None: ...
+
+
+def find_records(params: DataParams, settings: Settings, *, make: bool = True) -> Path | None:
     """Return the folder of the records that were made with these parameters; make them if need be.
 
     The pipeline's own are in `data/records`, and `dvc repro` makes them. Those made here are beside them, under a
     name that stands for the parameters and for the files of the data set, so that none is taken for another.
 
+    Args:
+        params: What they must be made with.
+        settings: The machine.
+        make: Whether they are made.
+
+    Returns:
+        None where they would have to be made and are not to be.
+
     Raises:
-        MisError: There are no records and no data set to make them from, or another process makes them now.
+        MisError: There are no records, and no data set to make them from.
     """
     try:
         return read_records(settings.records, params).folder
@@ -28,8 +44,9 @@ def find_records(params: DataParams, settings: Settings) -> Path:
         if not root.is_dir() or not (settings.records / INDEX).is_file():
             raise
         folder = settings.records.with_name(f"{settings.records.name}-{_key(params, root)}")
-        busy = MisError("records are made by one process at a time", got=f"another one at {folder}", do="wait for it")
-        with held_alone(folder.with_name(f".{folder.name}.lock"), busy):
+        if not (folder / INDEX).is_file() and not make:
+            return None
+        with FileLock(folder.with_name(f".{folder.name}.lock")):  # another process may be making the same
             if not (folder / INDEX).is_file():
                 print(f"{error}: making others in {folder}", file=sys.stderr)  # noqa: T201 - it takes a while
                 _make(params, root, folder)

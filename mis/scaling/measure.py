@@ -131,10 +131,18 @@ class _Worker:
 
     def train(self, params: Params, records: Path) -> tuple[float, float]:
         """Run a trial and return its best validation Dice and the seconds of its last epoch."""
+        from mis.tune.reuse import Networks
         from mis.tune.trial import run_trial
 
         with TemporaryDirectory(prefix="mis-trial-") as folder:
             checkpoints = Checkpoints(Path(folder))
             cases = read_records(records)
-            fitted = run_trial(params, self.share, cases, checkpoints, report=lambda history: None)  # noqa: ARG005
+            fitted = run_trial(
+                params,
+                self.share,
+                cases,
+                checkpoints,
+                report=lambda history: None,  # noqa: ARG005
+                networks=Networks(),  # none is shared: a process that has had more trials than another would be ahead
+            )
         return fitted.best[SELECTION], fitted.history[-1]["time/epoch_s"]

@@ -209,9 +209,10 @@ class MlflowTracker:
         """Start a run in an experiment, which is made if need be; `parent` is another run's id."""
         below = {PARENT: parent} if parent else {}
         experiment_id = self._make_experiment(experiment)
-        recorded = self.client.create_run(experiment_id, tags=process_tags() | below, run_name=name)
+        own = {key: text[:TAG_LENGTH] for key, text in (tags or {}).items()}
+        # At once: a process that is killed after it has made the run finds it again by them.
+        recorded = self.client.create_run(experiment_id, tags=process_tags() | below | own, run_name=name)
         run = MlflowRun(self.client, recorded)
-        run.set_tags(tags or {})
         run.log_params(params or {})
         return run
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mis.files import new_folder, write_json
+from mis.files import new_file, new_folder, write_json
 from mis.track.names import SELECTION
 
 if TYPE_CHECKING:  # a search's driver reads histories and does without Keras
@@ -122,9 +122,8 @@ class Checkpoints:
         """
         own = self.newest()
         while own is not None and (newest := other.newest()) is not None:
-            with suppress(FileNotFoundError), new_folder(own) as unfinished:
-                shutil.copytree(own, unfinished, dirs_exist_ok=True)
-                shutil.copy2(newest / STATE, unfinished / STATE)
+            with suppress(FileNotFoundError), new_file(own / STATE) as unfinished:
+                shutil.copyfile(newest / STATE, unfinished)
                 return True
         return False
 

@@ -46,18 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif arguments.params or arguments.dry_run:
             raise MisError("a study goes on with its own parameters: --resume takes neither --params nor --dry-run")
 
-        from mis.data.prepare import find_records
+        from mis.data.prepare import find_records  # late, as what follows: it needs NumPy
         from mis.tune.preview import preview
         from mis.tune.resume import resume
         from mis.tune.session import tune
 
-        if arguments.resume is None:
-            settings = replace(settings, records_folder=find_records(params.data, settings))
         if arguments.dry_run:
             print(preview(params, settings))
             return
         if arguments.resume is None:
-            study = tune(params, settings)
+            study = tune(params, replace(settings, records_folder=find_records(params.data, settings)))
         else:
             study = resume(arguments.resume, settings, arguments.overrides)
         show(study, settings)

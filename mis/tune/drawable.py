@@ -12,6 +12,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+STATE = "state"
+"""The user attribute of a trial that says what became of it."""
+
 FEWEST = 4
 """Completed trials from which on importances are drawn: two on either side of the line between good and bad."""
 
@@ -27,18 +30,21 @@ class Drawable:
         study: With one objective or two.
         dice: With the first objective alone.
         objectives: The objectives' names.
+        early: The numbers of the trials that were stopped early.
     """
 
     study: optuna.Study
     dice: optuna.Study
     objectives: tuple[str, ...]
+    early: frozenset[int]
 
     @classmethod
     def of(cls, study: optuna.Study) -> "Drawable":
         """Return what there is to draw of a study whose first objective is the Dice."""
         names = study.metric_names or ["Dice", "second objective"][: len(study.directions)]
         trials = study.get_trials(deepcopy=False)
-        return cls(_copy(study, trials, len(names)), _copy(study, trials, 1), tuple(names))
+        early = frozenset(trial.number for trial in trials if trial.user_attrs.get(STATE) == "stopped")
+        return cls(_copy(study, trials, len(names)), _copy(study, trials, 1), tuple(names), early)
 
     @property
     def figures(self) -> list[str]:
@@ -66,15 +72,13 @@ class Drawable:
 
     @property
     def stopped(self) -> list[FrozenTrial]:
-        """The trials that were stopped early and have a Dice all the same."""
-        stopped = self.dice.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
-        return [trial for trial in stopped if trial.value is not None]
+        """The trials that were stopped early; they have a Dice all the same."""
+        return [trial for trial in self.trials if trial.number in self.early]
 
     @property
     def failed(self) -> list[FrozenTrial]:
         """The trials that have no Dice and never will."""
-        ended = self.dice.get_trials(deepcopy=False, states=(TrialState.FAIL, TrialState.PRUNED))
-        return [trial for trial in ended if trial.value is None]
+        return self.dice.get_trials(deepcopy=False, states=(TrialState.FAIL,))
 
     @property
     def front(self) -> list[FrozenTrial]:
@@ -184,8 +188,7 @@ def _copied(trial: FrozenTrial, distributions: Mapping[str, BaseDistribution], o
         return create_trial(values=trial.values[:objectives], params=trial.params, distributions=own)
     if trial.state is TrialState.COMPLETE:
         return create_trial(state=TrialState.FAIL)
-    is_stopped = trial.state is TrialState.PRUNED and _is_scored(trial)
-    return create_trial(state=trial.state, values=trial.values[:objectives] if is_stopped else None)
+    return create_trial(state=trial.state)
 
 
 def _distributions(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:

@@ -47,7 +47,7 @@ def html(drawable: Drawable) -> str:
 def _summary(drawable: Drawable) -> str:
     counts = {
         "with a Dice": len(drawable.trials),
-        "stopped early": len(drawable.stopped),
+        "of them stopped early": len(drawable.stopped),
         "failed": len(drawable.failed),
     }
     ended = ", ".join(f"{count} {word}" for word, count in counts.items() if count)

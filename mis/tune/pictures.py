@@ -83,8 +83,9 @@ def history(drawable: Drawable) -> Figure:
     numbers = [trial.number for trial in drawable.trials]
     scores = [dice_of(trial) for trial in drawable.trials]
     axes.step(numbers, np.maximum.accumulate(scores), where="post", color=INK, linewidth=1.6, label="best so far")
-    axes.plot(numbers, scores, "o", color=BLUE, label="trial")
     stopped = drawable.stopped
+    ran = [trial for trial in drawable.trials if trial.number not in drawable.early]
+    axes.plot([trial.number for trial in ran], list(map(dice_of, ran)), "o", color=BLUE, label="trial")
     if stopped:
         axes.plot([t.number for t in stopped], list(map(dice_of, stopped)), "x", color=GREY, label="stopped early")
     failed = [trial.number for trial in drawable.failed]

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from mis.data.records import read_records, size_bytes
+from mis.data.prepare import find_records
+from mis.data.records import Records, read_records, size_bytes
 from mis.params import Choice, Distribution, Fixed, Params
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
@@ -10,7 +11,7 @@ from mis.train.allocate import Node, Share, allocate
 from mis.train.cluster import cluster
 from mis.tune.earlier import Estimate, estimate, starting_points
 from mis.tune.search import number_of_trials
-from mis.tune.session import fits_in_memory
+from mis.tune.session import fits_in_memory, shared_room
 
 
 def preview(params: Params, settings: Settings) -> str:
@@ -21,14 +22,14 @@ def preview(params: Params, settings: Settings) -> str:
     """
     own = params.tune
     params.check_spread("tune.devices_per_trial", own.devices)
-    records, tracker = read_records(settings.records, params.data), MlflowTracker(settings)
-    starts, size = starting_points(params, tracker), size_bytes(records)
-    with cluster(settings.ray_address, shared_bytes=size) as nodes:
+    folder = find_records(params.data, settings, make=False)
+    records, tracker = None if folder is None else read_records(folder), MlflowTracker(settings)
+    starts, size = starting_points(params, tracker), 0 if records is None else size_bytes(records)
+    with cluster(settings.ray_address, shared_bytes=shared_room(size, own.data_memory_share)) as nodes:
         share = allocate(nodes, own.devices_per_trial, settings.devices)
         fits = fits_in_memory(size, nodes, own.data_memory_share)
     trials = number_of_trials(own.sampler, own.space, own.num_samples)
-    told = estimate(params, tracker, records.digest, trials, share.concurrent)
-    place = "read once into each node's memory" if fits else "read from their files by each trial"
+    told = None if records is None else estimate(params, tracker, records.digest, trials, share.concurrent)
     return "\n".join(
         [
             "space:",
@@ -37,8 +38,7 @@ def preview(params: Params, settings: Settings) -> str:
             f"epochs: {own.epochs} for each trial, scheduler {own.scheduler.name}",
             f"budget: {_budget(params)}",
             f"devices: {_devices(nodes, share)}",
-            f"data: {len(records.split.train)} cases to train on, {len(records.split.val)} to choose by, "
-            f"{size / 1e6:.1f} MB, {place}",
+            f"data: {_data(records, size, fits=fits)}",
             f"time: {_time(told)}",
             "nothing was run",
         ]
@@ -90,6 +90,14 @@ def _devices(nodes: list[Node], share: Share) -> str:
     where = f"{len(nodes)} node{'s' * (len(nodes) > 1)}"
     threads = f"{share.threads} CPU thread{'s' * (share.threads > 1)}"
     return f"{share.concurrent} trials at once on {where}, each on {each} with {threads} a device"
+
+
+def _data(records: Records | None, size: int, *, fits: bool) -> str:
+    if records is None:
+        return "the records for these parameters are not there: they are made first"
+    place = "read once into each node's memory" if fits else "read from their files by each trial"
+    split = records.split
+    return f"{len(split.train)} cases to train on, {len(split.val)} to choose by, {size / 1e6:.1f} MB, {place}"
 
 
 def _time(told: Estimate | None) -> str:

@@ -41,6 +41,5 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = ()) -> Stud
             f"study {name} goes on with the records that it was begun with, got others in {settings.records}",
             do="begin a new one",
         )
-    if values:
-        store = store.with_params(store.params.override(values))
-    return run(store, records, MlflowTracker(settings), settings)
+    params = store.params.override(values) if values else None
+    return run(store, records, MlflowTracker(settings), settings, params)

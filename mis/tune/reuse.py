@@ -7,10 +7,12 @@ state and its learning rate are set to those of a new one.
 
 import gc
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from mis.data.records import Records
 from mis.model.unet import build_unet
@@ -24,17 +26,43 @@ NOT_IN_THE_GRAPH = {"seed", "epochs", "patience", "learning_rate", "warmup_epoch
 """Of `train`; a learning rate that rises is in the graph, and then nothing is shared."""
 
 
+@dataclass(frozen=True)
+class Network:
+    """A compiled network.
+
+    Attributes:
+        model: It.
+        first: What its optimizer's variables were before the first step; not all of them were 0.
+    """
+
+    model: keras.Model
+    first: Sequence[np.ndarray]
+
+    @classmethod
+    def of(cls, model: keras.Model) -> "Network":
+        """Return a network that has not been trained yet."""
+        return cls(model, [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables])
+
+    def renew(self, fresh: keras.Model, learning_rate: float) -> None:
+        """Take over a new network's weights, and let the optimizer be as it was, with this learning rate."""
+        self.model.set_weights(fresh.get_weights())
+        for variable, value in zip(self.model.optimizer.variables, self.first, strict=True):
+            variable.assign(value)
+        self.model.optimizer.learning_rate = learning_rate
+
+
 class Networks:
     """The networks of one process, all of one strategy.
 
     Attributes:
-        kept: Those that no trial has now, the one used last at the end.
+        kept: Those that no trial has now, each with its optimizer's first state; the one used last at the end.
     """
 
     def __init__(self, most: int = MOST) -> None:
         """Keep at most so many."""
         self.most = most
-        self.kept: dict[str, keras.Model] = {}
+        self.kept: dict[str, Network] = {}
+        self.current: Network | None = None
 
     @contextmanager
     def lent(self, model_params: ModelParams, params: TrainParams, records: Records) -> Iterator[None]:
@@ -49,10 +77,12 @@ class Networks:
         self.current = None if params.warmup_epochs else self.kept.pop(key, None)
         if self.current is None:
             keras.backend.clear_session()  # it would empty TensorFlow's cache of a network that is used again
-        yield
-        if self.current is not None and not params.warmup_epochs:
-            self.kept[key] = self.current
-        self.current = None
+        try:
+            yield
+            if self.current is not None and not params.warmup_epochs:
+                self.kept[key] = self.current
+        finally:
+            self.current = None
         if len(self.kept) > self.most:
             del self.kept[next(iter(self.kept))]
             gc.collect()
@@ -60,23 +90,22 @@ class Networks:
     def compile(self, model_params: ModelParams, params: TrainParams, records: Records) -> keras.Model:
         """Return what `mis.train.fit.compile_unet` does, its graph traced before where there was such a network."""
         if self.current is None:
-            self.current = compile_unet(model_params, params, records)
+            self.current = Network.of(compile_unet(model_params, params, records))
         else:
             # Initial weights are drawn from Python's generator. To seed TensorFlow's too would make it forget how it
             # runs the graph, which takes half as long as tracing.
             random.seed(params.seed)
             with precision(params.precision):
                 fresh = build_unet(model_params, len(records.modalities), len(records.regions))
-            self.current.set_weights(fresh.get_weights())
-            for variable in self.current.optimizer.variables:
-                variable.assign(keras.ops.zeros_like(variable))
-            self.current.optimizer.learning_rate = params.learning_rate
-        return self.current
+            self.current.renew(fresh, params.learning_rate)
+        return self.current.model
 
-    def forget(self) -> None:
-        """Keep none, to make room."""
+    def forget(self) -> bool:
+        """Keep none, to make room; return whether there were any."""
+        had = bool(self.kept)
         self.kept.clear()
         gc.collect()
+        return had
 
 
 def _key(model_params: ModelParams, params: TrainParams, records: Records) -> str:

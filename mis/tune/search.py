@@ -36,7 +36,7 @@ def make_sampler(params: SamplerParams, space: Space, number: int = 0, trials: i
     if params.name == "random":
         return RandomSampler(seed=seed)
     if params.name == "grid":
-        return GridSampler(grid(space), seed=params.seed)
+        return _Grid(grid(space), seed=params.seed)
     if params.name == "gp":
         return GaussianProcessSampler(seed, STARTUP_TRIALS)
     if params.name == "cmaes":
@@ -46,6 +46,13 @@ def make_sampler(params: SamplerParams, space: Space, number: int = 0, trials: i
     with warnings.catch_warnings():  # these are what is wanted
         warnings.simplefilter("ignore", ExperimentalWarning)
         return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, group=True, constant_liar=True)
+
+
+class _Grid(GridSampler):
+    """Optuna's, which ends the study after its last point; here the study counts."""
+
+    def after_trial(self, *args: object) -> None:
+        """Do nothing: only a study that Optuna itself runs can be ended so."""
 
 
 def number_of_trials(params: SamplerParams, space: Space, most: int) -> int:

@@ -1,13 +1,17 @@
 """One study from its parameters to its runs in MLflow."""
 
 import secrets
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psutil
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
@@ -31,6 +35,9 @@ KIND_TAG = "mis.kind"
 
 SHARED_USABLE = 0.8
 """Of the memory that a node's processes share, what the data may take."""
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - it is looked at, nothing is written
+"""Where Linux has it; Ray would take the disk where it is too small."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +129,16 @@ def tune(params: Params, settings: Settings, *, go_on: bool = False) -> Study:
     return run(StudyStore.create(folder / name, params, records.digest, starts), records, tracker, settings)
 
 
-def run(store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings) -> Study:
-    """Run a study that is on disk to its end, from wherever it is."""
-    params, key = store.params, {STUDY_TAG: store.name, KIND_TAG: "study"}
-    _say(f"study {store.name}; if it is interrupted: python -m mis.tune --resume {store.name}")
-    size = size_bytes(records)
-    with store.held(), cluster(settings.ray_address, shared_bytes=size) as nodes:
+def run(
+    store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings, params: Params | None = None
+) -> Study:
+    """Run a study that is on disk to its end, from wherever it is; `params` is it with another budget."""
+    size, key = size_bytes(records), {STUDY_TAG: store.name, KIND_TAG: "study"}
+    room = shared_room(size, store.tune.data_memory_share)
+    with store.held(), cluster(settings.ray_address, shared_bytes=room) as nodes:
+        _say(f"study {store.name}; if it is interrupted: python -m mis.tune --resume {store.name}")
+        store = store if params is None else store.with_params(params)
+        params = store.params
         share = allocate(nodes, params.tune.devices_per_trial, settings.devices)
         fits = fits_in_memory(size, nodes, params.tune.data_memory_share)
         origin = find_origin(settings, params.data)
@@ -149,7 +160,7 @@ def run(store: StudyStore, records: Records, tracker: MlflowTracker, settings: S
                     store,
                     share,
                     records=settings.records,
-                    contents=read_contents(records) if fits else None,
+                    contents=partial(read_contents, records) if fits else None,
                     tracker=tracker,
                     study=own,
                     describe=describe,
@@ -160,6 +171,17 @@ def run(store: StudyStore, records: Records, tracker: MlflowTracker, settings: S
             study = Study(store.name, trials, store.seconds, store, share.concurrent)
             _record(study, own, tracker)
     return study
+
+
+def shared_room(size: int, share: float) -> int:
+    """Return how much memory a local cluster must share between its processes for so many bytes of records.
+
+    It is none where they do not fit the share of the memory that is free.
+    """
+    free = psutil.virtual_memory().available
+    if SHARED_MEMORY.is_dir():
+        free = min(free, shutil.disk_usage(SHARED_MEMORY).free)
+    return ceil(size / SHARED_USABLE) if size <= share * free else 0
 
 
 def fits_in_memory(size: int, nodes: Sequence[Node], share: float) -> bool:

@@ -31,6 +31,7 @@ from mis.files import held_alone, new_folder, read_json, write_json
 from mis.params import Params, Scalar, TuneParams
 from mis.track.names import PARAMETERS, SELECTION, TRAINED_S
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch
+from mis.tune.drawable import STATE
 from mis.tune.search import make_sampler, number_of_trials
 from mis.tune.space import suggest
 
@@ -104,10 +105,9 @@ def best_trial(trials: Sequence[Trial]) -> Trial:
     """
     scored = [trial for trial in trials if trial.history]
     if not scored:
-        reason = next((trial.error for trial in trials if trial.error), "unknown")
-        raise MisError(
-            "at least one trial must finish an epoch", got=f"{len(trials)} failed trials, the first with: {reason}"
-        )
+        errors = [trial.error for trial in trials if trial.error]
+        reason = f"the first error: {errors[0]}" if errors else "which the budget has ended"
+        raise MisError("at least one trial must finish an epoch", got=f"{len(trials)} that did not, {reason}")
     return max(scored, key=lambda trial: (trial.best[SELECTION], -int(trial.name)))
 
 
@@ -323,10 +323,15 @@ class StudyStore:
     def clone(self, number: int, donor: int, values: Values, mark: str) -> None:
         """Let a trial go on from another one's weights with other values; once for each mark."""
         done = self._folder(number) / CLONED
-        if not done.exists() or read_json(done) != mark:
+        if not done.exists() or read_json(done)["mark"] != mark:
             self.checkpoints(number).take_weights(self.checkpoints(donor))
             self.set_values(number, values)
-            write_json(done, mark)
+            write_json(done, {"mark": mark, "donor": donor})
+
+    def donor(self, number: int) -> int | None:
+        """Return the number of the trial from whose weights this one has gone on last; None if it has not."""
+        done = self._folder(number) / CLONED
+        return int(read_json(done)["donor"]) if done.exists() else None
 
     def checkpoints(self, number: int) -> Checkpoints:
         """Return where a trial's checkpoints are."""
@@ -344,7 +349,12 @@ class StudyStore:
                 self._tell(trial.number, self._read(trial.number))
 
     def _tell(self, number: int, trial: Trial) -> None:
-        if trial.history:
+        known = self.study.get_trials(deepcopy=False)[number]
+        if not known.state.is_finished():
+            optuna.Trial(self.study, known._trial_id).set_user_attr(STATE, trial.state)
+        # The result of half a batch says nothing of the batch that was suggested.
+        other = not self.is_population and any(trial.values.get(name) != value for name, value in known.params.items())
+        if trial.history and not other:
             objectives = [max(0.0, trial.best[SELECTION])]
             if self.tune.second_objective is not None:
                 objectives.append(trial.costs[self.tune.second_objective])

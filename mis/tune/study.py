@@ -5,6 +5,7 @@ trials in the study's store. Ray schedules; it keeps nothing: checkpoints and wh
 the store.
 """
 
+import random
 import shutil
 import time
 import uuid
@@ -43,7 +44,7 @@ def run_study(
     records: Path,
     tracker: Tracker,
     study: Run,
-    contents: Mapping[str, np.ndarray] | None = None,
+    contents: Callable[[], Mapping[str, np.ndarray]] | None = None,
     describe: Callable[[Run], None] | None = None,
 ) -> list[Trial]:
     """Run a study to its end, from wherever it is.
@@ -54,7 +55,7 @@ def run_study(
         records: The folder of records, as every node sees it.
         tracker: Where each trial becomes a run below `study`.
         study: The study's run.
-        contents: The cases, for the memory of each node; None where trials read them from their files.
+        contents: Reads the cases, for the memory of each node; None where trials read them from their files.
         describe: Records where a trial's run comes from.
     """
     own = store.tune
@@ -69,7 +70,7 @@ def run_study(
             store=StudyStore(store.folder, store.params),
             share=share,
             records=records,
-            contents=contents,
+            contents=contents() if contents else None,
             session=f"{time.time_ns():x}",
         )
         given, search = _suggestions(store, watcher, share.concurrent)
@@ -98,6 +99,7 @@ def run_study(
                 raise KeyboardInterrupt
         finally:
             watcher.abandon()
+        watcher.record_the_rest()
     store.keep(own.keep)
     return store.trials()
 
@@ -171,6 +173,8 @@ def _scheduler(params: TuneParams) -> TrialScheduler | None:
     if own.name == "hyperband":
         return HyperBandScheduler(**compared, max_t=epochs, reduction_factor=own.reduction_factor)
     if own.name == "pbt":
+        random.seed(params.sampler.seed)  # Ray's scheduler takes these two as they are
+        np.random.seed(params.sampler.seed)
         return PopulationBasedTraining(
             **compared,
             perturbation_interval=own.interval_epochs,

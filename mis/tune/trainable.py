@@ -1,7 +1,7 @@
 """What a trial does in its worker: it trains, and tells Ray Tune of each epoch."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,8 +45,8 @@ def train_one(
     """Run one trial, or go on with it; on a lack of memory again with half the batch, where the study says so.
 
     Args:
-        config: See `told`; in a population, of a trial that goes on from another one's weights: what that one was
-            told, its values changed, and a mark.
+        config: See `told`; in a population, of a trial that goes on from another one: what that one was told, its
+            values changed, and a mark.
         store: The study.
         share: What the trial has of the cluster.
         records: The folder of records.
@@ -59,27 +59,55 @@ def train_one(
     number = _own_number(store, own[NUMBER])
     checkpoints = store.checkpoints(number)
     if CLONED in own:
-        store.clone(number, own[NUMBER], own[VALUES], own[CLONED])
+        store.clone(number, _donor(), own[VALUES], own[CLONED])
     elif not store.is_population:
         _report_again(checkpoints, session)
 
     from mis.quiet import import_tensorflow
 
     import_tensorflow()
+    cases = replace(read_records(records), in_memory=contents)
+    within_memory(
+        lambda: _train(store, number, own[VALUES], share=share, records=cases, begun=begun),
+        lambda: store.halve_batch(number, own[VALUES], share.devices),
+    )
+
+
+def within_memory(train: Callable[[], None], halve: Callable[[], bool]) -> None:
+    """Train; where the memory does not suffice, again without what is kept beside, and then with half the batch.
+
+    Args:
+        train: Trains, or goes on with it.
+        halve: Halves the batch; returns whether it could.
+
+    Raises:
+        ResourceExhaustedError: The memory does not suffice for what is left.
+    """
     from tensorflow.errors import ResourceExhaustedError
 
     from mis.tune.trial import NETWORKS
 
-    cases = replace(read_records(records), in_memory=contents)
     while True:
         try:
-            _train(store, number, own[VALUES], share=share, records=cases, begun=begun)
+            train()
         except ResourceExhaustedError:
-            if not store.halve_batch(number, own[VALUES], share.devices):
+            if not NETWORKS.forget() and not halve():
                 raise
-            NETWORKS.forget()
         else:
             return
+
+
+def _donor() -> int:
+    """Return the number of the trial from whose weights this one goes on.
+
+    Ray's scheduler hands over the checkpoint that it has told of, which is its number. What it was told, which Ray
+    copies, may have the number of a trial that it has itself gone on from.
+    """
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        raise RuntimeError("Ray Tune lets a trial go on from another one, and gives no checkpoint of it")
+    with checkpoint.as_directory() as folder:
+        return int((Path(folder) / NUMBER).read_text(encoding="utf-8"))
 
 
 def _own_number(store: StudyStore, number: int) -> int:

@@ -21,7 +21,15 @@ Report = Callable[[History], None]
 """Takes the metrics of all epochs so far, after each; the checkpoint has been written."""
 
 
-def run_trial(params: Params, share: Share, records: Records, checkpoints: Checkpoints, report: Report) -> Fitted:
+def run_trial(
+    params: Params,
+    share: Share,
+    records: Records,
+    checkpoints: Checkpoints,
+    report: Report,
+    *,
+    networks: Networks = NETWORKS,
+) -> Fitted:
     """Train once, or go on from the checkpoints, on this process' share of the devices.
 
     Args:
@@ -30,11 +38,12 @@ def run_trial(params: Params, share: Share, records: Records, checkpoints: Check
         records: The cases and their split.
         checkpoints: Where the state is kept after each epoch.
         report: Called after each epoch.
+        networks: Those that this process has traced before.
     """
     devices = claim(share.devices, share.threads, part=share.part)
     train = for_replicas(params.train, params.distribute, share.devices)
     told = _ReportEpochs(report, checkpoints)
-    with NETWORKS.lent(params.model, train, records):
+    with networks.lent(params.model, train, records):
         fitted = fit(
             params.model,
             train,
@@ -42,7 +51,7 @@ def run_trial(params: Params, share: Share, records: Records, checkpoints: Check
             strategy=make_strategy(devices),
             checkpoints=checkpoints,
             callbacks=[told],
-            compiled=NETWORKS.compile,
+            compiled=networks.compile,
         )
     told.end()
     return fitted

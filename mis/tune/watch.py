@@ -1,7 +1,8 @@
 """What the driver sees of a study: it goes to the study's store, to the tracker, and to the person who waits."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -144,17 +145,15 @@ class Watcher(tune.Callback):  # type: ignore[misc]
 
     def _run(self, asked: Asked) -> Run:
         key = {STUDY_TAG: self.store.name, TRIAL_TAG: asked.name}
-        run = self.tracker.find_run(TUNE, key)
-        if run is not None:
-            return run
         params = self.store.params
         # Not checked here: values that do not go together are found by the trial, and fail it alone.
         own = {**params.flatten(), **asked.values, "train.epochs": params.tune.epochs}
         train = {name.removeprefix("train."): value for name, value in own.items() if name.startswith("train.")}
         rule = in_force(params.train.model_copy(update=train), params.distribute, self.share.devices)
-        run = self.tracker.start_run(
-            TUNE, f"trial-{asked.name}", params={**own, **rule}, tags=key, parent=self.study.id
+        run = self.tracker.find_run(TUNE, key) or self.tracker.start_run(
+            TUNE, f"trial-{asked.name}", tags=key, parent=self.study.id
         )
+        run.log_params({**own, **rule})  # also where it was there: the process that began it may not have come so far
         self.describe(run)
         return run
 
@@ -164,14 +163,21 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         """Log an epoch; one that was logged before is dropped by the run."""
         seen = self._see(trial)
         self._note_values(seen)
-        population = {f"{NOW}{name}": value for name, value in seen.values.items() if isinstance(value, float)}
-        seen.run.log_metrics(
-            {**_metrics(result), **(population if self.store.is_population else {})}, step=result[EPOCH]
-        )
+        with self._later_if_it_fails():
+            seen.run.log_metrics({**_metrics(result), **self._now(seen)}, step=result[EPOCH])
+        self._note_time()
         if ATTEMPT in result:
             seen.worked_s[result[ATTEMPT]] = result[WORKED_S]
         self.best = max(self.best, result[BEST_SCORE])
         self.board.report(seen.asked.name, result[EPOCH], result[SELECTION], result[BEST_SCORE], result[EPOCH_S])
+
+    def _now(self, seen: _Seen) -> dict[str, float]:
+        """Return what changes from epoch to epoch in a population: values, and whose weights a trial goes on from."""
+        if not self.store.is_population:
+            return {}
+        donor = self.store.donor(seen.asked.number)
+        values = {f"{NOW}{name}": value for name, value in seen.values.items() if isinstance(value, float)}
+        return values if donor is None else {**values, f"{NOW}cloned_from": float(donor)}
 
     def _note_values(self, seen: _Seen) -> None:
         """Record values that have changed since the trial was begun: another batch, another trial's weights."""
@@ -179,7 +185,8 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         if values != seen.values:
             changed = {name: value for name, value in values.items() if seen.values.get(name) != value}
             seen.values = values
-            seen.run.log_params(changed)
+            with self._later_if_it_fails():
+                seen.run.log_params(changed)
             self.board.begin(seen.asked.name, values)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
@@ -206,29 +213,40 @@ class Watcher(tune.Callback):  # type: ignore[misc]
     def _end(self, seen: _Seen, outcome: Trial) -> None:
         self._note_values(seen)
         self.store.end(seen.asked.number, outcome)
-        self._record(seen.run, outcome)
-        self.store.set_recorded(seen.asked.number)
-        self.store.keep(self.store.tune.keep)
-        self._note_time()
         seen.over = True
         self.unended.discard(seen.asked.number)
+        self._note_time()
+        if not self.store.is_population:  # there others may go on from its weights
+            self.store.keep(self.store.tune.keep)
+        with self._later_if_it_fails():
+            self._record(seen.run, outcome)
         self.board.end(outcome.name, outcome.state, outcome.best.get(SELECTION), outcome.elapsed_s, outcome.error)
 
+    @contextmanager
+    def _later_if_it_fails(self) -> Iterator[None]:
+        """Go on when the tracker fails: an error here would be the trial's for Ray Tune, which would run it again.
+
+        What an outcome has is recorded by `record_the_rest`, which raises if the tracker still fails.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.board.say(f"the tracker fails, and is told at the end: {str(error).strip().splitlines()[-1:]}")
+
     def _record(self, run: Run, outcome: Trial) -> None:
+        for report in reports(outcome.history):  # a process that ended may not have told of its last one
+            run.log_metrics(_metrics(report), step=int(report[EPOCH]))
         run.set_tags({STATE_TAG: outcome.state, **({ERROR_TAG: outcome.error} if outcome.error else {})})
         run.log_metrics({TRIAL_S: outcome.elapsed_s})
         run.finish("FAILED" if outcome.state == "failed" else "FINISHED")
+        self.store.set_recorded(int(outcome.name))
 
     def record_the_rest(self) -> None:
-        """Record what became of trials of which a process that was killed has not done so."""
+        """Record what became of trials where that has not been done: a process was killed, or the tracker failed."""
         for outcome in self.store.trials():
             number = int(outcome.name)
             if not self.store.is_recorded(number):
-                run = self._run(Asked(number, outcome.values))
-                for report in reports(outcome.history):
-                    run.log_metrics(_metrics(report), step=int(report[EPOCH]))
-                self._record(run, outcome)
-                self.store.set_recorded(number)
+                self._record(self._run(Asked(number, outcome.values)), outcome)
 
     def _note_time(self) -> None:
         self.store.set_seconds(time.monotonic() - self.begun_at)

@@ -63,6 +63,27 @@ def outcomes(project):
     return {path: path.stat().st_mtime_ns for path in project.glob("checkpoints/tune/*/trials/*/outcome.json")}
 
 
+def tracker_of(project):
+    return MlflowTracker(
+        Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
+    )
+
+
+def recorded(project):
+    """Return the runs of the trials of the one study that there is, in their order, and its own; all have ended."""
+    tracker = tracker_of(project)
+    runs = tracker.client.search_runs([tracker.experiment_id(TUNE)])
+    (parent,) = [run for run in runs if "mis.trial" not in run.data.tags]
+    children = [run for run in runs if "mis.trial" in run.data.tags]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    return sorted(children, key=lambda run: run.data.tags["mis.trial"]), parent
+
+
+def steps(project, run):
+    return [point.step for point in tracker_of(project).client.get_metric_history(run.info.run_id, "val/dice")]
+
+
 def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
     overrides = [part for value in SMALL for part in ("--set", value)]
     drawn = random.Random(1)  # noqa: S311 - moments, not secrets
@@ -88,17 +109,10 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
     assert [(int(number), state, int(epochs)) for number, state, epochs in table] == [
         (number, "completed", EPOCHS) for number in range(TRIALS)
     ]
-    settings = Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
-    tracker = MlflowTracker(settings)
-    runs = tracker.client.search_runs([tracker.experiment_id(TUNE)])
-    (parent,) = [run for run in runs if "mis.trial" not in run.data.tags]
-    children = [run for run in runs if "mis.trial" in run.data.tags]
-    assert sorted(run.data.tags["mis.trial"] for run in children) == [f"{number:03d}" for number in range(TRIALS)]
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    children, parent = recorded(project)
+    assert [run.data.tags["mis.trial"] for run in children] == [f"{number:03d}" for number in range(TRIALS)]
     for run in children:
-        steps = [point.step for point in tracker.client.get_metric_history(run.info.run_id, "val/dice")]
-        assert steps == list(range(1, EPOCHS + 1))
+        assert steps(project, run) == list(range(1, EPOCHS + 1))
     assert parent.data.metrics["trials"] == TRIALS
 
     # What a study without results suggests does not depend on them: so it can be asked without training.
@@ -107,6 +121,34 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
         (run,) = [run for run in children if run.data.tags["mis.trial"] == f"{number:03d}"]
         expected = undisturbed.ask().values
         assert {name: run.data.params[name] for name in expected} == {key: str(one) for key, one in expected.items()}
+
+
+@pytest.mark.parametrize("who", [("asha", "tpe"), ("pbt", "random")], ids=lambda who: who[0])
+def test_whoever_stops_or_changes_trials_nothing_is_lost(project, who):
+    """The scheduler is a new one after each kill."""
+    trials, epochs = 5, 16
+    rate = "{train.learning_rate: {type: float, low: 1e-5, high: 1e-2, log: true}}"
+    values = ["model.depth=1", "model.base_filters=4", "train.patience=99", f"tune.num_samples={trials}"]
+    values += [f"tune.epochs={epochs}", f"tune.space={rate}", "tune.scheduler.interval_epochs=4"]
+    values += [f"tune.scheduler.name={who[0]}", f"tune.sampler.name={who[1]}"]
+    process, again = start(project, *(part for value in values for part in ("--set", value))), ()
+    for seconds in (16, 14):
+        time.sleep(seconds)
+        assert process.poll() is None, "a kill came too late: the study needs more epochs"
+        kill(process)
+        (folder,) = project.glob("checkpoints/tune/*-*")
+        again = ("--resume", folder.name)
+        process = start(project, *again)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    children, parent = recorded(project)
+    assert [run.data.tags["mis.trial"] for run in children] == [f"{number:03d}" for number in range(trials)]
+    for run in children:
+        had = steps(project, run)
+        assert had == list(range(1, len(had) + 1))
+        assert len(had) == epochs if run.data.tags["mis.state"] == "completed" else 0 < len(had) < epochs
+    assert parent.data.metrics["trials"] == trials
+    assert 0 < parent.data.metrics["device_utilisation"] <= 1
 
 
 def test_a_study_goes_on_with_its_own_parameters(project):

@@ -102,6 +102,14 @@ def test_a_dry_run_prints_the_space_and_runs_nothing(project):
     assert tracker_of(project).experiment_id(TUNE) is None
 
 
+def test_a_dry_run_makes_no_records(project, tiny_root):
+    (project / "data" / "raw").mkdir()
+    (project / "data" / "raw" / "phantom").symlink_to(tiny_root)
+    out, _ = ended(start(project, "--dry-run", sets=["data.target=whole_tumor"]))
+    assert "data: the records for these parameters are not there: they are made first" in out
+    assert sorted(path.name for path in (project / "data").iterdir()) == ["raw", "records"]
+
+
 def test_a_study_that_is_not_there_cannot_be_started_from(project):
     _, err = ended(start(project, sets=["tune.start.study=none-such"]), returncode=2)
     assert err == "error: tune.start.study must name a study in MLflow with ended trials, got none-such\n"
@@ -114,6 +122,7 @@ def test_the_papers_grid_runs_to_its_end(project, tiny_root):
     small = ["model.depth=1", "model.base_filters=4", "tune.epochs=1"]
     out, err = ended(start(project, "--params", str(ROOT / "pipelines" / "paper.yaml"), sets=small))
     assert "data.target regions, got whole_tumor" in err
+    assert "begins again" not in err
     assert len(re.findall(r"^ *\d{3} +completed", out, re.MULTILINE)) == 32
     trials = [run for run in runs_of(tracker_of(project)) if "mis.trial" in run.data.tags]
     names = ("train.learning_rate", "model.norm", "train.beta_2", "train.amsgrad")

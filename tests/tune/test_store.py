@@ -168,3 +168,27 @@ def test_a_study_goes_on_with_another_budget(store, params):
     more = again(store).with_params(params.override({"tune.num_samples": 99}))
     assert more.total == again(store).total == 99
     assert len(again(store).interrupted()) == 1
+
+
+def test_a_grid_ends_with_its_last_point(params, tmp_path):
+    """Optuna's own would end the study, which only one that it runs itself can be."""
+    space = {"model.norm": {"type": "choice", "values": ["batch", "group"]}}
+    grid = params.override({"tune.space": space, "tune.sampler.name": "grid", "tune.scheduler.name": "none"})
+    store = StudyStore.create(tmp_path / "study", grid)
+    for _ in range(2):
+        asked = store.ask()
+        store.end(asked.number, ended(asked))
+    assert {trial.values["model.norm"] for trial in store.trials()} == {"batch", "group"}
+
+
+def test_the_result_of_another_batch_than_suggested_does_not_count(params, tmp_path):
+    space = {"train.batch_size": {"type": "choice", "values": [4, 8]}}
+    store = StudyStore.create(tmp_path / "study", params.override({"tune.space": space}))
+    for halved in (False, True):
+        asked = store.ask()
+        if halved:
+            assert store.halve_batch(asked.number, asked.values, devices=1)
+        values = store.values(asked.number, asked.values)
+        store.end(asked.number, Trial(asked.name, values, "completed", HISTORY, 1.5))
+    assert [trial.value for trial in store.study.trials] == [0.5, None]
+    assert [trial.best["val/dice"] for trial in store.trials()] == [0.5, 0.5]

@@ -264,6 +264,8 @@ def test_a_population_goes_on_from_its_best(search):
         assert rates[-1] == trial.values["train.learning_rate"]
         if rates[0] != rates[-1]:
             assert run.tags["mis.changed.train.learning_rate"] == str(rates[-1])
+            donors = {value for _, value in run.metrics["now/cloned_from"]}
+            assert donors <= {float(other.name) for other in trials if other is not trial}
             changed += 1
     assert changed, "the worst go on from the best"
 
@@ -272,11 +274,11 @@ def test_the_cases_are_read_once_where_memory_has_them(search, records, tmp_path
     """The files are emptied: whoever read one would fail."""
     folder = tmp_path / "records"
     shutil.copytree(records.folder, folder)
-    contents = read_contents(records)
+    contents = read_contents(records)  # read before the files are emptied
     for file in folder.glob("*.tfrecord"):
         file.write_bytes(b"")
     own = {"tune__num_samples": 2, "tune__epochs": 2, "tune__space": LEARNING_RATE, "tune__scheduler": NO_SCHEDULER}
-    trials, _ = search(contents=contents, folder=folder, **own)
+    trials, _ = search(contents=lambda: contents, folder=folder, **own)
     expected, _ = search(**own)
     assert [trial.state for trial in trials] == ["completed"] * 2
     for trial, other in zip(trials, expected, strict=True):
