@@ -133,43 +133,47 @@ def run(
     store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings, params: Params | None = None
 ) -> Study:
     """Run a study that is on disk to its end, from wherever it is; `params` is it with another budget."""
-    size, key = size_bytes(records), {STUDY_TAG: store.name, KIND_TAG: "study"}
-    room = shared_room(size, store.tune.data_memory_share)
-    with store.held(), cluster(settings.ray_address, shared_bytes=room) as nodes:
+    room = shared_room(size_bytes(records), store.tune.data_memory_share)
+    with store.held():
         _say(f"study {store.name}; if it is interrupted: python -m mis.tune --resume {store.name}")
         store = store if params is None else store.with_params(params)
-        params = store.params
-        share = allocate(nodes, params.tune.devices_per_trial, settings.devices)
-        fits = fits_in_memory(size, nodes, params.tune.data_memory_share)
-        origin = find_origin(settings, params.data)
+        with cluster(settings.ray_address, shared_bytes=room) as nodes:
+            return _run_on(nodes, store, records, tracker, settings)
 
-        def describe(run: Run) -> None:
-            origin.describe(run)
-            run.set_tags({RECORDS_TAG: records.digest})
 
-        own = tracker.find_run(TUNE, key) or tracker.start_run(
-            TUNE, f"study-{store.name}", params=params.flatten(), tags=key
-        )
-        with tracked(own):
-            describe(own)
-            own.log_params(params.flatten())
-            own.log_metrics({"concurrent_trials": share.concurrent, "devices_per_trial": params.tune.devices_per_trial})
-            own.log_metrics({"data_in_memory_bytes": size if fits else 0})
-            try:
-                trials = run_study(
-                    store,
-                    share,
-                    records=settings.records,
-                    contents=partial(read_contents, records) if fits else None,
-                    tracker=tracker,
-                    study=own,
-                    describe=describe,
-                )
-            except KeyboardInterrupt:
-                _say(f"what has ended is kept; go on with python -m mis.tune --resume {store.name}")
-                raise
-            study = Study(store.name, trials, store.seconds, store, share.concurrent)
-            _record(study, own, tracker)
+def _run_on(
+    nodes: Sequence[Node], store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings
+) -> Study:
+    params, size, key = store.params, size_bytes(records), {STUDY_TAG: store.name, KIND_TAG: "study"}
+    share = allocate(nodes, params.tune.devices_per_trial, settings.devices)
+    fits = fits_in_memory(size, nodes, params.tune.data_memory_share)
+    origin = find_origin(settings, params.data)
+
+    def describe(run: Run) -> None:
+        origin.describe(run)
+        run.set_tags({RECORDS_TAG: records.digest})
+
+    own = tracker.find_run(TUNE, key) or tracker.start_run(TUNE, f"study-{store.name}", tags=key)
+    with tracked(own):
+        describe(own)
+        own.log_params(params.flatten())
+        own.log_metrics({"concurrent_trials": share.concurrent, "devices_per_trial": params.tune.devices_per_trial})
+        own.log_metrics({"data_in_memory_bytes": size if fits else 0})
+        try:
+            trials = run_study(
+                store,
+                share,
+                records=settings.records,
+                contents=partial(read_contents, records) if fits else None,
+                tracker=tracker,
+                study=own,
+                describe=describe,
+            )
+        except KeyboardInterrupt:
+            _say(f"what has ended is kept; go on with python -m mis.tune --resume {store.name}")
+            raise
+        study = Study(store.name, trials, store.seconds, store, share.concurrent)
+        _record(study, own, tracker)
     return study
 
 

@@ -113,9 +113,10 @@ def _nothing(run: Run) -> None:
 
 def _suggestions(store: StudyStore, watcher: Watcher, concurrent: int) -> tuple[dict[str, Any], Searcher | None]:
     """Return the trials that Ray Tune is given at once, or who suggests them one by one."""
-    if store.is_population:  # Ray's scheduler takes no searcher
-        asked = store.interrupted()
+    asked = store.interrupted() if store.is_population else []
+    if store.is_population:
         asked += [store.ask() for _ in range(store.total - len(store.trials()) - len(asked))]
+    if asked:  # Ray's scheduler of populations takes no searcher
         watcher.unended |= {one.number for one in asked}
         watcher.all_begun = True
         return {TRIAL: tune.grid_search([told(one)[TRIAL] for one in asked])}, None

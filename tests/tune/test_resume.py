@@ -123,16 +123,18 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
         assert {name: run.data.params[name] for name in expected} == {key: str(one) for key, one in expected.items()}
 
 
-@pytest.mark.parametrize("who", [("asha", "tpe"), ("pbt", "random")], ids=lambda who: who[0])
-def test_whoever_stops_or_changes_trials_nothing_is_lost(project, who):
+@pytest.mark.parametrize(
+    ("scheduler", "sampler", "kills_s"), [("asha", "tpe", [16]), ("pbt", "random", [16, 14])], ids=["asha", "pbt"]
+)
+def test_whoever_stops_or_changes_trials_nothing_is_lost(project, scheduler, sampler, kills_s):
     """The scheduler is a new one after each kill."""
     trials, epochs = 5, 16
     rate = "{train.learning_rate: {type: float, low: 1e-5, high: 1e-2, log: true}}"
     values = ["model.depth=1", "model.base_filters=4", "train.patience=99", f"tune.num_samples={trials}"]
     values += [f"tune.epochs={epochs}", f"tune.space={rate}", "tune.scheduler.interval_epochs=4"]
-    values += [f"tune.scheduler.name={who[0]}", f"tune.sampler.name={who[1]}"]
+    values += [f"tune.scheduler.name={scheduler}", f"tune.sampler.name={sampler}"]
     process, again = start(project, *(part for value in values for part in ("--set", value))), ()
-    for seconds in (16, 14):
+    for seconds in kills_s:
         time.sleep(seconds)
         assert process.poll() is None, "a kill came too late: the study needs more epochs"
         kill(process)

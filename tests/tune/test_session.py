@@ -2,15 +2,21 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from mis.settings import Settings
 from mis.track.__main__ import free_port, server, wait_until_ready
 from mis.track.base import TUNE
 from mis.track.mlflow import MlflowTracker
+from mis.train.allocate import Node
+from mis.train.cluster import OBJECT_STORE_BYTES
+from mis.tune.session import fits_in_memory, shared_room
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -86,6 +92,18 @@ def test_searches_at_the_same_time_share_a_store(project):
     assert re.search(r"time: about .* \(from 4 earlier trials: ", out)
     assert len(runs_of(tracker)) == len(runs)
     assert not list(project.glob("checkpoints/tune/*-*"))
+
+
+@pytest.mark.parametrize(("free_gib", "disk_gib", "fits"), [(64, 64, True), (8, 64, False), (64, 1, False)])
+def test_what_fits_the_share_of_memory_has_room(monkeypatch, free_gib, disk_gib, fits):
+    """4 GiB of records, of which a node may have a third of its memory, in what a local cluster is given."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free_gib * 2**30))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=disk_gib * 2**30))
+    size, share = 4 * 2**30, 0.3
+    shared = OBJECT_STORE_BYTES + shared_room(size, share)
+    node = Node(cpus=8, gpus=1, memory_bytes=free_gib * 2**30, shared_bytes=shared)
+    assert fits_in_memory(size, [node], share) == fits
+    assert shared < 6 * 2**30
 
 
 def test_a_dry_run_prints_the_space_and_runs_nothing(project):
