@@ -39,7 +39,7 @@ def find_records(params: DataParams, settings: Settings, *, make: bool = True) -
     """
     try:
         return read_records(settings.records, params).folder
-    except MisError as error:
+    except MisError:
         root = settings.workspace / params.root
         if not root.is_dir() or not (settings.records / INDEX).is_file():
             raise
@@ -48,7 +48,8 @@ def find_records(params: DataParams, settings: Settings, *, make: bool = True) -
             return None
         with FileLock(folder.with_name(f".{folder.name}.lock")):  # another process may be making the same
             if not (folder / INDEX).is_file():
-                print(f"{error}: making others in {folder}", file=sys.stderr)  # noqa: T201 - it takes a while
+                told = f"{settings.records} has records for other parameters: those for these are made in {folder}"
+                print(told, file=sys.stderr)  # noqa: T201 - it takes a while
                 _make(params, root, folder)
         return read_records(folder, params).folder
 

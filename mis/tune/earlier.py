@@ -9,7 +9,7 @@ from mis.params import Choice, Distribution, Fixed, FloatRange, Params, Scalar
 from mis.track.base import TUNE, Ended, Tracker
 from mis.track.names import BEST_SCORE, EPOCH_S, TRAINED_S
 from mis.tune.store import Values
-from mis.tune.watch import STUDY_TAG, TRIAL_S, TRIAL_TAG
+from mis.tune.watch import STATE_TAG, STUDY_TAG, TRIAL_S, TRIAL_TAG
 
 RECORDS_TAG = "mis.records"
 """The digest of the records that a trial had."""
@@ -26,7 +26,11 @@ def starting_points(params: Params, tracker: Tracker) -> list[Values]:
     start = params.tune.start
     if start.study is None:
         return list(start.points)
-    trials = [run for run in _trials(tracker, {STUDY_TAG: start.study}) if BEST_SCORE in run.metrics]
+    trials = [
+        run
+        for run in _trials(tracker, {STUDY_TAG: start.study})
+        if BEST_SCORE in run.metrics and run.tags.get(STATE_TAG) != "diverged"
+    ]
     if not trials:
         raise MisError("tune.start.study must name a study in MLflow with ended trials", got=start.study)
     best = sorted(trials, key=lambda run: (-run.metrics[BEST_SCORE], run.tags[TRIAL_TAG]))[: start.best]
@@ -38,6 +42,13 @@ def starting_points(params: Params, tracker: Tracker) -> list[Values]:
             do="widen the space, or set tune.start.study to null",
         )
     return [*start.points, *points]
+
+
+WITHOUT_TIME = {
+    f"train.{name}"
+    for name in ("epochs", "patience", "seed", "learning_rate", "warmup_epochs", "beta_1", "beta_2", "dice_smooth")
+}
+"""What an epoch takes as long with, whatever its value."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +81,12 @@ def estimate(params: Params, tracker: Tracker, records: str, trials: int, concur
     Returns:
         None if there were no such trials.
     """
+    fixed = {name: one.value for name, one in params.tune.space.items() if isinstance(one, Fixed)}
+    searched = params.tune.space.keys() - fixed.keys()
     alike = {
         name: str(value)
-        for name, value in params.flatten().items()
-        if name.split(".")[0] in ("model", "train", "distribute")
-        and name.split(".")[-1] not in ("epochs", "patience", "seed", "learning_rate")
-        and name not in params.tune.space
+        for name, value in {**params.flatten(), **fixed}.items()
+        if name.split(".")[0] in ("model", "train", "distribute") and name not in WITHOUT_TIME | searched
     }
     found = [
         run

@@ -35,6 +35,7 @@ def preview(params: Params, settings: Settings) -> str:
             "space:",
             *(f"  {line}" for line in _table(params)),
             f"trials: {_trials(params, trials, len(starts))}",
+            *(f"  {number}: {', '.join(f'{k} {v}' for k, v in one.items())}" for number, one in enumerate(starts)),
             f"epochs: {own.epochs} for each trial, scheduler {own.scheduler.name}",
             f"budget: {_budget(params)}",
             f"devices: {_devices(nodes, share)}",
@@ -86,10 +87,9 @@ def _budget(params: Params) -> str:
 
 def _devices(nodes: list[Node], share: Share) -> str:
     kind = "GPU" if "GPU" in share.bundle else "CPU core"
-    each = f"{share.devices} {kind}{'s' * (share.devices > 1)}" if share.part == 1 else f"{share.part:g} of a {kind}"
-    where = f"{len(nodes)} node{'s' * (len(nodes) > 1)}"
-    threads = f"{share.threads} CPU thread{'s' * (share.threads > 1)}"
-    return f"{share.concurrent} trials at once on {where}, each on {each} with {threads} a device"
+    each = _counted(share.devices, kind) if share.part == 1 else f"{share.part:g} of a {kind}"
+    trials, where = _counted(share.concurrent, "trial"), _counted(len(nodes), "node")
+    return f"{trials} at once on {where}, each on {each} with {_counted(share.threads, 'CPU thread')} a device"
 
 
 def _data(records: Records | None, size: int, *, fits: bool) -> str:
@@ -104,9 +104,18 @@ def _time(told: Estimate | None) -> str:
     if told is None:
         return "not known: there are no earlier trials on these records with these parameters"
     return (
-        f"about {_duration(told.seconds)} where none is stopped early (from {told.trials} earlier trials: "
+        f"about {_duration(told.seconds)} where none is stopped early (from {_counted(told.trials, 'earlier trial')}: "
         f"{told.epoch_s:.3g} s an epoch, {told.beside_s:.3g} s a trial beside its epochs)"
     )
+
+
+def _counted(count: int, what: str) -> str:
+    """Return a number of things.
+
+    >>> _counted(1, "node"), _counted(2, "node")
+    ('1 node', '2 nodes')
+    """
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _duration(seconds: float) -> str:

@@ -10,10 +10,7 @@ from mis.params import parse_override
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
 from mis.tune.session import Study, run
-from mis.tune.store import StudyStore
-
-BUDGET = ("tune.num_samples", "tune.hours", "tune.target_dice", "tune.max_failures", "tune.keep")
-"""What may change when a study goes on: nothing that what has been suggested and measured depends on."""
+from mis.tune.store import BUDGET, StudyStore
 
 
 def resume(name: str, settings: Settings, overrides: Sequence[str] = ()) -> Study:

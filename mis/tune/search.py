@@ -17,7 +17,9 @@ GENERATIONS = 5
 """Of NSGA-II in a study; Optuna's population of 50 is more than most studies have."""
 
 
-def make_sampler(params: SamplerParams, space: Space, number: int = 0, trials: int = 50) -> BaseSampler:
+def make_sampler(
+    params: SamplerParams, space: Space, number: int = 0, trials: int = 50, *, salt: int = 0
+) -> BaseSampler:
     """Return Optuna's sampler for one trial of a study.
 
     Its random numbers come from the seed and the trial's number, and all else that it knows from the
@@ -31,8 +33,9 @@ def make_sampler(params: SamplerParams, space: Space, number: int = 0, trials: i
         space: What is searched.
         number: Of the trial.
         trials: How many the study has.
+        salt: Added to the seed.
     """
-    seed = (params.seed + 7919 * number) % 2**32
+    seed = (params.seed + salt + 7919 * number) % 2**32
     if params.name == "random":
         return RandomSampler(seed=seed)
     if params.name == "grid":

@@ -137,6 +137,8 @@ def run(
     with store.held():
         _say(f"study {store.name}; if it is interrupted: python -m mis.tune --resume {store.name}")
         store = store if params is None else store.with_params(params)
+        if done := len(store.trials()) + len(store.interrupted()):
+            _say(f"it goes on: {len(store.trials())} of {store.total} trials have ended, {done} were begun")
         with cluster(settings.ray_address, shared_bytes=room) as nodes:
             return _run_on(nodes, store, records, tracker, settings)
 

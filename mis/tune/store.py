@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from zlib import crc32
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -36,6 +37,9 @@ from mis.tune.search import make_sampler, number_of_trials
 from mis.tune.space import suggest
 
 STUDY, JOURNAL, OUTCOME, RECORDED = "study.json", "journal.log", "outcome.json", "recorded"
+BUDGET = ("tune.num_samples", "tune.hours", "tune.target_dice", "tune.max_failures", "tune.keep")
+"""What may change when a study goes on: nothing that what has been suggested and measured depends on."""
+
 VALUES, CLONED, SECONDS = "values.json", "cloned.json", "seconds.json"
 
 BATCH_SIZE = "train.batch_size"
@@ -177,7 +181,7 @@ class StudyStore:
             raise MisError(
                 f"a study that goes on must be in {folder.parent}",
                 got=folder.name,
-                do=f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "there is none",
+                do=f"there is {', '.join(known) or 'none'}; a new study can begin from an ended one: tune.start.study",
             )
         try:
             return cls(folder, Params.model_validate(read_json(folder / STUDY)["params"]))
@@ -256,6 +260,11 @@ class StudyStore:
         """The digest of the records that it was begun with."""
         return str(read_json(self.folder / STUDY)["records"])
 
+    @cached_property
+    def starts(self) -> list[Values]:
+        """What is given of the first trials."""
+        return list(read_json(self.folder / STUDY)["starts"])
+
     def with_params(self, params: Params) -> "StudyStore":
         """Return the same study with another budget, from now on."""
         write_json(self.folder / STUDY, {**read_json(self.folder / STUDY), "params": params.model_dump(mode="json")})
@@ -280,14 +289,17 @@ class StudyStore:
         """Return the next trial."""
         trials = self.study.get_trials(deepcopy=False)
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)  # a killed process has not taken it
-        number, starts = len(trials) - waiting, read_json(self.folder / STUDY)["starts"]
-        if number < len(starts) and not waiting:
-            self.study.enqueue_trial(starts[number])
+        number = len(trials) - waiting
+        if number < len(self.starts) and not waiting:
+            self.study.enqueue_trial(dict(self.starts[number]))
         self._use_sampler_of(number)
         return self._asked(self.study.ask())
 
     def _use_sampler_of(self, number: int) -> None:
-        self.study.sampler = make_sampler(self.tune.sampler, self.tune.space, number, self.tune.num_samples)
+        own = self.tune
+        # Else a study that starts from another one's best would go on with that one's random trials.
+        salt = crc32(json.dumps(self.starts, sort_keys=True).encode()) if self.starts else 0
+        self.study.sampler = make_sampler(own.sampler, own.space, number, own.num_samples, salt=salt)
 
     def _asked(self, trial: optuna.Trial) -> Asked:
         if "values" not in trial.user_attrs:

@@ -33,6 +33,9 @@ from mis.tune.store import StudyStore, Trial, Values
 from mis.tune.trainable import CLONED, EPOCH, TRIAL, VALUES, told, train_one
 from mis.tune.watch import Watcher
 
+CHANGES_SEED = 104_729
+"""Added to the seed for what a population changes."""
+
 RAY_STATE = "ray-"
 """Prefix of the folder in which Ray keeps its own notes while a study runs."""
 
@@ -174,8 +177,9 @@ def _scheduler(params: TuneParams) -> TrialScheduler | None:
     if own.name == "hyperband":
         return HyperBandScheduler(**compared, max_t=epochs, reduction_factor=own.reduction_factor)
     if own.name == "pbt":
-        random.seed(params.sampler.seed)  # Ray's scheduler takes these two as they are
-        np.random.seed(params.sampler.seed)
+        # Ray's scheduler takes these two as they are. The seed itself is that of the first trial's values.
+        random.seed(params.sampler.seed + CHANGES_SEED)
+        np.random.seed((params.sampler.seed + CHANGES_SEED) % 2**32)
         return PopulationBasedTraining(
             **compared,
             perturbation_interval=own.interval_epochs,

@@ -17,7 +17,7 @@ from mis.train.batch_rule import in_force
 from mis.train.checkpoint import is_finished
 from mis.tune.board import Board
 from mis.tune.progress import Row
-from mis.tune.store import Asked, StudyStore, Trial, Values
+from mis.tune.store import BUDGET, Asked, StudyStore, Trial, Values, trial_name
 from mis.tune.trainable import ATTEMPT, EPOCH, NUMBER, TRIAL, VALUES, WORKED_S, reports
 
 STUDY_TAG = "mis.study"
@@ -30,6 +30,9 @@ TRIAL_S = "time/trial_s"
 
 NOW = "now/"
 """Prefix of the metrics that tell of a population's values, which change from epoch to epoch."""
+
+DIED = "worker process has died"
+"""In what Ray says when a process has gone."""
 
 OUT_OF_MEMORY = "low on memory"
 """In what Ray says when it has ended a process because the node's memory was full."""
@@ -113,11 +116,18 @@ class Watcher(tune.Callback):  # type: ignore[misc]
     # ---- When it ends ----
 
     @property
+    def spent(self) -> str:
+        """What of the budget is spent, as it is called in params.yaml; nothing if nothing is."""
+        own = self.store.tune
+        if own.target_dice is not None and self.best >= own.target_dice:
+            return "target_dice"
+        late = own.hours is not None and time.monotonic() - self.begun_at > 3600 * own.hours
+        return "hours" if late else ""
+
+    @property
     def budget_is_spent(self) -> bool:
         """Whether the time is up or the Dice that was asked for is reached."""
-        own = self.store.tune
-        late = own.hours is not None and time.monotonic() - self.begun_at > 3600 * own.hours
-        return late or (own.target_dice is not None and self.best >= own.target_dice)
+        return bool(self.spent)
 
     @property
     def complete(self) -> bool:
@@ -148,6 +158,7 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         params = self.store.params
         # Not checked here: values that do not go together are found by the trial, and fail it alone.
         own = {**params.flatten(), **asked.values, "train.epochs": params.tune.epochs}
+        own = {name: value for name, value in own.items() if name not in BUDGET}  # it is the study's, and may change
         train = {name.removeprefix("train."): value for name, value in own.items() if name.startswith("train.")}
         rule = in_force(params.train.model_copy(update=train), params.distribute, self.share.devices)
         run = self.tracker.find_run(TUNE, key) or self.tracker.start_run(
@@ -188,13 +199,17 @@ class Watcher(tune.Callback):  # type: ignore[misc]
             with self._later_if_it_fails():
                 seen.run.log_params(changed)
             self.board.begin(seen.asked.name, values)
+            donor = self.store.donor(seen.asked.number)
+            whose = "" if donor is None else f" from the weights of trial {trial_name(donor)}"
+            told = ", ".join(f"{name} {value}" for name, value in changed.items())
+            self.board.say(f"trial {seen.asked.name} goes on{whose} with {told}")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
         """Say that a trial begins again, and with half the batch if the memory was full."""
         seen, reason = self._see(trial), _reason(trial)
-        number, again = seen.asked.number, "begins again"
+        number, again = seen.asked.number, "goes on from its last epoch"
         if OUT_OF_MEMORY in reason and self.store.halve_batch(number, seen.asked.values, self.share.devices):
-            again = "begins again with half the batch"
+            again = "goes on with half the batch"
         self.board.say(f"trial {seen.asked.name} {again}: {reason}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
@@ -220,6 +235,9 @@ class Watcher(tune.Callback):  # type: ignore[misc]
             self.store.keep(self.store.tune.keep)
         with self._later_if_it_fails():
             self._record(seen.run, outcome)
+        if outcome.history:
+            last, best = outcome.history[-1], outcome.best[SELECTION]
+            self.board.report(outcome.name, len(outcome.history), last[SELECTION], best, last[EPOCH_S])
         self.board.end(outcome.name, outcome.state, outcome.best.get(SELECTION), outcome.elapsed_s, outcome.error)
 
     @contextmanager
@@ -254,6 +272,9 @@ class Watcher(tune.Callback):  # type: ignore[misc]
     def abandon(self) -> None:
         """Record that trials that still ran, if any, were ended with the study."""
         self._note_time()
+        if self.spent:
+            self.board.say(f"tune.{self.spent} is reached: the study ends, and trials that still run with it")
+            self.study.set_tags({"mis.ended_by": f"tune.{self.spent}"})
         for seen in self.seen.values():
             if not seen.over:
                 if self.budget_is_spent:
@@ -301,4 +322,6 @@ def _reason(trial: Any) -> str:
     lines = text.rpartition("Failure # ")[2].splitlines()[1:] or ["its process died"]
     # The last line is the exception itself; what Ray says of a full memory begins with what happened.
     told = next((line for line in lines if OUT_OF_MEMORY in line), lines[-1])
+    if DIED in text.rpartition("Failure # ")[2] and OUT_OF_MEMORY not in told:
+        return "its process died"  # Ray tells of a dozen reasons that there may be
     return told.strip()[:500]

@@ -72,6 +72,13 @@ def test_a_value_that_changed_counts_as_it_was_at_the_end(own, tracker):
     assert point["train.learning_rate"] == 0.005
 
 
+def test_a_trial_that_diverged_is_no_start(own, tracker):
+    values = {"train.learning_rate": 0.004, "train.patience": 3, "train.amsgrad": True}
+    add(tracker, own, "000", values, dice=0.2)
+    add(tracker, own, "001", {**values, "train.patience": 5}, dice=0.9).set_tags({"mis.state": "diverged"})
+    assert starting_points(named(own, start__study="before"), tracker) == [values]
+
+
 def test_a_study_that_tells_nothing_is_refused(own, tracker):
     with pytest.raises(MisError, match="must name a study in MLflow with ended trials, got before"):
         starting_points(named(own, start__study="before"), tracker)
@@ -97,3 +104,10 @@ def test_an_estimate_comes_from_trials_of_the_same_kind_alone(own, tracker):
     add(tracker, own, "002", {"model.base_filters": own.model.base_filters})
     assert estimate(own, tracker, "other records", 5, 2) is None
     assert estimate(own, tracker, "records", 5, 2).epoch_s == 10.0
+
+
+def test_an_estimate_asks_for_fixed_values_and_not_for_what_takes_no_time(own, tracker):
+    add(tracker, own, "000", {"train.beta_2": 0.5, "train.precision": own.train.precision})
+    assert estimate(own, tracker, "records", 1, 1).trials == 1
+    fixed = {"train.precision": {"type": "fixed", "value": "mixed_bfloat16"}}
+    assert estimate(named(own, space=SPACE | fixed), tracker, "records", 1, 1) is None

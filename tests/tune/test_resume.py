@@ -168,4 +168,4 @@ def test_a_study_goes_on_with_its_own_parameters(project):
     process = start(project, "--resume", "any")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert re.fullmatch(r"error: a study that goes on must be in .*, got any; there is mine\n", err)
+    assert re.fullmatch(r"error: a study that goes on must be in .*, got any; there is mine; a new study .*\n", err)

@@ -192,3 +192,14 @@ def test_the_result_of_another_batch_than_suggested_does_not_count(params, tmp_p
         store.end(asked.number, Trial(asked.name, values, "completed", HISTORY, 1.5))
     assert [trial.value for trial in store.study.trials] == [0.5, None]
     assert [trial.best["val/dice"] for trial in store.trials()] == [0.5, 0.5]
+
+
+def test_what_follows_starting_points_is_no_trial_of_the_study_that_they_come_from(params, tmp_path):
+    random = params.override({"tune.sampler.name": "random"})
+    before = StudyStore.create(tmp_path / "before", random)
+    first = [before.ask().values for _ in range(4)]
+    after = StudyStore.create(tmp_path / "after", random, starts=first[:2])
+    second = [after.ask().values for _ in range(4)]
+    assert second[:2] == first[:2]
+    rates = [one["train.learning_rate"] for one in (*first, *second[2:])]
+    assert len(set(rates)) == 6
