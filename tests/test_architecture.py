@@ -15,7 +15,7 @@ from mis.params import load_params
 ROOT = Path(__file__).parents[1]
 
 # Data flows one way: a package imports only itself and what stands before it.
-TOP = ("errors", "params", "settings", "files", "quiet", "cli")
+TOP = ("errors", "style", "params", "settings", "files", "quiet", "cli")
 PACKAGES = ("track", "data", "model", "train", "evaluate", "tune", "scaling", "report")
 
 PARAMS = load_params(ROOT / "params.yaml")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from mis.evaluate.colours import REGION_COLOURS, REGION_DASHES
 from mis.report.results import Case, Epochs, Trial, best_epoch, region_names
-from mis.report.style import (
+from mis.report.tables import NOTHING, parameter, searched_names
+from mis.style import (
     GREY,
     HALO,
     INK,
@@ -23,7 +24,6 @@ from mis.report.style import (
     new_figure,
     styled,
 )
-from mis.report.tables import NOTHING, parameter, searched_names
 from mis.track.names import SELECTION
 
 STATE_COLOURS = {"best": INK, "completed": "#4477aa", "stopped": PALE, "failed": "#cc3311"}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from mis.files import new_folder
 from mis.report import figures, scaling_figures, tables
 from mis.report.results import Results, read_results
-from mis.report.style import png
+from mis.style import png
 
 PAGE = "report.html"
 TEMPLATE = "page.html.j2"

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mis.report.results import Measurement, Scaling, TimedTrial
-from mis.report.style import GREY, HALO, INK, MODE_COLOURS, MODE_MARKS, new_figure, styled
 from mis.report.tables import seconds
 from mis.scaling.plan import MODE_NAMES, MODES
+from mis.style import GREY, HALO, INK, MODE_COLOURS, MODE_MARKS, new_figure, styled
 
 
 @styled

@@ -27,9 +27,10 @@ def write_figures(study: optuna.Study, folder: Path) -> list[Path]:
     drawable = Drawable.of(study)
     if not drawable.figures:
         return []
+    from mis.style import png
     from mis.tune import page, pictures
 
-    contents = {f"{name}.png": pictures.png(pictures.PICTURES[name](drawable)) for name in drawable.figures}
+    contents = {f"{name}.png": png(pictures.PICTURES[name](drawable)) for name in drawable.figures}
     contents["study.html"] = page.html(drawable).encode()
     for name, content in contents.items():
         with new_file(folder / name) as unfinished:

@@ -3,9 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from functools import wraps
-from io import BytesIO
-from typing import Any, ParamSpec
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,32 +13,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from mis.style import GREY, HALO, INK, PALE, new_figure, styled
 from mis.tune.drawable import Drawable, dice_of
 from mis.tune.store import trial_name
 
-INK, GREY, PALE, BLUE, RED = "#222222", "#767676", "#b5b5b5", "#4477aa", "#cc3311"
-HALO = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
-
-# As in the report, which this package does not import.
-STYLE = {
-    "font.size": 10.5,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": "#888888",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e8e8e8",
-    "legend.frameon": False,
-    "legend.fontsize": 10,
-    "figure.facecolor": "white",
-    "text.parse_math": False,  # a parameter's value may have a $
-}
-WIDTH = 11.0
-"""Inches."""
-PIXELS_PER_INCH = 160
+BLUE, RED = "#4477aa", "#cc3311"
 
 LATE = mpl.colors.LinearSegmentedColormap.from_list("late", ["#c6dbef", "#08306b"])
 """From the first trial to the last."""
@@ -53,32 +30,10 @@ LABEL_SIZE = (0.035, 0.055)
 """Of a trial's name in the picture of the front, as shares of the axes."""
 
 
-_Arguments = ParamSpec("_Arguments")
-
-
-def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
-    """Draw in this style and leave matplotlib's own settings alone."""
-
-    @wraps(draw)
-    def drawn(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Figure:
-        with mpl.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
-def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file, the same bytes for the same figure."""
-    buffer = BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
-    return buffer.getvalue()
-
-
 @styled
 def history(drawable: Drawable) -> Figure:
     """Draw the Dice of each trial against its number, and the best so far."""
-    figure = _new_figure(4.2)
+    figure = new_figure(4.2)
     axes = figure.subplots()
     numbers = [trial.number for trial in drawable.trials]
     scores = [dice_of(trial) for trial in drawable.trials]
@@ -109,7 +64,7 @@ def slices(drawable: Drawable) -> Figure:
     names = drawable.parameters
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
-    figure = _new_figure(0.6 + 3.1 * rows)
+    figure = new_figure(0.6 + 3.1 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes, name in zip(panels.flat, names, strict=False):
         shade = _slice(axes, name, drawable)
@@ -126,7 +81,7 @@ def slices(drawable: Drawable) -> Figure:
 @styled
 def parallel_coordinates(drawable: Drawable) -> Figure:
     """Draw each trial as a line through its Dice and its parameters."""
-    figure = _new_figure(5.2)
+    figure = new_figure(5.2)
     axes = figure.subplots()
     names = drawable.parameters
     scores = [dice_of(trial) for trial in drawable.trials]
@@ -152,7 +107,7 @@ def parallel_coordinates(drawable: Drawable) -> Figure:
 def importances(drawable: Drawable) -> Figure:
     """Draw the share of each parameter in what sets good trials apart, the largest at the top."""
     shares = drawable.importances
-    figure = _new_figure(1.3 + 0.42 * len(shares))
+    figure = new_figure(1.3 + 0.42 * len(shares))
     axes = figure.subplots()
     bars = axes.barh(list(shares), list(shares.values()), color=BLUE, height=0.65)
     axes.bar_label(bars, [f"{share:.2f}" if share >= 0.01 else "< 0.01" for share in shares.values()], padding=4)
@@ -168,7 +123,7 @@ def importances(drawable: Drawable) -> Figure:
 @styled
 def pareto_front(drawable: Drawable) -> Figure:
     """Draw both objectives of each trial, and join those that no other one surpasses in both."""
-    figure = _new_figure(4.8)
+    figure = new_figure(4.8)
     axes = figure.subplots()
     trials = drawable.study.get_trials(deepcopy=False)
     scored = [trial for trial in trials if trial.values and trial.number in {one.number for one in drawable.trials}]
@@ -196,10 +151,6 @@ PICTURES: dict[str, Callable[[Drawable], Figure]] = {
     "slice": slices,
     "pareto_front": pareto_front,
 }
-
-
-def _new_figure(height: float) -> Figure:
-    return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
 # ---- Slices ----

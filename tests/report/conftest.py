@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mis.files import write_csv, write_json
-from mis.report.style import png
+from mis.style import png
 
 MEASURED = {
     "machine": {"host": "node7", "cpu": "EPYC", "cores": "8", "memory_gib": "62.5", "os": "Linux"},

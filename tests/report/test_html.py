@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mis import style
 from mis.errors import MisError
-from mis.report import style
 from mis.report.html import write_report
 
 PICTURES = {"learning_curves", "trials", "parameters", "test_dice", "speedup", "timeline"}

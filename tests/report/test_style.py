@@ -1,6 +1,7 @@
 from matplotlib import pyplot
 
-from mis.report import figures, style
+from mis import style
+from mis.report import figures
 from mis.report.results import read_results
 
 

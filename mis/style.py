@@ -1,4 +1,4 @@
-"""How the report's pictures look; and a picture as PNG."""
+"""How the pictures of reports and studies look; and a picture as PNG."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -29,6 +29,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 10,
     "figure.facecolor": "white",
+    "text.parse_math": False,  # a parameter's value may have a $
 }
 WIDTH = 11.0
 """Inches: at 100 pixels an inch, the page's width."""
