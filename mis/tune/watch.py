@@ -48,6 +48,7 @@ class _Seen:
         started: When it was seen first, in seconds since 1970.
         before_s: Seconds of its epochs in earlier sessions.
         values: What it has by now.
+        logged: The last epoch that its run has.
         worked_s: Seconds that each of its starts has worked: it may be paused between them.
         over: Whether it has ended.
     """
@@ -57,6 +58,7 @@ class _Seen:
     started: float
     before_s: float
     values: Values
+    logged: int = 0
     worked_s: dict[str, float] = field(default_factory=dict)
     over: bool = False
 
@@ -175,12 +177,21 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         seen = self._see(trial)
         self._note_values(seen)
         with self._later_if_it_fails():
+            self._log_untold(seen, result[EPOCH])
             seen.run.log_metrics({**_metrics(result), **self._now(seen)}, step=result[EPOCH])
+            seen.logged = max(seen.logged, result[EPOCH])
         self._note_time()
         if ATTEMPT in result:
             seen.worked_s[result[ATTEMPT]] = result[WORKED_S]
         self.best = max(self.best, result[BEST_SCORE])
         self.board.report(seen.asked.name, result[EPOCH], result[SELECTION], result[BEST_SCORE], result[EPOCH_S])
+
+    def _log_untold(self, seen: _Seen, epoch: int) -> None:
+        """Log the epochs before one that are in the checkpoint, and of which a process that died has not told."""
+        if epoch > seen.logged + 1:
+            history = self.store.checkpoints(seen.asked.number).history()
+            for report in reports(history)[seen.logged : epoch - 1]:
+                seen.run.log_metrics(_metrics(report), step=int(report[EPOCH]))
 
     def _now(self, seen: _Seen) -> dict[str, float]:
         """Return what changes from epoch to epoch in a population: values, and whose weights a trial goes on from."""
