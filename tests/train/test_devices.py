@@ -76,5 +76,5 @@ def test_more_devices_than_there_are_is_one_line_with_both_numbers(claimed):
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="the driver's tool is there")
 def test_a_gpu_whose_memory_nobody_tells_is_not_shared():
-    with pytest.raises(MisError, match="need nvidia-smi to tell its memory.*got GPU 0; give each trial a whole one"):
+    with pytest.raises(MisError, match=r"need nvidia-smi to tell its memory.*got GPU 0; give each trial a whole one"):
         gpu_memory_mb()
