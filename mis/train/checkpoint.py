@@ -96,7 +96,7 @@ class Checkpoints:
         before = self.newest()
         path = self.folder / f"epoch-{len(history):04d}"
         with new_folder(path) as unfinished:
-            # Keras' own way takes ten times as long for a small network, which a search pays after every epoch.
+            # Keras' own way takes several times as long for a small network, which a search pays after every epoch.
             np.savez(unfinished / STATE, *(keras.ops.convert_to_numpy(variable) for variable in _state(model)))
             if improved or before is None:
                 plain(model).save(unfinished / BEST)

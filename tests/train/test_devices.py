@@ -1,8 +1,11 @@
 import os
+import shutil
 
 import pytest
 
+from mis.errors import MisError
 from mis.settings import cores
+from mis.train.devices import gpu_memory_mb
 
 pytestmark = pytest.mark.slow
 
@@ -69,3 +72,9 @@ def test_more_devices_than_there_are_is_one_line_with_both_numbers(claimed):
         assert claimed[f"refused {wanted}"] == (
             f"a training can have at most the {there} CPU cores that may be used, got {wanted} devices"
         )
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="the driver's tool is there")
+def test_a_gpu_whose_memory_nobody_tells_is_not_shared():
+    with pytest.raises(MisError, match=r"need nvidia-smi to tell its memory.*got GPU 0; give each trial a whole one"):
+        gpu_memory_mb()
