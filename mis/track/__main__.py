@@ -107,25 +107,52 @@ def server(uri: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     command += ["--workers", "1", "--backend-store-uri", uri]
     command += ["--artifacts-destination", str(artifacts_folder(uri))]
     env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with stopping_on_signals(), log.open("wb") as out:
-        process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+    process = None
+    with stopping_on_signals() as signals, log.open("wb") as out:
         try:
+            with signals.put_off():  # one that came while the process is made would leave it to itself
+                process = subprocess.Popen(
+                    command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                )
             yield process
         finally:
-            stop_group(process)
+            if process is not None:
+                stop_group(process)
+
+
+class Signals:
+    """Turns signals into KeyboardInterrupt, at once or a moment later."""
+
+    def __init__(self) -> None:
+        """Interrupt at once."""
+        self.waits = False
+        self.came = False
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if not self.waits:
+            raise KeyboardInterrupt(number, frame)
+        self.came = True
+
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Interrupt only at the end of the block."""
+        self.waits = True
+        try:
+            yield
+        finally:
+            self.waits = False
+        if self.came:
+            raise KeyboardInterrupt
 
 
 @contextmanager
-def stopping_on_signals() -> Iterator[None]:
+def stopping_on_signals() -> Iterator[Signals]:
     """Turn the signals that end a program into KeyboardInterrupt."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number, frame)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, interrupt) for number in numbers]
+    signals, numbers = Signals(), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signals.interrupt) for number in numbers]
     try:
-        yield
+        yield signals
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

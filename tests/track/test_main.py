@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from mis.errors import MisError
-from mis.track.__main__ import free_port, main
+from mis.track.__main__ import free_port, main, stopping_on_signals
 from mis.track.mlflow import MlflowTracker
 
 
@@ -86,6 +86,23 @@ def test_a_signal_while_it_starts_leaves_no_process_behind(project, number):
     assert (process.returncode, errors) == (0, "")
     _, alive = psutil.wait_procs(children, timeout=5)  # those that are killed end a moment after their parent
     assert alive == []
+
+
+def test_a_signal_that_is_put_off_comes_at_the_end():
+    seen = []
+
+    def work(signals):
+        with signals.put_off():
+            os.kill(os.getpid(), signal.SIGTERM)
+            seen.append("made")
+        seen.append("never")
+
+    with stopping_on_signals() as signals:
+        with pytest.raises(KeyboardInterrupt):
+            work(signals)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert seen == ["made"]
 
 
 def wait_for_children(pid):
