@@ -66,13 +66,14 @@ def serve(settings: Settings, uri: str, wanted_port: int) -> int:
     if port != wanted_port:
         print(f"port {wanted_port} is in use; taking {port}")
     base_url, log = f"http://{HOST}:{port}", database_path(uri).with_name("ui.log")
-    print(f"starting the MLflow UI at {base_url} (about 10 s); Ctrl-C stops it", flush=True)
-    tracker = MlflowTracker(settings)  # first: under its lock the database is made whole
     try:
-        with server(uri, port, log) as process:
-            wait_until_ready(process, base_url, log)
-            print_links(base_url, tracker)
-            process.wait()
+        with stopping_on_signals():
+            print(f"starting the MLflow UI at {base_url} (about 10 s); Ctrl-C stops it", flush=True)
+            tracker = MlflowTracker(settings)  # first: under its lock the database is made whole
+            with server(uri, port, log) as process:
+                wait_until_ready(process, base_url, log)
+                print_links(base_url, tracker)
+                process.wait()
     except KeyboardInterrupt:
         return 0
     print(f"error: the MLflow UI ended by itself; {log} says why", file=sys.stderr)
