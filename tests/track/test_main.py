@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -106,7 +107,12 @@ def test_a_signal_that_is_put_off_comes_at_the_end():
 
 
 def wait_for_children(pid):
-    """Return the processes below one, as soon as there are any."""
-    while not (children := psutil.Process(pid).children(recursive=True)):
+    """Return the processes below one, as soon as the server is among them: others come and go before."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        children = psutil.Process(pid).children(recursive=True)
+        with suppress(psutil.NoSuchProcess):
+            if any({"mlflow", "server"} <= set(child.cmdline()) for child in children):
+                return children
         time.sleep(0.05)
-    return children
+    raise AssertionError("the server was not started")
