@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -105,23 +106,24 @@ class Bench:
     def at_once(self, rounds: int) -> list[str]:
         """Return the line of trials an hour."""
         there = cores()
-        rates: list[Mapping[int, float]] = []
-        for _ in range(rounds):
-            rates.append({})
-            for devices in (1, there):
-                study, _ = self.search({"tune.num_samples": AT_ONCE_TRIALS, "tune.epochs": EPOCHS}, devices)
-                rates[-1] = {**rates[-1], devices: _trials_per_hour(study, devices)}
-                study.remove()
+        rates = [{devices: self.rate(devices) for devices in (1, there)} for _ in range(rounds)]
         ratios = [rate[there] / rate[1] for rate in rates]
         single = _spread([rate[1] for rate in rates])
         return [f"| trials an hour with {there} at once, against one at a time ({single}) | x{_spread(ratios)} |"]
+
+    def rate(self, devices: int) -> float:
+        """Return how many trials an hour a search has on so many devices."""
+        study, _ = self.search({"tune.num_samples": AT_ONCE_TRIALS, "tune.epochs": EPOCHS}, devices)
+        per_hour = _trials_per_hour(study, devices)
+        study.remove()
+        return per_hour
 
     def search(self, values: Mapping[str, object], devices: int = 1) -> tuple[Study, float]:
         """Run a search on so many devices; return it, and the seconds of all of it."""
         fixed = {"tune.space": SPACE, "tune.sampler.name": "random", "tune.scheduler.name": "none", "tune.keep": 1}
         params: Params = self.params.override({**fixed, "train.patience": 99, **values})
         begun = time.perf_counter()
-        study = tune(params, Settings(**{**vars(self.settings), "devices": devices}))
+        study = tune(params, replace(self.settings, devices=devices))
         return study, time.perf_counter() - begun
 
 

@@ -107,11 +107,6 @@ class Checkpoints:
             shutil.rmtree(older)
         return path
 
-    def adopt(self, checkpoint: Path) -> None:
-        """Copy a checkpoint from elsewhere, to go on from it."""
-        with new_folder(self.folder / f"epoch-{len(read_history(checkpoint)):04d}") as unfinished:
-            shutil.copytree(checkpoint, unfinished, dirs_exist_ok=True)
-
     def take_weights(self, other: "Checkpoints") -> bool:
         """Take over the weights and the optimizer's state of another training of the same network.
 

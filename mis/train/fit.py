@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import keras
@@ -130,7 +131,7 @@ def fit(
 
 def count_parameters(model: keras.Model) -> int:
     """Return how many trainable weights a model has."""
-    return sum(int(tf.size(weight)) for weight in model.trainable_variables)
+    return sum(prod(weight.shape) for weight in model.trainable_variables)
 
 
 def compile_unet(model_params: ModelParams, params: TrainParams, records: Records) -> keras.Model:

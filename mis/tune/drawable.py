@@ -174,11 +174,7 @@ def _no_announcement() -> Iterator[None]:
 
 
 def _is_complete(trial: FrozenTrial) -> bool:
-    return trial.state is TrialState.COMPLETE and _is_scored(trial)
-
-
-def _is_scored(trial: FrozenTrial) -> bool:
-    return bool(trial.values) and all(map(math.isfinite, trial.values))
+    return trial.state is TrialState.COMPLETE and all(map(math.isfinite, trial.values))
 
 
 def _copied(trial: FrozenTrial, distributions: Mapping[str, BaseDistribution], objectives: int) -> FrozenTrial:
@@ -186,9 +182,7 @@ def _copied(trial: FrozenTrial, distributions: Mapping[str, BaseDistribution], o
     if _is_complete(trial):
         own = {name: distributions[name] for name in trial.params}
         return create_trial(values=trial.values[:objectives], params=trial.params, distributions=own)
-    if trial.state is TrialState.COMPLETE:
-        return create_trial(state=TrialState.FAIL)
-    return create_trial(state=trial.state)
+    return create_trial(state=TrialState.FAIL if trial.state is TrialState.COMPLETE else trial.state)
 
 
 def _distributions(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:

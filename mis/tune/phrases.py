@@ -41,9 +41,7 @@ def end_of(row: Row, names: Mapping[str, str]) -> str:
         row: The trial.
         names: What each searched name is shown as.
     """
-    epochs = (
-        f"Dice {short_dice(row.best)} after {row.epochs} {_noun(row.epochs, 'epoch')}" if row.epochs else "no epoch"
-    )
+    epochs = f"Dice {short_dice(row.best)} after {counted(row.epochs, 'epoch')}" if row.epochs else "no epoch"
     values = f" ({short_values(row, names)})" if row.values else ""
     note = f": {row.note}" if row.note else ""
     return f"trial {row.name} {row.state}: {epochs}, {duration(row.seconds)}{values}{note}"
@@ -81,6 +79,15 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> counted(1, "node"), counted(2, "node")
+    ('1 node', '2 nodes')
+    """
+    return f"{number} {_noun(number, noun)}"
 
 
 def one_line(text: str) -> str:

@@ -7,11 +7,11 @@ from mis.data.records import Records, read_records, size_bytes
 from mis.params import Choice, Distribution, Fixed, Params
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
-from mis.train.allocate import Node, Share, allocate
-from mis.train.cluster import cluster
+from mis.train.allocate import Share
 from mis.tune.earlier import Estimate, estimate, starting_points
+from mis.tune.phrases import counted
 from mis.tune.search import number_of_trials
-from mis.tune.session import fits_in_memory, shared_room
+from mis.tune.session import resources
 
 
 def preview(params: Params, settings: Settings) -> str:
@@ -25,11 +25,10 @@ def preview(params: Params, settings: Settings) -> str:
     folder = find_records(params.data, settings, make=False)
     records, tracker = None if folder is None else read_records(folder), MlflowTracker(settings)
     starts, size = starting_points(params, tracker), 0 if records is None else size_bytes(records)
-    with cluster(settings.ray_address, shared_bytes=shared_room(size, own.data_memory_share)) as nodes:
-        share = allocate(nodes, own.devices_per_trial, settings.devices)
-        fits = fits_in_memory(size, nodes, own.data_memory_share)
+    with resources(own, size, settings) as there:
+        pass  # it is known, and the cluster left again
     trials = number_of_trials(own.sampler, own.space, own.num_samples)
-    told = None if records is None else estimate(params, tracker, records.digest, trials, share.concurrent)
+    told = None if records is None else estimate(params, tracker, records.digest, trials, there.share.concurrent)
     return "\n".join(
         [
             "space:",
@@ -38,8 +37,8 @@ def preview(params: Params, settings: Settings) -> str:
             *(f"  {number}: {', '.join(f'{k} {v}' for k, v in one.items())}" for number, one in enumerate(starts)),
             f"epochs: {own.epochs} for each trial, scheduler {own.scheduler.name}",
             f"budget: {_budget(params)}",
-            f"devices: {_devices(nodes, share)}",
-            f"data: {_data(records, size, fits=fits)}",
+            f"devices: {_devices(there.nodes, there.share)}",
+            f"data: {_data(records, size, in_memory=there.in_memory)}",
             f"time: {_time(told)}",
             "nothing was run",
         ]
@@ -85,17 +84,17 @@ def _budget(params: Params) -> str:
     return ", ".join(limits) or "the trials alone"
 
 
-def _devices(nodes: list[Node], share: Share) -> str:
+def _devices(nodes: int, share: Share) -> str:
     kind = "GPU" if "GPU" in share.bundle else "CPU core"
-    each = _counted(share.devices, kind) if share.part == 1 else f"{share.part:g} of a {kind}"
-    trials, where = _counted(share.concurrent, "trial"), _counted(len(nodes), "node")
-    return f"{trials} at once on {where}, each on {each} with {_counted(share.threads, 'CPU thread')} a device"
+    each = counted(share.devices, kind) if share.part == 1 else f"{share.part:g} of a {kind}"
+    trials, where = counted(share.concurrent, "trial"), counted(nodes, "node")
+    return f"{trials} at once on {where}, each on {each} with {counted(share.threads, 'CPU thread')} a device"
 
 
-def _data(records: Records | None, size: int, *, fits: bool) -> str:
+def _data(records: Records | None, size: int, *, in_memory: bool) -> str:
     if records is None:
         return "the records for these parameters are not there: they are made first"
-    place = "read once into each node's memory" if fits else "read from their files by each trial"
+    place = "read once into each node's memory" if in_memory else "read from their files by each trial"
     split = records.split
     return f"{len(split.train)} cases to train on, {len(split.val)} to choose by, {size / 1e6:.1f} MB, {place}"
 
@@ -104,18 +103,9 @@ def _time(told: Estimate | None) -> str:
     if told is None:
         return "not known: there are no earlier trials on these records with these parameters"
     return (
-        f"about {_duration(told.seconds)} where none is stopped early (from {_counted(told.trials, 'earlier trial')}: "
+        f"about {_duration(told.seconds)} where none is stopped early (from {counted(told.trials, 'earlier trial')}: "
         f"{told.epoch_s:.3g} s an epoch, {told.beside_s:.3g} s a trial beside its epochs)"
     )
-
-
-def _counted(count: int, what: str) -> str:
-    """Return a number of things.
-
-    >>> _counted(1, "node"), _counted(2, "node")
-    ('1 node', '2 nodes')
-    """
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _duration(seconds: float) -> str:

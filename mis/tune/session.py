@@ -3,7 +3,8 @@
 import secrets
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,13 +18,13 @@ from tqdm import tqdm
 
 from mis.data.records import Records, read_contents, read_records, size_bytes
 from mis.files import new_file, write_csv
-from mis.params import Params
+from mis.params import Params, TuneParams
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import BEST_SCORE, SELECTION
 from mis.track.provenance import find_origin
-from mis.train.allocate import Node, allocate
+from mis.train.allocate import Node, Share, allocate
 from mis.train.cluster import cluster
 from mis.tune.earlier import RECORDS_TAG, starting_points
 from mis.tune.figures import write_figures
@@ -38,6 +39,21 @@ SHARED_USABLE = 0.8
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - it is looked at, nothing is written
 """Where Linux has it; Ray would take the disk where it is too small."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the trials of a study have of a cluster.
+
+    Attributes:
+        nodes: How many nodes there are.
+        share: What each trial has.
+        in_memory: Whether the records are in the memory of each node.
+    """
+
+    nodes: int
+    share: Share
+    in_memory: bool
 
 
 @dataclass(frozen=True)
@@ -133,22 +149,20 @@ def run(
     store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings, params: Params | None = None
 ) -> Study:
     """Run a study that is on disk to its end, from wherever it is; `params` is it with another budget."""
-    room = shared_room(size_bytes(records), store.tune.data_memory_share)
     with store.held():
         _say(f"study {store.name}; if it is interrupted: python -m mis.tune --resume {store.name}")
         store = store if params is None else store.with_params(params)
-        if done := len(store.trials()) + len(store.interrupted()):
-            _say(f"it goes on: {len(store.trials())} of {store.total} trials have ended, {done} were begun")
-        with cluster(settings.ray_address, shared_bytes=room) as nodes:
-            return _run_on(nodes, store, records, tracker, settings)
+        ended = len(store.trials())
+        if begun := ended + len(store.interrupted()):
+            _say(f"it goes on: {ended} of {store.total} trials have ended, {begun} were begun")
+        with resources(store.tune, size_bytes(records), settings) as own:
+            return _run_on(own, store, records, tracker, settings)
 
 
 def _run_on(
-    nodes: Sequence[Node], store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings
+    resources: Resources, store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings
 ) -> Study:
-    params, size, key = store.params, size_bytes(records), {STUDY_TAG: store.name, KIND_TAG: "study"}
-    share = allocate(nodes, params.tune.devices_per_trial, settings.devices)
-    fits = fits_in_memory(size, nodes, params.tune.data_memory_share)
+    params, share, key = store.params, resources.share, {STUDY_TAG: store.name, KIND_TAG: "study"}
     origin = find_origin(settings, params.data)
 
     def describe(run: Run) -> None:
@@ -160,13 +174,13 @@ def _run_on(
         describe(own)
         own.log_params(params.flatten())
         own.log_metrics({"concurrent_trials": share.concurrent, "devices_per_trial": params.tune.devices_per_trial})
-        own.log_metrics({"data_in_memory_bytes": size if fits else 0})
+        own.log_metrics({"data_in_memory_bytes": size_bytes(records) if resources.in_memory else 0})
         try:
             trials = run_study(
                 store,
                 share,
                 records=settings.records,
-                contents=partial(read_contents, records) if fits else None,
+                contents=partial(read_contents, records) if resources.in_memory else None,
                 tracker=tracker,
                 study=own,
                 describe=describe,
@@ -177,6 +191,18 @@ def _run_on(
         study = Study(store.name, trials, store.seconds, store, share.concurrent)
         _record(study, own, tracker)
     return study
+
+
+@contextmanager
+def resources(own: TuneParams, size: int, settings: Settings) -> Iterator[Resources]:
+    """Yield what the trials of a study have of the cluster, or of this machine, while its records have so many bytes.
+
+    Raises:
+        MisError: A trial wants more devices than there are, or no cluster answers.
+    """
+    with cluster(settings.ray_address, shared_bytes=shared_room(size, own.data_memory_share)) as nodes:
+        share = allocate(nodes, own.devices_per_trial, settings.devices)
+        yield Resources(len(nodes), share, in_memory=fits_in_memory(size, nodes, own.data_memory_share))
 
 
 def shared_room(size: int, share: float) -> int:

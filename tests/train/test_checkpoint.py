@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history, restore
+from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, restore
 
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -150,19 +150,6 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path):
         checkpoints.save(made, [*history(0.1), {"val/dice": object()}], improved=True)
     assert list(tmp_path.iterdir()) == [first]
     assert {file.name: file.read_bytes() for file in first.iterdir()} == before
-
-
-def test_a_checkpoint_from_elsewhere_is_adopted_whole(tmp_path):
-    elsewhere = Checkpoints(tmp_path / "a").save(model(), history(0.1, 0.2, 0.3), improved=True)
-    checkpoints = Checkpoints(tmp_path / "b")
-    checkpoints.adopt(elsewhere)
-    adopted = checkpoints.newest()
-    assert adopted == tmp_path / "b" / "epoch-0003"
-    assert read_history(adopted) == history(0.1, 0.2, 0.3)
-    assert {file.name: file.read_bytes() for file in adopted.iterdir()} == {
-        file.name: file.read_bytes() for file in elsewhere.iterdir()
-    }
-    assert elsewhere.exists()
 
 
 def test_removing_removes_all_of_it(tmp_path):

@@ -1,10 +1,7 @@
 """`python -m mis.tune` killed again and again, against the same study undisturbed."""
 
-import os
 import random
 import re
-import subprocess
-import sys
 import time
 from contextlib import suppress
 
@@ -12,10 +9,9 @@ import psutil
 import pytest
 
 from mis.params import load_params
-from mis.settings import Settings
 from mis.track.base import TUNE
-from mis.track.mlflow import MlflowTracker
 from mis.tune.store import StudyStore
+from tests.searches import start, tracker_of
 
 pytestmark = pytest.mark.slow
 
@@ -33,20 +29,7 @@ SMALL = (
 )
 
 
-MORE = ("--set", f"tune.num_samples={TRIALS}")
-
-
-def start(project, *arguments):
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("MIS_", "MLFLOW_", "RAY_"))}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mis.tune", *arguments],
-        cwd=project,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+MORE = f"tune.num_samples={TRIALS}"
 
 
 def kill(process):
@@ -61,12 +44,6 @@ def kill(process):
 
 def outcomes(project):
     return {path: path.stat().st_mtime_ns for path in project.glob("checkpoints/tune/*/trials/*/outcome.json")}
-
-
-def tracker_of(project):
-    return MlflowTracker(
-        Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
-    )
 
 
 def recorded(project):
@@ -85,9 +62,8 @@ def steps(project, run):
 
 
 def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
-    overrides = [part for value in SMALL for part in ("--set", value)]
     drawn = random.Random(1)  # noqa: S311 - moments, not secrets
-    process, name, ended = start(project, *overrides), None, {}
+    process, name, ended = start(project, sets=SMALL), None, {}
     for number in range(KILLS):
         time.sleep(
             drawn.uniform(1, 12) if number % 2 else drawn.uniform(12, 20)
@@ -99,7 +75,7 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
         ended = now
         (folder,) = project.glob("checkpoints/tune/*-*") or [None]
         name = folder.name if folder else None
-        process = start(project, *(["--resume", name, *MORE] if name else overrides))
+        process = start(project, "--resume", name, sets=[MORE]) if name else start(project, sets=SMALL)
     assert 0 < len(ended) < TRIALS, "kills came before, between and after the ends of trials"
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -133,14 +109,13 @@ def test_whoever_stops_or_changes_trials_nothing_is_lost(project, scheduler, sam
     values = ["model.depth=1", "model.base_filters=4", "train.patience=99", f"tune.num_samples={trials}"]
     values += [f"tune.epochs={epochs}", f"tune.space={rate}", "tune.scheduler.interval_epochs=4"]
     values += [f"tune.scheduler.name={scheduler}", f"tune.sampler.name={sampler}"]
-    process, again = start(project, *(part for value in values for part in ("--set", value))), ()
+    process = start(project, sets=values)
     for seconds in kills_s:
         time.sleep(seconds)
         assert process.poll() is None, "a kill came too late: the study needs more epochs"
         kill(process)
         (folder,) = project.glob("checkpoints/tune/*-*")
-        again = ("--resume", folder.name)
-        process = start(project, *again)
+        process = start(project, "--resume", folder.name)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     children, parent = recorded(project)
@@ -159,7 +134,7 @@ def test_a_study_goes_on_with_its_own_parameters(project):
     assert process.returncode == 2
     assert err == "error: a study goes on with its own parameters: --resume takes neither --params nor --dry-run\n"
     StudyStore.create(project / "checkpoints" / "tune" / "mine", load_params(project / "params.yaml"))
-    process = start(project, "--resume", "mine", "--set", "train.seed=1")
+    process = start(project, "--resume", "mine", sets=["train.seed=1"])
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert re.fullmatch(

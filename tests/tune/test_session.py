@@ -1,41 +1,23 @@
 """`python -m mis.tune` as a user types it: several at once, into one store; the paper's grid; a memory that is full."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from mis.settings import Settings
 from mis.track.__main__ import free_port, server, wait_until_ready
 from mis.track.base import TUNE
-from mis.track.mlflow import MlflowTracker
 from mis.train.allocate import Node
 from mis.train.cluster import OBJECT_STORE_BYTES
 from mis.tune.session import fits_in_memory, shared_room
 from tests.conftest import ROOT
+from tests.searches import start, tracker_of
 
 pytestmark = pytest.mark.slow
 
 SMALL = ("model.depth=1", "model.base_filters=4", "tune.num_samples=2", "tune.epochs=1", "tune.scheduler.name=none")
-OURS = ("MIS_", "MLFLOW_", "RAY_")
-
-
-def start(project, *arguments, sets=SMALL, **env):
-    """Start a search in a process of its own."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mis.tune", *arguments, *(part for value in sets for part in ("--set", value))],
-        cwd=project,
-        env=own | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def ended(process, returncode=0):
@@ -43,12 +25,6 @@ def ended(process, returncode=0):
     out, err = process.communicate(timeout=300)
     assert process.returncode == returncode, err
     return out, err
-
-
-def tracker_of(project):
-    return MlflowTracker(
-        Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
-    )
 
 
 def runs_of(tracker):
@@ -62,7 +38,9 @@ def test_searches_at_the_same_time_share_a_store(project):
     url = f"http://127.0.0.1:{port}"
     with server(tracker.uri, port, log) as process:
         wait_until_ready(process, url, log)
-        searches = [start(project, MIS_DEVICES="1"), start(project, MIS_DEVICES="1", MLFLOW_TRACKING_URI=url)]
+        searches = [
+            start(project, sets=SMALL, MIS_DEVICES="1", **where) for where in ({}, {"MLFLOW_TRACKING_URI": url})
+        ]
         told = [ended(search) for search in searches]
     names = [re.search(r"^study (\S+);", err, re.MULTILINE)[1] for _, err in told]
     assert len(set(names)) == 2
@@ -107,7 +85,7 @@ def test_what_fits_the_share_of_memory_has_room(monkeypatch, free_gib, disk_gib,
 
 
 def test_a_dry_run_prints_the_space_and_runs_nothing(project):
-    out, _ = ended(start(project, "--dry-run", MIS_DEVICES="2"))
+    out, _ = ended(start(project, "--dry-run", sets=SMALL, MIS_DEVICES="2"))
     lines = out.splitlines()
     assert lines[0] == "space:"
     assert "  train.learning_rate  from 0.001 to 0.02, logarithmic" in lines
