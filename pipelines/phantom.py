@@ -1,9 +1,9 @@
-"""Stage `phantom`: a synthetic data set in the layout of MSD Task01_BrainTumour."""
+"""Stage `phantom`: a synthetic data set in the layout of MSD Task01_BrainTumour, or in another (`phantom.layout`)."""
 
 from pathlib import Path
 
 from mis import cli
-from mis.data.phantom import make_phantom
+from mis.data.phantom.write import make_phantom
 from mis.params import Params
 from mis.settings import Settings, cores
 
