@@ -7,7 +7,7 @@ A function takes the smallest section that it needs, never the whole tree.
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -16,13 +16,21 @@ from ruamel.yaml.error import YAMLError
 from mis.errors import MisError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Chance = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Scalar = bool | int | float | str
 # YAML has lists where Python wants tuples; only the container is lenient, its items stay strict.
 Shape = Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """As NumPy, Keras and Optuna take it."""
+
+Layout = Literal["msd", "brats2021", "brats2023", "nnunet"]
+"""How a data set lies on disk: as MSD Task01_BrainTumour, as BraTS of 2018 to 2021, as BraTS from 2023 on, as nnU-Net
+v2's raw data."""
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 SEARCHABLE = ("model", "train")
 CHANGEABLE = ("train.learning_rate", "train.beta_1", "train.beta_2")
@@ -38,12 +46,14 @@ class Section(BaseModel):
 
 
 class PhantomParams(Section):
-    """A synthetic data set in the layout of MSD Task01_BrainTumour."""
+    """A synthetic data set."""
 
+    layout: Layout
+    """How it is written; the patients are the same in each."""
     cases: Annotated[int, Field(ge=1)]
-    """Labelled cases (imagesTr, labelsTr)."""
+    """Labelled cases."""
     unlabelled: Annotated[int, Field(ge=0)]
-    """Cases without a label (imagesTs)."""
+    """Cases without a label."""
     shape: Shape
     """Voxels in (x, y, z) at 1 mm; the real data set has (240, 240, 155)."""
     seed: Seed
@@ -69,11 +79,24 @@ class DataParams(Section):
     """What is learnt from, and how it is brought to the network."""
 
     root: Annotated[str, Field(min_length=1), AfterValidator(lambda root: str(PurePosixPath(root)))]
-    """The data set's folder, the one that holds dataset.json."""
+    """The data set's folder: the one that holds dataset.json, or the cases' folders."""
+    layout: Literal["auto"] | Layout
+    """How its files are named and its labels meant; `auto` recognises it. `brats2021` is that of 2018 to 2021,
+    `brats2023` that of 2023 and later."""
+    skip_bad_cases: bool
+    """Whether preprocessing goes on without the cases that have errors, and lists them; else it refuses."""
+    spacing_mm: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], Field(strict=False)]
+    """Edges of a voxel in (x, y, z); every public BraTS case has 1 mm."""
+    other_spacing: Literal["resample", "refuse"]
+    """What becomes of a case with other voxels: images linearly, labels by the nearest voxel; or an error."""
+    crop: Literal["brain", "none"]
+    """`brain`: only the brain's box is kept; `none`: the whole grid, as in the paper."""
+    compression: Literal["none", "zlib"]
+    """Of the records; docs/data.md has what it saves and what it costs."""
     target: Literal["regions", "whole_tumor"]
     """`regions`: channels WT, TC, ET; `whole_tumor`: one channel."""
     fit: Literal["crop", "pad"]
-    """How each axis comes to a multiple of `multiple`; the paper crops 155 slices to 152."""
+    """How each axis of the common grid comes to a multiple of `multiple`; the paper crops 155 slices to 152."""
     multiple: Positive
     split: SplitParams
 
@@ -101,6 +124,34 @@ class ModelParams(Section):
         return self
 
 
+class AugmentParams(Section):
+    """How a case is changed each time it is trained on; 0 everywhere leaves it as it is.
+
+    Each change that has a strength is made with `chance`, its parameter sampled between no change and the strength
+    in either direction.
+    """
+
+    flip: Chance
+    """Chance of a reflection of each axis."""
+    rotate90: Chance
+    """Chance of a turn by 90, 180 or 270 degrees in the axial plane; by 180 alone where x and y have unlike lengths."""
+    chance: Chance
+    rotate_deg: Annotated[float, Field(ge=0, le=180)]
+    """Angle about each axis."""
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    """Relative change of size, the same in all axes."""
+    intensity_shift: Strength
+    """In standard deviations of the brain."""
+    intensity_scale: Annotated[float, Field(ge=0, lt=1)]
+    """Relative change of contrast."""
+    gamma: Strength
+    """Of the exponent's natural logarithm."""
+    noise: Strength
+    """Standard deviation of Gaussian noise, in those of the brain."""
+    blur_vox: Strength
+    """Standard deviation of a Gaussian filter, in voxels."""
+
+
 class TrainParams(Section):
     """One training."""
 
@@ -115,6 +166,11 @@ class TrainParams(Section):
     beta_1: Annotated[float, Field(ge=0, lt=1)]
     beta_2: Annotated[float, Field(ge=0, lt=1)]
     amsgrad: bool
+    patch_size: Shape | None
+    """Voxels of a random part of each case that is trained on; None: the whole of it. Validation sees whole cases."""
+    foreground_share: Chance
+    """Share of the patches whose centre lies in the tumour, in a region chosen at random; nnU-Net has a third."""
+    augment: AugmentParams
     dice_smooth: Annotated[float, Field(gt=0)]
     """Added to both sides of the soft Dice fraction; the paper has 0.01."""
     patience: Positive
@@ -479,6 +535,17 @@ class Params(Section):
         if self.data.multiple % 2**self.model.depth:
             raise ValueError(
                 f"data.multiple must be a multiple of 2**model.depth = {2**self.model.depth}, got {self.data.multiple}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _depth_fits_patch(self) -> Self:
+        patch, step = self.train.patch_size, 2**self.model.depth
+        if patch and any(edge % step for edge in patch):
+            fits = tuple(step * -(-edge // step) for edge in patch)
+            raise ValueError(
+                f"train.patch_size must be a multiple of 2**model.depth = {step} in every axis, got {patch}; "
+                f"the next that fits is {fits}"
             )
         return self
 
