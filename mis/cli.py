@@ -17,6 +17,12 @@ def params_parser(description: str) -> argparse.ArgumentParser:
     name = f"python -m {spec.parent}" if spec is not None and spec.parent else None
     parser = argparse.ArgumentParser(prog=name, description=description, allow_abbrev=False)
     parser.add_argument("--params", type=Path, metavar="FILE", help="instead of the project's params.yaml")
+    add_overrides(parser)
+    return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Let a parser take `--set`."""
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -25,7 +31,6 @@ def params_parser(description: str) -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="another value for a parameter, e.g. train.epochs=5; may be repeated",
     )
-    return parser
 
 
 def run(

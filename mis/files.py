@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,17 +28,23 @@ def held_alone(lock: Path, refusal: Exception) -> Iterator[None]:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `folder` if the block ends without an error.
+def new_folder(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
+    """Yield a folder that takes the place of `folder` if the block ends without an error.
 
-    Until then, and after an error, `folder` is as it was; what a killed process left is removed.
+    Until then, and after an error, `folder` is as it was.
+
+    Args:
+        folder: Its name in the end.
+        go_on: What an earlier block left that was killed or failed is yielded again, and what this one leaves
+            stays. Else the folder is empty, and nothing stays.
     """
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     outdated = folder.with_name(f".{folder.name}.outdated")
     if outdated.exists() and not folder.exists():
         outdated.rename(folder)  # a process was killed between the two renames below
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    if not go_on:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True, exist_ok=go_on)
     try:
         yield unfinished
         shutil.rmtree(outdated, ignore_errors=True)
@@ -51,7 +58,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
             raise
         shutil.rmtree(outdated, ignore_errors=True)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if not go_on:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager
@@ -80,15 +88,25 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let `target` be the same file as `source`, or a copy where the file system has no links."""
+    with new_file(target) as unfinished:
+        unfinished.unlink(missing_ok=True)
+        try:
+            os.link(source, unfinished)
+        except OSError:
+            shutil.copyfile(source, unfinished)
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file; `target` is there whole or not at all."""
     with new_file(target) as unfinished:
         shutil.copyfile(source, unfinished)
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows under a header of all their keys, in the order of their first appearance."""
-    header = list(dict.fromkeys(key for row in rows for key in row))
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]], header: Sequence[str] = ()) -> None:
+    """Write rows under a header: what is given, and all their keys in the order of their first appearance."""
+    header = list(dict.fromkeys((*header, *(key for row in rows for key in row))))
     with new_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, header)
         writer.writeheader()
