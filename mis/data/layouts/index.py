@@ -1,0 +1,76 @@
+"""dataset.json: read, and the files that it names."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mis.data.case import Case
+from mis.data.findings import Finding
+from mis.data.layouts.files import find, stem, volumes
+from mis.errors import MisError
+
+INDEX = "dataset.json"
+
+
+def read_index(root: Path) -> dict[str, Any]:
+    """Return the content of a data set's dataset.json.
+
+    Raises:
+        MisError: It is missing or no JSON object.
+    """
+    path = root / INDEX
+    if not path.is_file():
+        raise MisError(
+            f"a data set in this layout must have {INDEX}",
+            got=f"none in {root}",
+            do="point data.root at the folder that holds it",
+        )
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise MisError(f"{path} must be JSON: {error}", do="copy it again from the archive") from None
+    if not isinstance(index, dict):
+        raise MisError(f"{path} must hold one JSON object", got=type(index).__name__)
+    return index
+
+
+def named_file(root: Path, name: object, case: str) -> Path | Finding:
+    """Resolve a name of dataset.json, which starts at the data set's folder and stays in it."""
+    relative = Path(str(name))
+    if ".." in relative.parts or relative.is_absolute():
+        return Finding("outside-path", case, INDEX, str(name))
+    return find(root / relative) or Finding("missing-file", case, relative.as_posix(), "no such file")
+
+
+def case_name(image: object) -> str:
+    """Return the case's name for its image's.
+
+    >>> case_name("./imagesTr/BRATS_001.nii.gz")
+    'BRATS_001'
+    """
+    return stem(Path(str(image)))
+
+
+def without_repeated(cases: Sequence[Case]) -> tuple[tuple[Case, ...], list[Finding]]:
+    """Return the first case of each name, and a finding for each of the others."""
+    first: dict[str, Case] = {}
+    for case in cases:
+        first.setdefault(case.id, case)
+    repeated = [Finding("duplicate-name", case.id, INDEX, "twice") for case in cases if case is not first[case.id]]
+    return tuple(first.values()), repeated
+
+
+def count_findings(index: Mapping[str, Any], key: str, number: int) -> list[Finding]:
+    """Return a finding where dataset.json counts other cases than there are."""
+    told = index.get(key, number)
+    return [] if told == number else [Finding("case-count", "", INDEX, f"{key} {told!r} and {number} cases")]
+
+
+def undeclared(root: Path, used: set[Path]) -> list[Finding]:
+    """Return a finding for each NIfTI file that belongs to no case."""
+    return [
+        Finding("undeclared-file", "", path.relative_to(root).as_posix(), "no case has it")
+        for path in volumes(root)
+        if path not in used
+    ]

@@ -1,0 +1,114 @@
+"""The layout of the Medical Segmentation Decathlon's Task01_BrainTumour."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mis.data.case import Case, DataSet, files_of
+from mis.data.findings import Finding
+from mis.data.layouts.index import (
+    INDEX,
+    case_name,
+    count_findings,
+    named_file,
+    read_index,
+    undeclared,
+    without_repeated,
+)
+from mis.errors import MisError
+
+MSD_MODALITIES = ("FLAIR", "T1w", "t1gd", "T2w")
+MSD_LABELS = {0: "background", 1: "edema", 2: "non-enhancing tumor", 3: "enhancing tumour"}
+MSD_REGIONS = {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)}
+
+
+def read_msd(root: Path) -> DataSet:
+    """Read `dataset.json`, `imagesTr`, `labelsTr` and perhaps `imagesTs`.
+
+    Raises:
+        MisError: dataset.json is missing, or its modalities or labels are not those of Task01.
+    """
+    index = read_index(root)
+    _check_names(index, root / INDEX)
+    findings: list[Finding] = []
+    cases = [case for entry in index["training"] if (case := _labelled(root, entry, findings))]
+    unlabelled = [case for image in index.get("test", ()) if (case := _unlabelled(root, image, findings))]
+    known, repeated = without_repeated([*cases, *unlabelled])
+    named = {name for entry in [*index["training"], *index.get("test", ())] for name in _names(entry)}
+    found = {path for name in named if isinstance(path := named_file(root, name, ""), Path)}
+    return DataSet(
+        root=root,
+        layout="msd",
+        regions=MSD_REGIONS,
+        label_values=tuple(MSD_LABELS),
+        cases=tuple(case for case in known if case.label),
+        unlabelled=tuple(case for case in known if not case.label),
+        findings=(
+            *findings,
+            *repeated,
+            *count_findings(index, "numTraining", len(index["training"])),
+            *undeclared(root, files_of(known) | found),
+        ),
+    )
+
+
+def _check_names(index: Mapping[str, Any], path: Path) -> None:
+    modality = index.get("modality")
+    names = (
+        tuple(str(modality[key]).lower() for key in sorted(modality, key=str))
+        if isinstance(modality, dict)
+        else modality
+    )
+    if names != tuple(name.lower() for name in MSD_MODALITIES):
+        raise MisError(f"{path}: modality must be {_numbered(MSD_MODALITIES)}", got=modality)
+    labels = index.get("labels")
+    spelt = {str(value): _plain(name) for value, name in labels.items()} if isinstance(labels, dict) else labels
+    if spelt != {str(value): _plain(name) for value, name in MSD_LABELS.items()}:
+        raise MisError(
+            f"{path}: labels must be {', '.join(f'{value} {name}' for value, name in MSD_LABELS.items())}", got=labels
+        )
+    if not isinstance(index.get("training"), list) or not index["training"]:
+        raise MisError(f"{path}: training must list at least one case", got=index.get("training"))
+    if not isinstance(index.get("test", []), list):
+        raise MisError(f"{path}: test must be a list of images, empty where there are none", got=index["test"])
+
+
+def _plain(name: object) -> str:
+    """Return a label's name without the differences that do not matter: another order of labels does."""
+    return str(name).lower().replace("tumour", "tumor").replace("oedema", "edema").replace("-", " ")
+
+
+def _numbered(names: tuple[str, ...]) -> str:
+    return ", ".join(f"{number} {name}" for number, name in enumerate(names))
+
+
+def _names(entry: object) -> list[object]:
+    """Return the files that an entry of dataset.json names."""
+    return [entry[key] for key in ("image", "label") if entry.get(key)] if isinstance(entry, dict) else [entry]
+
+
+def _labelled(root: Path, entry: object, findings: list[Finding]) -> Case | None:
+    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or not entry["image"]:
+        raise MisError(f"{root / INDEX}: each entry of training must name an image and a label", got=entry)
+    if not isinstance(entry.get("label", ""), str | None):
+        raise MisError(f"{root / INDEX}: each entry of training must name its label", got=entry)
+    name = case_name(entry["image"])
+    image = named_file(root, entry["image"], name)
+    label = (
+        named_file(root, entry["label"], name)
+        if entry.get("label")
+        else Finding("missing-label", name, INDEX, "no label in its entry")
+    )
+    findings += [one for one in (image, label) if isinstance(one, Finding)]
+    return Case(name, name, (image,), label) if isinstance(image, Path) and isinstance(label, Path) else None
+
+
+def _unlabelled(root: Path, entry: object, findings: list[Finding]) -> Case | None:
+    if not isinstance(entry, str):
+        raise MisError(f"{root / INDEX}: each entry of test must be the name of an image", got=entry)
+    name = case_name(entry)
+    image = named_file(root, entry, name)
+    if isinstance(image, Finding):
+        findings.append(image)
+        return None
+    return Case(name, name, (image,), None)

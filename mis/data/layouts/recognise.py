@@ -1,0 +1,99 @@
+"""Which layout a folder has, and its cases."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from mis.data.case import Case, DataSet
+from mis.data.findings import Finding
+from mis.data.layouts.brats import BRATS_2021, BRATS_2023, has_files, read_brats
+from mis.data.layouts.index import INDEX, read_index
+from mis.data.layouts.msd import read_msd
+from mis.data.layouts.nnunet import read_nnunet
+from mis.errors import MisError
+
+NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")
+LONGEST_NAME = 200
+"""Bytes; a file system takes 255, and a record's name has a suffix."""
+
+READERS: Mapping[str, Callable[[Path], DataSet]] = {
+    "msd": read_msd,
+    "brats2021": partial(read_brats, convention=BRATS_2021),
+    "brats2023": partial(read_brats, convention=BRATS_2023),
+    "nnunet": read_nnunet,
+}
+"""By the name that `data.layout` has for it."""
+
+
+def read_data(root: Path, layout: str = "auto") -> DataSet:
+    """Return the cases of a data set.
+
+    Args:
+        root: Its folder.
+        layout: One of `READERS`, or `auto` to recognise it.
+
+    Raises:
+        MisError: The folder is missing, or is in none of the layouts, or its index is not as the layout has it.
+    """
+    if not root.is_dir():
+        raise MisError(
+            "data.root must be a folder with a data set",
+            got=root,
+            do="make it with `dvc repro phantom`, or put or link your own there",
+        )
+    try:
+        return _without_bad_names(READERS[recognise(root) if layout == "auto" else layout](root))
+    except OSError as error:
+        raise MisError(f"a data set must be readable: {error.strerror}", got=error.filename) from None
+
+
+def _without_bad_names(data: DataSet) -> DataSet:
+    """Leave out cases whose name cannot be a file's: their records are named after them."""
+
+    def good(case: Case) -> bool:
+        return bool(NAME.fullmatch(case.id)) and len(case.id.encode()) <= LONGEST_NAME
+
+    bad = [case for case in (*data.cases, *data.unlabelled) if not good(case)]
+    if not bad:
+        return data
+    return replace(
+        data,
+        cases=tuple(case for case in data.cases if good(case)),
+        unlabelled=tuple(case for case in data.unlabelled if good(case)),
+        findings=(*data.findings, *(Finding("case-name", case.id[:LONGEST_NAME], "", repr(case.id)) for case in bad)),
+    )
+
+
+def recognise(root: Path) -> str:
+    """Return the name of the layout that a folder has.
+
+    Raises:
+        MisError: None of them, or more than one.
+    """
+    if (root / INDEX).is_file():
+        index = read_index(root)
+        named = [name for key, name in (("channel_names", "nnunet"), ("training", "msd")) if key in index]
+        if not named:
+            raise MisError(
+                f"{root / INDEX} must have training (MSD) or channel_names (nnU-Net)",
+                got=", ".join(index) or "nothing",
+                do="see docs/data.md",
+            )
+        return named[0]
+    named = [one.layout for one in (BRATS_2021, BRATS_2023) if has_files(root, one)]
+    if len(named) != 1:
+        raise MisError(
+            "a data set must be in one of the layouts msd and nnunet (with dataset.json), brats2021 "
+            "(<case>_flair.nii.gz) and brats2023 (<case>-t2f.nii.gz)",
+            got=f"{root} with {' and '.join(named)}" if named else f"none of them in {root}",
+            do="name one as data.layout" if named else _hint(root),
+        )
+    return named[0]
+
+
+def _hint(root: Path) -> str:
+    """Return what to do where nothing was recognised: the data set is often one folder further down."""
+    inner = [path for path in sorted(root.iterdir()) if path.is_dir() and (path / INDEX).is_file()]
+    return f"point data.root at {inner[0]}" if inner else "point data.root at the folder that holds it"

@@ -1,0 +1,159 @@
+import gzip
+import shutil
+from functools import partial
+
+import pytest
+
+from mis.data.layouts.brats import BRATS_2021, BRATS_2023, read_brats
+
+CONVENTIONS = {"brats2021": BRATS_2021, "brats2023": BRATS_2023}
+
+
+@pytest.fixture(params=CONVENTIONS)
+def layout(request):
+    return request.param
+
+
+@pytest.fixture
+def root(layout_roots, layout, tmp_path):
+    """A copy that may be broken."""
+    return shutil.copytree(layout_roots[layout], tmp_path / layout)
+
+
+@pytest.fixture
+def read(root, layout):
+    return partial(read_brats, root, CONVENTIONS[layout])
+
+
+def rules(data):
+    return [(one.rule, one.case) for one in data.findings]
+
+
+def test_images_are_in_the_order_of_the_modalities(read, layout):
+    for case in read().cases:
+        assert [path.name for path in case.images] == [
+            f"{case.id}{CONVENTIONS[layout].separator}{suffix}.nii.gz" for suffix in CONVENTIONS[layout].suffixes
+        ]
+        assert case.label.name.removesuffix(".nii.gz").endswith("seg")
+
+
+def test_regions_are_those_of_the_challenge():
+    assert BRATS_2021.regions == {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}
+    assert BRATS_2023.regions == {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
+
+
+@pytest.mark.parametrize(
+    ("convention", "case", "patient"),
+    [
+        (BRATS_2023, "BraTS-GLI-00005-000", "BraTS-GLI-00005"),
+        (BRATS_2023, "BraTS-GLI-00005-101", "BraTS-GLI-00005"),
+        (BRATS_2023, "site-a", "site-a"),
+        (BRATS_2021, "BraTS2021_00005", "BraTS2021_00005"),
+        (BRATS_2021, "Brats18_2013_2_1", "Brats18_2013_2_1"),
+    ],
+)
+def test_the_examinations_of_a_patient_are_known(convention, case, patient):
+    assert convention.patient.match(case).group(1) == patient
+
+
+def test_cases_may_lie_in_folders_of_grades(root, read):
+    expected = [case.id for case in read().cases]
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    for folder, grade in zip(folders, ("HGG", "LGG", "HGG", "LGG"), strict=True):
+        (root / grade).mkdir(exist_ok=True)
+        folder.rename(root / grade / folder.name)
+    (root / "survival_info.csv").write_text("Brats20ID,Age\n")
+    data = read()
+    assert sorted(case.id for case in data.cases) == expected
+    assert data.findings == ()
+
+
+def test_what_archives_leave_beside_is_passed_over(root, read):
+    for path in list(root.rglob("*.nii.gz")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    (root / ".DS_Store").write_bytes(b"Bud1")
+    assert (len(read().cases), read().findings) == (3, ())
+
+
+def test_unpacked_files_are_read_and_both_kinds_of_one_are_told(read):
+    case = read().cases[0]
+    for path in case.images:
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    assert rules(read()) == [("undeclared-file", case.id)] * 4
+    for path in case.images:
+        path.unlink()
+    assert (len(read().cases), read().findings) == (3, ())
+
+
+def test_a_missing_modality_is_found_and_the_other_cases_are_read(read):
+    case = read().cases[1]
+    case.images[2].unlink()
+    assert rules(read()) == [("missing-modality", case.id)]
+    assert [other.id for other in read().cases] == [one.id for one in (*read().cases,) if one.id != case.id]
+    assert len(read().cases) == 2
+
+
+def test_a_label_alone_is_found(read):
+    case = read().cases[1]
+    for path in case.images:
+        path.unlink()
+    assert rules(read()) == [("missing-image", case.id)]
+
+
+def test_a_case_without_a_label_is_one_to_predict(read):
+    case = read().cases[1]
+    case.label.unlink()
+    assert (len(read().cases), len(read().unlabelled), read().findings) == (2, 2, ())
+
+
+def test_a_label_under_another_name_is_taken_with_a_warning(read):
+    # BRATS 2020's training case 355 has W39_1998.09.19_Segm.nii.
+    case = read().cases[1]
+    case.label.rename(case.label.with_name("W39_1998.09.19_Segm.nii.gz"))
+    assert rules(read()) == [("misnamed-label", case.id)]
+    assert len(read().cases) == 3
+
+
+def test_a_case_in_two_folders_is_found(root, read):
+    case = read().cases[0]
+    shutil.copytree(case.images[0].parent, root / "copy" / case.id)
+    assert ("duplicate-name", case.id) in rules(read())
+
+
+def test_a_file_of_something_else_is_found(read):
+    case = read().cases[0]
+    shutil.copy(case.images[0], case.images[0].with_name("dwi.nii.gz"))
+    assert rules(read()) == [("undeclared-file", "")]
+
+
+def test_a_stray_segmentation_in_a_flat_folder_is_nobodys(root, layout, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in root.rglob("*.nii.gz"):
+        shutil.copy(path, flat / path.name)
+    shutil.copy(next(flat.glob("*seg.nii.gz")), flat / "W39_Segm.nii.gz")
+    data = read_brats(flat, CONVENTIONS[layout])
+    assert (len(data.cases), len(data.unlabelled), rules(data)) == (3, 1, [("undeclared-file", "")])
+
+
+def test_a_data_set_without_any_label_is_told(read):
+    for case in read().cases:
+        case.label.unlink()
+    assert rules(read()) == [("unlabelled", "")]
+
+
+def test_links_are_followed_and_those_that_go_round_are_not(root, read, tmp_path):
+    case = read().cases[0]
+    folder = case.label.parent
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(root)
+    assert (len(read().cases), rules(read())) == (3, [])
+
+
+def test_suffixes_may_be_in_capitals_and_the_packed_file_counts(read):
+    case = read().cases[0]
+    case.images[0].rename(str(case.images[0]).replace(".nii.gz", ".NII.GZ"))
+    case.images[1].with_suffix("").write_bytes(b"cut short")
+    assert read().cases[0].images[1] == case.images[1]
+    assert len(read().cases) == 3
