@@ -1,13 +1,17 @@
 """Read NIfTI files."""
 
-import gzip
+import hashlib
 import logging
 import zlib
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from isal import igzip, isal_zlib
+from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_log
 from nibabel.spatialimages import HeaderDataError
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 from mis.errors import MisError
 
 # What nibabel and gzip raise on a file that is cut short or is something else.
-UNREADABLE = (
+UNREADABLE: tuple[type[BaseException], ...] = (  # type: ignore[assignment]  # isal annotates its error wrongly
     ImageFileError,
     HeaderDataError,
     WrapStructError,
@@ -26,36 +30,84 @@ UNREADABLE = (
     ValueError,
     OverflowError,
     MemoryError,
+    TypeError,
     zlib.error,
+    isal_zlib.error,
 )
 
+GZIP = b"\x1f\x8b"
 
 # Its own words on a damaged header would stand beside the one line that names the file.
 nibabel_log.setLevel(logging.CRITICAL)
 
 
-def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Read one NIfTI file whole.
+@dataclass(frozen=True)
+class Image:
+    """A NIfTI file in memory.
 
-    Returns:
-        The voxels as float32 with scl_slope and scl_inter applied, axes as the file has them, and
-        the affine (4, 4) from voxel indices to millimetres.
+    Attributes:
+        voxels: Axes as the file has them, scl_slope and scl_inter applied: float32 where they are other than
+            1 and 0, else the file's own type. Not to be written to.
+        affine: float64 (4, 4), from voxel indices to millimetres, of the first three axes.
+        spacing_mm: Edges of a voxel.
+        sha256: Of the file.
+    """
+
+    voxels: NDArray[Any]
+    affine: NDArray[np.float64]
+    spacing_mm: tuple[float, float, float]
+    sha256: str
+
+
+def read_image(path: Path) -> Image:
+    """Read one NIfTI file whole, compressed or not whatever its name says.
+
+    ISA-L unpacks several times as fast as zlib, and the voxels are a view of what it returns.
 
     Raises:
-        MisError: The file is not NIfTI or is cut short.
+        MisError: The file is not NIfTI, is cut short, or holds no real numbers.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            image = _image_class(stream).from_stream(stream)
-            voxels = image.get_fdata(dtype=np.float32, caching="unchanged")
-            stream.read()  # to the end: only there gzip compares length and checksum
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if content.startswith(GZIP):
+            content = igzip.decompress(content)  # type: ignore[no-untyped-call]  # compares length and checksum
+        header = _header_class(content).from_fileobj(BytesIO(content))
+        voxels = _scaled(_voxels(content, header), header)
+        affine = _checked(np.asarray(header.get_best_affine(), dtype=np.float64))
     except UNREADABLE as error:
         raise MisError(f"{path} must be a complete NIfTI file: {error}", do="copy it again") from None
-    return voxels, np.asarray(image.affine, dtype=np.float64)
+    x, y, z = (float(edge) for edge in voxel_sizes(affine))
+    return Image(voxels, affine, (x, y, z), digest)
 
 
-def _image_class(stream: gzip.GzipFile | BinaryIO) -> Any:  # noqa: ANN401 - nibabel has no types
+def _header_class(content: bytes) -> Any:  # noqa: ANN401 - nibabel has no types
     """Tell NIfTI-1 from NIfTI-2 by the size that the header begins with, in either byte order."""
-    size = stream.read(4)
-    stream.seek(0)
-    return nib.Nifti2Image if 540 in {int.from_bytes(size, "little"), int.from_bytes(size, "big")} else nib.Nifti1Image
+    sizes = {int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")}
+    return nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
+
+
+def _voxels(content: bytes, header: Any) -> NDArray[Any]:  # noqa: ANN401
+    shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
+    if dtype.kind not in "iuf":
+        raise ValueError(f"its voxels are {dtype}, not real numbers")
+    if not shape or min(shape) < 1:
+        raise ValueError(f"its shape is {shape}")
+    count = int(np.prod(shape, dtype=np.int64))
+    if len(content) < offset + count * dtype.itemsize:
+        raise ValueError(f"it ends after {len(content)} of {offset + count * dtype.itemsize} bytes")
+    flat = np.frombuffer(content, dtype, count, offset)
+    return flat.reshape(shape, order="F")
+
+
+def _checked(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not np.isfinite(affine).all() or not np.linalg.det(affine[:3, :3]):
+        raise ValueError(f"its affine is {affine[:3].tolist()}, which places no voxel")
+    return affine
+
+
+def _scaled(voxels: NDArray[Any], header: Any) -> NDArray[Any]:  # noqa: ANN401
+    slope, intercept = header.get_slope_inter()
+    if slope is None or (slope, intercept) == (1, 0):
+        return voxels
+    return (voxels * np.float64(slope) + np.float64(intercept)).astype(np.float32)
