@@ -1,77 +1,302 @@
-"""Check that a case is what its layout says, before anything is computed from it."""
+"""Read a case and say what is wrong with it, before anything is computed from it."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
-from mis.data.layouts import Case, DataSet
-from mis.data.volumes import read_volume
+from mis.data.case import MODALITIES, Case, DataSet
+from mis.data.findings import Finding, errors
+from mis.data.geometry import Geometry, same_spacing
+from mis.data.preprocess import Brain, find_brain, moments, smallest_box
+from mis.data.volumes import Image, read_image
 from mis.errors import MisError
+from mis.params import DataParams
+
+ROUNDING_MM = 0.01
+"""Affines that place a corner of the volume less far apart differ by rounding."""
+WHOLE = 1e-3
+"""A label value that differs from a whole number by less is that number."""
+
+MOST_BRAIN = 0.9
+"""Of the voxels; the brain fills a fifth of a BraTS volume."""
+
+LONGEST_AXIS = 1024
+"""Voxels; a head that is longer after resampling has a header in another unit."""
+MOST_OUTSIDE = 0.05
+"""Of what a label marks; the border of a real one lies some voxels beyond the skull-stripped brain."""
+
+Found = Callable[[str, Path | None, str], None]
 
 
 @dataclass(frozen=True)
-class Volume:
-    """A case in memory.
+class Examined:
+    """What a case turned out to be.
 
     Attributes:
-        image: float32 (x, y, z, modality), finite, in the scanner's units.
-        label: uint8 (x, y, z), the layout's label values.
-        affine: float64 (4, 4), from voxel indices to millimetres.
+        case: It.
+        findings: What is wrong with it.
+        brain: Its voxels; None where an error keeps it out.
+        geometry: Where they lie; the box is the brain's.
+        sha256: Of its files, one after another.
+        content: A hash of the brain's voxels: the same for the same image under another name, or packed
+            otherwise, or lying elsewhere in its grid; "" where there is no brain.
+        facts: What a table says of it: shape, spacing, orientation, type, label values.
     """
 
-    image: NDArray[np.float32]
-    label: NDArray[np.uint8]
-    affine: NDArray[np.float64]
+    case: Case
+    findings: tuple[Finding, ...]
+    brain: Brain | None
+    geometry: Geometry | None
+    sha256: str
+    content: str
+    facts: Mapping[str, object]
+
+    @property
+    def usable(self) -> bool:
+        """Whether no error keeps it out."""
+        return self.brain is not None and not errors(self.findings)
 
 
-def load_case(case: Case, data: DataSet) -> Volume:
-    """Read a labelled case and check it.
+def examine(case: Case, data: DataSet, params: DataParams) -> Examined:
+    """Read a case, check it, and bring it to RAS and to the wanted spacing.
+
+    Args:
+        case: With or without a label.
+        data: Where it is from.
+        params: The spacing, what to do about another one, and whether to crop to the brain.
+    """
+    findings: list[Finding] = []
+
+    def found(rule: str, file: Path | None, value: str) -> None:
+        findings.append(Finding(rule, case.id, data.name(file) if file else "", value))
+
+    images = {path: image for path in case.files if (image := _read(path, found))}
+    digest = _joined(image.sha256 for image in images.values())
+    nothing = Examined(case, (), None, None, digest, "", {})
+    if len(images) < len(case.files) or not _check_axes(case, images, found):
+        return replace(nothing, findings=tuple(findings))
+    first = images[case.images[0]]
+    shape = first.voxels.shape[:3]
+    facts = _facts(first)
+    if not _check_places(case, images, found):
+        return replace(nothing, findings=tuple(findings), facts=facts)
+    if not _check_spacing(case, first, params, found):
+        return replace(nothing, findings=tuple(findings), facts=facts)
+    geometry = Geometry.of(shape, first.affine, params.spacing_mm)
+    if max(geometry.grid) > LONGEST_AXIS:
+        found("spacing", case.images[0], f"{_mm(first.spacing_mm)}, which would become {geometry.grid} voxels")
+        return replace(nothing, findings=tuple(findings), facts=facts)
+    channels = [channel for path in case.images for channel in _channels(images[path].voxels)]
+    label = None if case.label is None else _squeezed(images[case.label].voxels, 3)
+    brain = find_brain(
+        [geometry.to_grid(channel, nearest=False) for channel in channels],
+        None if label is None else geometry.to_grid(label, nearest=True),
+        crop=params.crop == "brain",
+    )
+    geometry = replace(geometry, start=brain.start, size=brain.mask.shape)
+    _check_modalities(case, brain, found)
+    if len(brain.values) > MOST_BRAIN * np.prod(geometry.grid):
+        found("no-air", case.images[0], f"{len(brain.values) / np.prod(geometry.grid):.0%} of the voxels are not 0")
+    if case.label is not None and brain.label is not None:
+        brain = replace(brain, label=_whole_label(brain.label, case.label, data, found))
+        if brain.label is not None:
+            counts = np.bincount(brain.label.ravel(), minlength=256)
+            facts |= {f"label_{value}": int(counts[value]) for value in data.label_values if value}
+            _check_inside(case.label, brain, found)
+    facts |= {"brain_voxels": len(brain.values), "box": list(brain.mask.shape)}
+    return Examined(case, tuple(findings), brain, geometry, digest, _content(brain), facts)
+
+
+def source_sha256(case: Case) -> str:
+    """Return the hash of a case's files that `examine` finds."""
+    return _joined(hashlib.sha256(path.read_bytes()).hexdigest() for path in case.files)
+
+
+def _joined(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def load_case(case: Case, data: DataSet, params: DataParams) -> Examined:
+    """Read a case that must have a label and nothing that keeps it out.
 
     Raises:
-        MisError: A file is unreadable, has the wrong axes, modalities or label values, holds NaN or
-            infinity, or the shapes of image and label differ. The message names the file.
+        MisError: The first thing that is wrong with it.
     """
     if case.label is None:
         raise MisError(f"case {case.id} must have a label", got="none")
-    (path,) = case.images
-    image, affine = read_volume(path)
-    check_image(image, path, data)
-    label, _ = read_volume(case.label)
-    check_label(label, case.label, data)
-    if image.shape[:3] != label.shape:
-        raise MisError(f"{case.label} must have the shape of its image {path.name}, {image.shape[:3]}", got=label.shape)
-    return Volume(image, label.astype(np.uint8), affine)
+    examined = examine(case, data, params)
+    if wrong := errors(examined.findings):
+        raise refusal(data, wrong)
+    return examined
 
 
-def check_image(image: NDArray[np.float32], path: Path, data: DataSet) -> None:
-    """Refuse an image that is not (x, y, z, modality), or not finite."""
-    if image.ndim != 4:
-        raise MisError(f"{path} must have four axes (x, y, z, modality)", got=f"{image.ndim} in shape {image.shape}")
-    if image.shape[3] != len(data.modalities):
-        raise MisError(
-            f"{path} must have the modalities {', '.join(data.modalities)}",
-            got=f"{image.shape[3]} of them in shape {image.shape}",
-        )
-    _check_finite(image, path)
+def refusal(data: DataSet, wrong: Sequence[Finding]) -> MisError:
+    """Return what a command says that refuses a data set: the first error, and how many there are."""
+    more = f" ({len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    return MisError(
+        f"{data.root}: {wrong[0]}{more}",
+        do=f"`python -m mis.data check {data.root}` lists all; mend them, or set data.skip_bad_cases",
+    )
 
 
-def check_label(label: NDArray[np.float32], path: Path, data: DataSet) -> None:
-    """Refuse a label that is not (x, y, z), or has other values than the layout's."""
-    if label.ndim != 3:
-        raise MisError(f"{path} must have three axes (x, y, z)", got=f"{label.ndim} in shape {label.shape}")
-    _check_finite(label, path)
-    unknown = np.setdiff1d(label, np.asarray(data.label_values))
+def _read(path: Path, found: Found) -> Image | None:
+    try:
+        return read_image(path)
+    except MisError as error:
+        found("unreadable", path, str(error).removeprefix(f"{path} must be a complete NIfTI file: ").split("; copy")[0])
+        return None
+
+
+def _squeezed(voxels: NDArray[Any], axes: int) -> NDArray[Any]:
+    """Drop trailing axes of length 1, which some programs write."""
+    while voxels.ndim > axes and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    return voxels
+
+
+def _channels(voxels: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return the modalities of an image: those of a 4-D file, or the one of a 3-D file."""
+    whole = _squeezed(voxels, 3)
+    return [whole] if whole.ndim == 3 else [whole[..., number] for number in range(whole.shape[3])]
+
+
+def _check_axes(case: Case, images: Mapping[Path, Image], found: Found) -> bool:
+    """Check that each file has the axes of its layout, and the image of one file its modalities."""
+    good = True
+    for path, image in images.items():
+        shape = image.voxels.shape
+        axes = 4 if path in case.images and len(case.images) == 1 else 3
+        if _squeezed(image.voxels, axes).ndim != axes:
+            found("axes", path, f"{len(shape)} in shape {shape}, not {axes}")
+            good = False
+        elif axes == 4 and shape[3] != len(MODALITIES):
+            found("modalities", path, f"{shape[3]} in shape {shape}")
+            good = False
+    return good
+
+
+def _check_places(case: Case, images: Mapping[Path, Image], found: Found) -> bool:
+    """Check that all files of a case have the shape and the affine of the first."""
+    first = images[case.images[0]]
+    good = True
+    for path, image in images.items():
+        shape, expected = image.voxels.shape[:3], first.voxels.shape[:3]
+        if shape != expected:
+            found("shape", path, f"{shape} and {expected} in {case.images[0].name}")
+            good = False
+        elif not np.allclose(image.spacing_mm, first.spacing_mm, rtol=1e-3):
+            found("affine", path, f"voxels of {_mm(image.spacing_mm)} and {_mm(first.spacing_mm)}")
+            good = False
+        elif (apart := _apart_mm(image.affine, first.affine, expected)) >= ROUNDING_MM:
+            found("affine", path, f"{apart:.3g} mm from {case.images[0].name}")
+            good = False
+        elif apart > 0:
+            found("affine-rounding", path, f"{apart:.1g} mm from {case.images[0].name}")
+    return good
+
+
+def _apart_mm(one: NDArray[np.float64], other: NDArray[np.float64], shape: Sequence[int]) -> float:
+    """Return how far two affines place the same corner of a volume from each other at most."""
+    corners = np.stack(np.meshgrid(*([0, n - 1] for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    apart = apply_affine(one, corners) - apply_affine(other, corners)
+    return float(np.linalg.norm(apart, axis=-1).max())
+
+
+def _check_spacing(case: Case, image: Image, params: DataParams, found: Found) -> bool:
+    if params.other_spacing == "resample":
+        return True
+    ras = np.argsort(nib.io_orientation(image.affine)[:, 0])
+    own = tuple(image.spacing_mm[axis] for axis in ras)
+    if same_spacing(own, params.spacing_mm):
+        return True
+    found("spacing", case.images[0], f"{_mm(own)}, not {_mm(params.spacing_mm)}")
+    return False
+
+
+def _check_modalities(case: Case, brain: Brain, found: Found) -> None:
+    """Check that each modality is finite, not empty, not constant, and not the same as another."""
+    files = case.images if len(case.images) > 1 else case.images * len(MODALITIES)
+    values = brain.values
+    with np.errstate(all="ignore"):
+        low, high = (values.min(axis=0), values.max(axis=0)) if len(values) else np.zeros((2, len(MODALITIES)))
+        mean, deviation = moments(values) if len(values) else np.zeros((2, len(MODALITIES)))
+    finite = np.isfinite(low) & np.isfinite(high)
+    for number, name in enumerate(MODALITIES):
+        if not finite[number]:
+            bad = np.count_nonzero(~np.isfinite(values[:, number]))
+            found("not-finite", files[number], f"{bad} voxels of {name} are NaN or infinite")
+        elif low[number] == high[number] == 0:
+            found("empty-modality", files[number], f"{name} is 0 everywhere")
+        elif low[number] == high[number]:
+            found("constant-modality", files[number], f"{name} is {low[number]:g} over the brain")
+        for other in range(number):
+            alike = (
+                finite[number]
+                and deviation[number]
+                and (mean[other], deviation[other]) == (mean[number], deviation[number])
+            )
+            if alike and np.array_equal(values[:, other], values[:, number]):
+                found("same-modality", files[number], f"{name} is the same as {MODALITIES[other]}")
+
+
+def _check_inside(path: Path, brain: Brain, found: Found) -> None:
+    marked = brain.label != 0
+    outside = np.count_nonzero(marked & ~brain.mask)
+    if outside > MOST_OUTSIDE * np.count_nonzero(marked):
+        found("outside-brain", path, f"{outside / np.count_nonzero(marked):.0%} of what it marks lie in the air")
+
+
+def _whole_label(label: NDArray[Any], path: Path, data: DataSet, found: Found) -> NDArray[np.uint8] | None:
+    """Return a label as whole numbers, or None where it has other values than its layout has."""
+    if label.dtype.kind == "f":
+        if bad := np.count_nonzero(~np.isfinite(label)):
+            found("not-finite", path, f"{bad} voxels are NaN or infinite")
+            return None
+        rounded = np.rint(label)
+        if bad := np.count_nonzero(np.abs(label - rounded) > WHOLE):
+            found("label-values", path, f"{bad} voxels are no whole numbers")
+            return None
+        label = rounded
+    low, high = int(label.min()), int(label.max())
+    values = (
+        np.flatnonzero(np.bincount(label.ravel().astype(np.int64))) if low >= 0 and high < 256 else np.unique(label)
+    )
+    unknown = np.setdiff1d(values, data.label_values)
     if unknown.size:
-        raise MisError(
-            f"{path}: label values must be among {list(data.label_values)}",
-            got=f"{', '.join(f'{value:g}' for value in unknown[:5])} as well",
-        )
+        beside = f"{', '.join(f'{value:g}' for value in unknown[:5])} beside {list(data.label_values)}"
+        found("label-values", path, beside)
+        return None
+    if not high:
+        found("empty-label", path, "background alone")
+    return label.astype(np.uint8)
 
 
-def _check_finite(array: NDArray[np.float32], path: Path) -> None:
-    bad = np.count_nonzero(~np.isfinite(array))
-    if bad:
-        first = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
-        raise MisError(f"{path} must hold finite values", got=f"{array[first]} at {first} and {bad} such in all")
+def _facts(image: Image) -> dict[str, object]:
+    return {
+        "shape": list(image.voxels.shape[:3]),
+        "spacing_mm": [round(edge, 4) for edge in image.spacing_mm],
+        "orientation": "".join(nib.aff2axcodes(image.affine)),
+        "dtype": str(image.voxels.dtype),
+    }
+
+
+def _content(brain: Brain) -> str:
+    if not len(brain.values):
+        return ""
+    # Of the mask's own box: that of the brain is larger where the label lies outside, or nothing is cropped.
+    mask = brain.mask[smallest_box(brain.mask)]
+    digest = hashlib.sha256(repr(mask.shape).encode())
+    digest.update(np.packbits(mask).tobytes())
+    digest.update(brain.values.T.tobytes())
+    return digest.hexdigest()
+
+
+def _mm(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{edge:.4g}" for edge in spacing) + " mm"

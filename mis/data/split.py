@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mis.data.layouts import Case
+from mis.data.case import Case
 from mis.errors import MisError
 from mis.files import write_json
 from mis.params import SplitParams

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mis.data.layouts import Case
+from mis.data.case import Case
 from mis.data.split import Split, read_split, split_cases, write_split
 from mis.errors import MisError
 from mis.params import SplitParams

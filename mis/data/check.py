@@ -1,0 +1,72 @@
+"""Check a data set: every case by itself, and all of them against each other."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from mis.data.case import Case, DataSet
+from mis.data.findings import Finding, errors, ordered
+from mis.data.integrity import Examined, examine
+from mis.data.parallel import for_each
+from mis.params import DataParams
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is wrong with a data set.
+
+    Attributes:
+        findings: Errors first.
+        cases: A line for each case.
+    """
+
+    findings: tuple[Finding, ...]
+    cases: tuple[dict[str, object], ...]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """What keeps a case out."""
+        return errors(self.findings)
+
+
+def check(data: DataSet, params: DataParams, *, jobs: int, progress: bool = True) -> Checked:
+    """Read every case, with and without a label, and say what is wrong.
+
+    Args:
+        data: The data set.
+        params: What a case must be; nothing of it is written.
+        jobs: Cases at once; each takes some 0.6 GB at 240 x 240 x 155.
+        progress: Whether to show a bar.
+    """
+
+    def look(case: Case) -> Examined:
+        return replace(examine(case, data, params), brain=None)  # its voxels need not stay in memory
+
+    examined = for_each(look, (*data.cases, *data.unlabelled), jobs, told="check", progress=progress)
+    contents = [(one.case, one.content) for one in examined]
+    findings = ordered(
+        (*data.findings, *(finding for one in examined for finding in one.findings), *repeated_images(contents))
+    )
+    return Checked(findings, tuple(_row(one, findings) for one in examined))
+
+
+def repeated_images(contents: Iterable[tuple[Case, str]]) -> list[Finding]:
+    """Return a finding for each case whose image another case has, but for the first of them.
+
+    Args:
+        contents: Each case with the hash of its image; "" stands for none.
+    """
+    same: dict[str, list[Case]] = defaultdict(list)
+    for case, content in contents:
+        if content:
+            same[content].append(case)
+    # The first by name stays, a labelled one before one without a label: the order of reading says nothing.
+    groups = [sorted(cases, key=lambda case: (case.label is None, case.id)) for cases in same.values()]
+    return [Finding("same-image", case.id, "", f"that of {group[0].id}") for group in groups for case in group[1:]]
+
+
+def _row(examined: Examined, findings: Sequence[Finding]) -> dict[str, object]:
+    own = [finding for finding in findings if finding.case == examined.case.id]
+    verdict = "error" if errors(own) else "warning" if own else "ok"
+    named = {"case": examined.case.id, "severity": verdict, "label": examined.case.label is not None}
+    return named | dict(examined.facts)
