@@ -1,5 +1,7 @@
 """Stage `preprocess`: a data set becomes records, and a split that names every case."""
 
+import sys
+
 from mis import cli
 from mis.params import Params
 from mis.quiet import import_tensorflow
@@ -8,11 +10,14 @@ from mis.settings import Settings, cores
 
 def stage(params: Params, settings: Settings) -> None:
     import_tensorflow()
-    from mis.data.layouts import read_msd
+    from mis.data.layouts.recognise import read_data
+    from mis.data.records import left_out_lines
     from mis.data.writer import write_records
 
-    data = read_msd(settings.workspace / params.data.root)
-    write_records(data, params.data, settings.records, jobs=cores())
+    data = read_data(settings.workspace / params.data.root, params.data.layout)
+    records = write_records(data, params.data, settings.records, jobs=cores())
+    for line in left_out_lines(records):
+        print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

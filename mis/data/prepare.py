@@ -8,7 +8,7 @@ from typing import Literal, overload
 
 from filelock import FileLock
 
-from mis.data.records import INDEX, read_records
+from mis.data.records import INDEX, left_out_lines, read_records
 from mis.errors import MisError
 from mis.params import DataParams
 from mis.settings import Settings, cores
@@ -56,8 +56,11 @@ def find_records(params: DataParams, settings: Settings, *, make: bool = True) -
 
 def _key(params: DataParams, root: Path) -> str:
     """Return a name for these parameters and the data set's files as they are now."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    seen = [[path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    from mis.data.layouts.recognise import read_data
+
+    data = read_data(root, params.layout)
+    files = sorted(file for case in data.cases for file in case.files)
+    seen = [[data.name(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     content = {"params": params.model_dump(mode="json"), "files": seen}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -66,7 +69,9 @@ def _make(params: DataParams, root: Path, folder: Path) -> None:
     from mis.quiet import import_tensorflow
 
     import_tensorflow()
-    from mis.data.layouts import read_msd
+    from mis.data.layouts.recognise import read_data
     from mis.data.writer import write_records
 
-    write_records(read_msd(root), params, folder, jobs=cores())
+    records = write_records(read_data(root, params.layout), params, folder, jobs=cores())
+    for line in left_out_lines(records):
+        print(line, file=sys.stderr)  # noqa: T201

@@ -1,24 +1,72 @@
 """Preprocessed cases on disk: one TFRecord file for each case, and an index.
 
-A file for each case: shuffling moves names and not volumes, workers share the cases evenly, and a
-changed case is one file. Intensities are stored as float16: standardised values lie within some
-ten units of 0, where its rounding is below 0.005, far below the noise of the scanner.
+A shard is one case: shuffling moves names and not volumes, workers share the cases evenly, a changed case is
+one file, and some 12 MB are enough for one read of a parallel file system. A file has a checksum, TFRecord's own.
+
+Stored is the box of the brain: which of its voxels are brain (a bit each), their standardised intensities as
+float16, and for every voxel of the box the regions that it belongs to (a bit each, together compressed).
+Outside of the brain the intensities are 0, so that nothing is lost there; within, float16 rounds by at most
+1/2048 of the value, 0.0005 standard deviations at one, far below the noise of the scanner.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mis.data.case import MODALITIES, REGIONS, WHOLE_TUMOR
+from mis.data.findings import Finding, from_json, to_json
+from mis.data.geometry import Geometry
 from mis.data.split import Split, read_split, write_split
 from mis.errors import MisError
 from mis.files import read_json, write_json
 from mis.params import DataParams
 
+FORMAT = 2
+"""Changes whenever older records cannot be read, or would be made otherwise."""
+
 INDEX = "index.json"
 SPLIT = "split.json"
 REMEDY = "make them with `dvc repro preprocess`"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the index says of a case.
+
+    Attributes:
+        key: A hash of its files, and of the parameters that its record depends on.
+        source_sha256: Of its files.
+        content: Of its image, see `mis.data.integrity.Examined`.
+        record_sha256: Of its record's content.
+        size_bytes: Of its record's file.
+        geometry: Where the box lies in the original grid.
+        statistics: By modality `mean`, `std`, `min` and `max` of the brain in the scanner's units; `brain_voxels`
+            and the voxels of each region.
+        findings: Warnings.
+    """
+
+    key: str
+    source_sha256: str
+    content: str
+    record_sha256: str
+    size_bytes: int
+    geometry: Geometry
+    statistics: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        return {**vars(self), "geometry": self.geometry.to_json(), "findings": to_json(self.findings)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Stored":
+        """Return what `to_json` wrote."""
+        geometry, findings = Geometry.from_json(values["geometry"]), from_json(values["findings"])
+        return cls(**{**values, "geometry": geometry, "findings": findings})
 
 
 @dataclass(frozen=True)
@@ -27,27 +75,44 @@ class Records:
 
     Attributes:
         folder: Where the files are.
-        modalities: Names of the image's channels.
         regions: Names of the target's channels.
-        shape: (x, y, z) of every case.
+        shape: (x, y, z) of the grid to which every case is cropped or padded when it is read whole.
         split: Which case belongs to which part.
         digest: A hash of every record, its regions and the split.
         params: What they were made with.
+        cases: What is known of each case.
+        left_out: The cases that were not used, with the reason; "" stands for the data set as a whole.
         in_memory: The content of each case's record, where the node's memory has it; else it is read from its file.
     """
 
     folder: Path
-    modalities: tuple[str, ...]
     regions: tuple[str, ...]
     shape: tuple[int, int, int]
     split: Split
     digest: str
     params: DataParams
+    cases: Mapping[str, Stored] = field(repr=False, compare=False)
+    left_out: Mapping[str, str] = field(default_factory=dict)
     in_memory: Mapping[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the image's channels."""
+        return MODALITIES
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """Which bit of a stored label each region is."""
+        return tuple(REGIONS.index(region) for region in self.regions)
 
     def path(self, case: str) -> Path:
         """The file of a case."""
         return record_path(self.folder, case)
+
+
+def learnt_regions(params: DataParams) -> tuple[str, ...]:
+    """Return the regions that are learnt: all, or the whole tumour alone."""
+    return REGIONS if params.target == "regions" else (WHOLE_TUMOR,)
 
 
 def record_path(folder: Path, case: str) -> Path:
@@ -56,13 +121,20 @@ def record_path(folder: Path, case: str) -> Path:
 
 
 def read_contents(records: Records) -> dict[str, np.ndarray]:
-    """Return the content of the record of each case to train on and to choose by: uint8 (byte,).
+    """Return the record's content of each case to train on and to choose by, compared with its hash: uint8 (byte,).
 
     TFRecord has 12 bytes before it, its length and a checksum, and 4 after it, another checksum; a
     file has one record.
     """
     cases = (*records.split.train, *records.split.val)
-    return {case: np.fromfile(records.path(case), np.uint8)[12:-4] for case in cases}
+    return {case: _content(records, case) for case in cases}
+
+
+def _content(records: Records, case: str) -> np.ndarray:
+    content = np.fromfile(records.path(case), np.uint8)[12:-4]
+    if hashlib.sha256(content.tobytes()).hexdigest() != records.cases[case].record_sha256:
+        raise MisError(f"{records.path(case)} must be as it was written: its hash is another", do=REMEDY)
+    return content
 
 
 def size_bytes(records: Records) -> int:
@@ -72,11 +144,19 @@ def size_bytes(records: Records) -> int:
 
 def write_index(records: Records) -> None:
     """Write what `read_records` reads beside the cases' files."""
-    left_out = ("folder", "split", "params", "in_memory")
-    index = {key: value for key, value in asdict(records).items() if key not in left_out}
-    index["params"] = records.params.model_dump(mode="json")
-    write_json(records.folder / INDEX, index)
+    index = {
+        "format": FORMAT,
+        "modalities": records.modalities,
+        "regions": records.regions,
+        "stored_regions": REGIONS,
+        "shape": records.shape,
+        "digest": records.digest,
+        "params": records.params.model_dump(mode="json"),
+        "left_out": dict(records.left_out),
+        "cases": {case: stored.to_json() for case, stored in records.cases.items()},
+    }
     write_split(records.split, records.folder / SPLIT)
+    write_json(records.folder / INDEX, index)
 
 
 def read_records(folder: Path, params: DataParams | None = None) -> Records:
@@ -92,15 +172,16 @@ def read_records(folder: Path, params: DataParams | None = None) -> Records:
     if not (folder / INDEX).is_file():
         raise MisError("the records must exist", got=f"none in {folder}", do=REMEDY)
     try:
-        index = read_json(folder / INDEX)
+        index = _index(folder)
         records = Records(
             folder=folder,
-            modalities=tuple(index["modalities"]),
             regions=tuple(index["regions"]),
             shape=tuple(index["shape"]),
             split=read_split(folder / SPLIT),
             digest=index["digest"],
             params=DataParams.model_validate(index["params"]),
+            cases={case: Stored.from_json(values) for case, values in index["cases"].items()},
+            left_out=index["left_out"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MisError(f"{folder / INDEX} and {SPLIT} must be as they were written: {error}", do=REMEDY) from None
@@ -110,13 +191,33 @@ def read_records(folder: Path, params: DataParams | None = None) -> Records:
     return records
 
 
+def read_stored(folder: Path) -> Mapping[str, Stored]:
+    """Return what an index says of its cases, nothing where there is none or it cannot be read."""
+    try:
+        return {case: Stored.from_json(values) for case, values in _index(folder)["cases"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _index(folder: Path) -> Mapping[str, Any]:
+    index: Mapping[str, Any] = read_json(folder / INDEX)
+    if index["format"] != FORMAT:
+        raise ValueError(f"their format is {index['format']}, not {FORMAT}")
+    return index
+
+
 def _check_whole(records: Records) -> None:
+    """Check that each case has a record of its size; its content has a checksum, which is compared when it is read."""
     split = records.split
-    missing = [case for case in (*split.train, *split.val, *split.test) if not records.path(case).is_file()]
-    if missing:
-        raise MisError(
-            "every case of the split must have its record", got=f"none for {', '.join(missing[:5])}", do=REMEDY
-        )
+    for case in (*split.train, *split.val, *split.test):
+        path, expected = records.path(case), records.cases[case].size_bytes if case in records.cases else None
+        size = path.stat().st_size if path.is_file() else None
+        if size is None or size != expected:
+            raise MisError(
+                "every case of the split must have its record",
+                got=f"none for {case}" if size is None else f"{size} bytes in {path}, not {expected}",
+                do=REMEDY,
+            )
 
 
 def _check_params(records: Records, params: DataParams) -> None:
@@ -126,3 +227,10 @@ def _check_params(records: Records, params: DataParams) -> None:
             raise MisError(
                 f"the records in {records.folder} were made with data.{name} {made[name]}", got=value, do=REMEDY
             )
+
+
+def left_out_lines(records: Records) -> Sequence[str]:
+    """Return what a command says of the cases that were not used, a line each."""
+    return [
+        f"left out {case}: {reason}" if case else f"gone on over {reason}" for case, reason in records.left_out.items()
+    ]

@@ -1,20 +1,32 @@
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from mis.data.records import Records, read_records, record_path, write_index
+from mis.data.findings import Finding
+from mis.data.geometry import Geometry
+from mis.data.records import Records, Stored, left_out_lines, read_records, record_path, write_index
 from mis.data.split import Split
 from mis.errors import MisError
 
 
 def test_an_index_comes_back_as_it_was_written(params, tmp_path):
     split = Split(train=("a", "b"), val=("c",), test=("d",))
-    records = Records(tmp_path, ("FLAIR",), ("WT", "ET"), (8, 16, 24), split, "0123", params.data)
+    geometry = replace(Geometry.of((9, 17, 30), np.diag([-1.0, 1, 1.5, 1]), (1, 1, 1)), start=(1, 2, 3), size=(4, 5, 6))
+    finding = Finding("empty-label", "a", "labelsTr/a.nii.gz", "background alone")
+    stored = Stored("key", "source", "content", "record", 0, geometry, {"FLAIR": {"mean": 1.5}, "WT": 3}, (finding,))
+    cases = dict.fromkeys("abcd", stored)
+    records = Records(tmp_path, ("WT", "ET"), (8, 16, 24), split, "0123", params.data, cases, {"e": "not-finite"})
     write_index(records)
     for case in "abcd":
         records.path(case).touch()
-    assert read_records(tmp_path) == records
+    again = read_records(tmp_path)
+    assert again == records
+    assert again.cases == cases
+    assert (again.bits, again.modalities) == ((0, 2), ("FLAIR", "T1w", "T1gd", "T2w"))
+    assert left_out_lines(again) == ["left out e: not-finite"]
 
 
 def test_records_are_read_from_where_they_lie(records, tmp_path):
@@ -52,7 +64,8 @@ def test_records_of_other_parameters_are_refused(records, params):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda text: text[:-20], lambda text: text.replace("{", "["), lambda text: text.replace("shape", "size")]
+    "damage",
+    [lambda text: text[:-20], lambda text: text.replace("{", "["), lambda text: text.replace("digest", "size")],
 )
 def test_a_damaged_index_is_one_line(records, tmp_path, damage):
     folder = shutil.copytree(records.folder, tmp_path / "records")
@@ -68,3 +81,35 @@ def test_a_case_without_its_record_is_named(records, tmp_path):
     (folder / f"{case}.tfrecord").unlink()
     with pytest.raises(MisError, match=f"none for {case}"):
         read_records(folder)
+
+
+def test_a_record_of_another_size_is_named(records, tmp_path):
+    folder = shutil.copytree(records.folder, tmp_path / "records")
+    case = records.split.train[0]
+    path = folder / f"{case}.tfrecord"
+    path.write_bytes(path.read_bytes()[:-1])
+    size = path.stat().st_size
+    with pytest.raises(MisError, match=rf"{size} bytes in .*{case}.tfrecord, not {size + 1}; make them with"):
+        read_records(folder)
+
+
+def test_records_of_an_older_format_are_named(records, tmp_path):
+    folder = shutil.copytree(records.folder, tmp_path / "records")
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps(index | {"format": 1}))
+    with pytest.raises(MisError, match=r"their format is 1, not 2; make them with"):
+        read_records(folder)
+
+
+def test_the_index_has_what_is_known_of_each_case(records, tiny):
+    for case in tiny.cases:
+        stored = records.cases[case.id]
+        assert stored.size_bytes == records.path(case.id).stat().st_size
+        assert stored.geometry.shape == (16, 16, 16)
+        figures = stored.statistics
+        assert figures["WT"] >= figures["TC"] >= figures["ET"]
+        assert 0 < figures["brain_voxels"] <= 16**3
+        for modality in records.modalities:
+            one = figures[modality]
+            assert one["min"] <= one["mean"] <= one["max"]
+            assert one["std"] > 0
