@@ -7,16 +7,26 @@ statistics see the fillers too, the same on any number of devices), shapes are s
 sample, however many there are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
-from mis.data.records import Records
+from mis.data.augment import augment, is_any, sample_change
+from mis.data.decode import Voxels, decode, whole_start, window
+from mis.data.patches import patch_start
+from mis.data.records import REMEDY, Records
+from mis.errors import MisError
+from mis.params import TrainParams
+from mis.settings import cores
 
-READERS = 2
-"""Cases that are read at once; two batches for each replica are held ready beside."""
+Seen = Callable[[Voxels, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+"""Returns what is seen of a case, image and target, from the number of this sight of it."""
+
+READERS = max(2, min(8, cores()))
+"""Cases that are read at once, each of some 60 MB; two batches for each replica are held ready beside."""
 
 
 @dataclass(frozen=True)
@@ -53,48 +63,65 @@ def steps_per_epoch(cases: int, batch_size: int) -> int:
 
 
 def training_batches(
-    records: Records, cases: Sequence[str], batch_size: int, *, seed: int, first_epoch: int = 0, part: Part = WHOLE
+    records: Records, cases: Sequence[str], params: TrainParams, *, first_epoch: int = 0, part: Part = WHOLE
 ) -> tf.data.Dataset:
     """Return batches without end, every case once in each `steps_per_epoch` of them.
 
-    The order within an epoch depends on the seed and the epoch's number alone, so that a training
-    that is resumed at `first_epoch` sees what an undisturbed one sees.
+    The order within an epoch, the patch of a case and how it is augmented depend on the seed, the epoch's
+    number and the case alone: a training that is resumed at `first_epoch`, or spread over other devices, sees
+    what an undisturbed one sees.
 
     Args:
         records: Where the cases are.
         cases: Their names.
-        batch_size: The global batch, over all replicas of all workers; a multiple of their number.
-        seed: Of the order.
+        params: Batch (the global one, over all replicas of all workers; a multiple of their number), seed,
+            patches and augmentation.
         first_epoch: The epoch to begin with.
         part: What is read of it; batches are those of one replica.
 
     Returns:
         A data set of (image, target, weight): float32 (batch, x, y, z, modality), float32
-        (batch, x, y, z, region) of 0 and 1, float32 (batch,).
+        (batch, x, y, z, region) of 0 and 1, float32 (batch,). Its grid is the patch's, or that of the records.
     """
-    paths = _paths(records, cases)
+    paths, size, is_augmented = _paths(records, cases), params.patch_size, is_any(params.augment)
 
     def epoch_of(number: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(cases)), seed=tf.stack([seed, number]))
-        return _filled(tf.gather(paths, order), batch_size, part)
+        seed = tf.stack([tf.cast(params.seed, tf.int32), tf.cast(number, tf.int32)])
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(cases)), seed=seed)
+        seeds = number * len(cases) + tf.cast(order, tf.int64)
+        return _filled(tf.gather(paths, order), seeds, params.batch_size, part)
 
-    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max).map(lambda number: tf.cast(number, tf.int32))
-    return _read(epochs.flat_map(epoch_of), records, batch_size, part)
+    def seen(voxels: Voxels, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if size is None and not is_augmented:
+            return _whole(voxels, records)
+        seed = tf.stack([tf.constant(params.seed, tf.int64), number])
+        where, how = (tf.random.experimental.stateless_fold_in(seed, step) for step in range(2))
+        if size is None:
+            image, target = _whole(voxels, records)
+        else:
+            start = patch_start(voxels, size, records.bits, params.foreground_share, where)
+            image, target = window(voxels, start, size, records.bits)
+        return augment(image, target, sample_change(params.augment, image.shape[:3], how))
+
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    return _read(epochs.flat_map(epoch_of), records, params.batch_size, part, seen)
 
 
 def case_batches(
     records: Records, cases: Sequence[str], batch_size: int, *, passes: int | None = 1, part: Part = WHOLE
 ) -> tf.data.Dataset:
-    """Return every case once in each pass, in order; `passes` None has no end; else see `training_batches`."""
-    return _read(_filled(_paths(records, cases), batch_size, part).repeat(passes), records, batch_size, part)
+    """Return every case, whole, once in each pass, in order; `passes` None has no end; else see `training_batches`."""
+    paths = _paths(records, cases)
+    files = _filled(paths, tf.range(len(cases), dtype=tf.int64), batch_size, part).repeat(passes)
+    return _read(files, records, batch_size, part, lambda voxels, _: _whole(voxels, records))
 
 
 def _paths(records: Records, cases: Sequence[str]) -> tf.Tensor:
     return tf.constant([str(records.path(case)) for case in cases])
 
 
-def _filled(paths: tf.Tensor, batch_size: int, part: Part) -> tf.data.Dataset:
-    """Return (path, weight) for one epoch of full batches, or for a worker's part of each."""
+def _filled(paths: tf.Tensor, seeds: tf.Tensor, batch_size: int, part: Part) -> tf.data.Dataset:
+    """Return (path, seed, weight) for one epoch of full batches, or for a worker's part of each."""
     cases = paths.shape[0]
     padding = -cases % batch_size
     in_last = batch_size - padding
@@ -105,12 +132,13 @@ def _filled(paths: tf.Tensor, batch_size: int, part: Part) -> tf.data.Dataset:
         of_workers = tf.reshape(values, (-1, part.workers, batch_size // part.workers))
         return tf.reshape(of_workers[:, part.worker], (-1,))
 
-    return tf.data.Dataset.from_tensor_slices((own(tf.gather(paths, index % cases)), own(weight)))
+    taken = index % cases
+    return tf.data.Dataset.from_tensor_slices((own(tf.gather(paths, taken)), own(tf.gather(seeds, taken)), own(weight)))
 
 
-def _read(files: tf.data.Dataset, records: Records, batch_size: int, part: Part) -> tf.data.Dataset:
-    def read(path: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return *_parse(_content(path, records), records), weight
+def _read(files: tf.data.Dataset, records: Records, batch_size: int, part: Part, seen: Seen) -> tf.data.Dataset:
+    def read(path: tf.Tensor, seed: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return *seen(decode(_content(path, records), records), seed), weight
 
     # Each training builds and drops its own pipeline, and tf.data's autotuner is slow to go: with it the
     # end of one training in three took 5 s (TensorFlow 2.21, two processes on two cores).
@@ -119,6 +147,10 @@ def _read(files: tf.data.Dataset, records: Records, batch_size: int, part: Part)
     batches = files.map(read, num_parallel_calls=READERS, deterministic=True)
     batches = batches.batch(batch_size // (part.workers * part.replicas), drop_remainder=True)
     return batches.prefetch(2 * part.replicas).with_options(options)
+
+
+def _whole(voxels: Voxels, records: Records) -> tuple[tf.Tensor, tf.Tensor]:
+    return window(voxels, whole_start(tf.shape(voxels.row), records.shape), records.shape, records.bits)
 
 
 def _content(path: tf.Tensor, records: Records) -> tf.Tensor:
@@ -133,9 +165,12 @@ def _content(path: tf.Tensor, records: Records) -> tf.Tensor:
     return tf.ensure_shape(tf.numpy_function(held, [path], tf.string, stateful=False), ())
 
 
-def _parse(serialized: tf.Tensor, records: Records) -> tuple[tf.Tensor, tf.Tensor]:
-    feature = tf.io.FixedLenFeature([], tf.string)
-    stored = tf.io.parse_single_example(serialized, {"image": feature, "target": feature})
-    image = tf.reshape(tf.io.decode_raw(stored["image"], tf.float16), (*records.shape, len(records.modalities)))
-    target = tf.reshape(tf.io.decode_raw(stored["target"], tf.uint8), (*records.shape, len(records.regions)))
-    return tf.cast(image, tf.float32), tf.cast(target, tf.float32)
+@contextmanager
+def told_of_damage(records: Records) -> Iterator[None]:
+    """Say in one line that a record's content is not what was written, where reading it fails."""
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        raise MisError(
+            f"the records in {records.folder} must be as they were written: {error.message.splitlines()[0]}", do=REMEDY
+        ) from None

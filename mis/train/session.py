@@ -75,7 +75,7 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
     )
     with (
         held_alone(lock, running),
-        tracked(_run(params, settings, checkpoints)) as run,
+        tracked(_run(params, settings, checkpoints, records)) as run,
         _Progress(params.train.epochs, len(checkpoints.history())) as progress,
     ):
         run.log_params({**in_force(params.train, rule, replicas), "in_force.kind": rule.chosen})
@@ -136,7 +136,7 @@ def _work(worker: Worker, params: Params, records: Path, folder: Path, *, profil
     return fitted.parameters
 
 
-def _run(params: Params, settings: Settings, checkpoints: Checkpoints) -> Run:
+def _run(params: Params, settings: Settings, checkpoints: Checkpoints, records: Records) -> Run:
     """Return the run of the training that was killed, or a new one."""
     tracker = MlflowTracker(settings)
     key = {CHECKPOINT_TAG: checkpoints.folder.name}
@@ -147,7 +147,7 @@ def _run(params: Params, settings: Settings, checkpoints: Checkpoints) -> Run:
         spread = params.distribute
         name = f"unet-{params.model.norm}" + (f"-{spread.chosen}-{spread.devices}" if spread.devices > 1 else "")
         run = tracker.start_run(TRAIN, name, params=params.flatten(), tags=key)
-    find_origin(settings, params.data).describe(run)
+    find_origin(settings, params.data, records.left_out).describe(run)
     return run
 
 
