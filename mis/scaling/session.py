@@ -55,7 +55,9 @@ def compare(params: Params, settings: Settings) -> Comparison:
     """
     from mis.scaling.measure import measure_round
 
-    read_records(settings.records, params.data)  # before the cluster starts: it says at once that there are none
+    records = read_records(
+        settings.records, params.data
+    )  # before the cluster starts: it says at once that there are none
     own = params.scaling
     trials = [params.for_trial(values, own.epochs) for values in own.trials]
     for trial in trials:
@@ -73,7 +75,7 @@ def compare(params: Params, settings: Settings) -> Comparison:
         cells=[{**asdict(one.cell), "elapsed_s": one.elapsed_s, "startup_s": one.startup_s} for one in measured],
         trials=[{**asdict(one.cell), **asdict(trial)} for one in measured for trial in one.trials],
     )
-    _log(comparison, params, settings)
+    _log(comparison, params, settings, records.left_out)
     return comparison
 
 
@@ -82,10 +84,10 @@ def _bar(params: ScalingParams) -> tqdm:
     return tqdm(total=cells, desc="scaling", unit="cell")
 
 
-def _log(comparison: Comparison, params: Params, settings: Settings) -> None:
+def _log(comparison: Comparison, params: Params, settings: Settings, left_out: Mapping[str, str]) -> None:
     """Log a run for each mode, its figures with the number of workers as step: MLflow overlays the curves."""
     tracker = MlflowTracker(settings)
-    origin = find_origin(settings, params.data)
+    origin = find_origin(settings, params.data, left_out)
     for mode in MODES:
         own = [one for one in comparison.speedups if one.mode == mode]
         with tracked(

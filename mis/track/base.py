@@ -62,7 +62,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Ended:
-    """What is known of a run that has ended.
+    """What is known of a run, as a rule one that has ended.
 
     Attributes:
         params: As text; each has its last value.
@@ -108,6 +108,9 @@ class Tracker(Protocol):
 
     def find_ended(self, experiment: str, tags: Mapping[str, str]) -> Sequence[Ended]:
         """Return the runs that have all the tags and were FINISHED, newest first."""
+
+    def read_run(self, run_id: str) -> Ended | None:
+        """Return what is known of a run, whatever its experiment and status; None if there is none."""
 
     def location(self) -> str:
         """Return one line that tells a person where to look."""
@@ -219,6 +222,10 @@ class MemoryRun:
         """Record how the run ended."""
         self.status = status
 
+    def known(self) -> Ended:
+        """Return what is known of the run."""
+        return Ended.of(self.params, {name: curve[-1][1] for name, curve in self.metrics.items()}, self.tags)
+
 
 class MemoryTracker:
     """A tracker that forgets everything when the process ends: for tests, and to run without MLflow."""
@@ -250,11 +257,11 @@ class MemoryTracker:
 
     def find_ended(self, experiment: str, tags: Mapping[str, str]) -> list[Ended]:
         """Return the runs that have all the tags and were FINISHED, newest first."""
-        return [
-            Ended.of(run.params, {name: curve[-1][1] for name, curve in run.metrics.items()}, run.tags)
-            for run in self._with(experiment, tags)
-            if run.status == "FINISHED"
-        ]
+        return [run.known() for run in self._with(experiment, tags) if run.status == "FINISHED"]
+
+    def read_run(self, run_id: str) -> Ended | None:
+        """Return what is known of a run; None if there is none."""
+        return next((run.known() for run in self.runs if run.id == run_id), None)
 
     def _with(self, experiment: str, tags: Mapping[str, str]) -> list[MemoryRun]:
         return [run for run in self.runs[::-1] if run.experiment == experiment and tags.items() <= run.tags.items()]

@@ -232,6 +232,18 @@ class MlflowTracker:
         found = self._search(experiment, [*_has(tags), "attributes.status = 'FINISHED'"])
         return [Ended.of(run.data.params, run.data.metrics, run.data.tags) for run in found]
 
+    def read_run(self, run_id: str) -> Ended | None:
+        """Return what is known of a run; None if there is none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            run = self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
+        return Ended.of(run.data.params, run.data.metrics, run.data.tags)
+
     def _search(self, experiment: str, terms: Sequence[str], page: int = RUNS_PER_PAGE) -> Iterator["Recorded"]:
         """Yield the runs of an experiment to which all the terms apply, newest first."""
         found, token = self.client.get_experiment_by_name(experiment), None

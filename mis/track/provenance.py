@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -102,10 +103,20 @@ class Origin:
         run.log_dataset(Path(self.data).name, self.digest or "not-versioned", self.data)
 
 
-def find_origin(settings: Settings, data: DataParams) -> Origin:
-    """Find out where the runs of this session come from."""
+def find_origin(settings: Settings, data: DataParams, left_out: Mapping[str, str] = MappingProxyType({})) -> Origin:
+    """Find out where the runs of this session come from.
+
+    Args:
+        settings: The machine.
+        data: The data set.
+        left_out: The cases of it that were not used, with the reason.
+    """
     digest = dvc_hash(settings.workspace, data.root)
     own = {"mis.data.dvc_hash": digest or UNKNOWN, "mis.data.root": data.root}
+    if left_out:
+        reasons = "; ".join(f"{case or 'data set'}: {reason}" for case, reason in left_out.items())
+        names = [case for case in left_out if case]
+        own["mis.data.left_out"] = f"{', '.join(names)} ({len(names)}). {reasons}"
     return Origin(run_tags(settings.workspace) | own, data.root, digest)
 
 

@@ -224,3 +224,18 @@ def test_what_has_ended_is_found_with_its_last_values(tracker, experiment):
     assert {name: found[0].params[name] for name in ("rate", "norm")} == {"rate": "2", "norm": "batch"}
     assert found[0].metrics == {"dice": 0.25}
     assert list(tracker.find_ended(f"{experiment}/other", {})) == []
+
+
+def test_any_run_is_read_by_its_id(tracker, experiment):
+    run = tracker.start_run(experiment, "read", params={"rate": 1, "norm": "batch"}, tags={"key": "a"})
+    run.log_params({"rate": 2})
+    run.log_metrics({"dice": 0.5})
+    known = tracker.read_run(run.id)
+    assert {name: known.params[name] for name in ("rate", "norm")} == {"rate": "2", "norm": "batch"}
+    assert (known.metrics, known.tags["key"]) == ({"dice": 0.5}, "a")
+    assert read(tracker, run).status == "RUNNING"
+
+
+@pytest.mark.parametrize("run_id", ["0" * 32, "no-run", "it's", "../x"])
+def test_a_run_that_is_not_there_is_none(tracker, run_id):
+    assert tracker.read_run(run_id) is None

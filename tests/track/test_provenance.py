@@ -2,7 +2,10 @@ import subprocess
 
 import pytest
 
+from mis.settings import Settings
 from mis.track import provenance
+from mis.track.base import TRAIN, MemoryTracker
+from mis.track.provenance import find_origin
 
 LOCK = """
 schema: '2.0'
@@ -97,6 +100,15 @@ def test_versions_are_of_what_is_installed(monkeypatch):
     assert provenance.versions()["keras"].startswith("3.")
     monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package",))
     assert provenance.versions()["no-such-package"] == "unknown"
+
+
+def test_cases_that_were_left_out_are_told(repository, params):
+    settings = Settings(root=repository, workspace=repository, tracking_uri="")
+    assert "mis.data.left_out" not in find_origin(settings, params.data).tags
+    run = MemoryTracker().start_run(TRAIN, "one")
+    find_origin(settings, params.data, {"BRATS_003": "no label", "BRATS_007": "cut short"}).describe(run)
+    told = "BRATS_003, BRATS_007 (2). BRATS_003: no label; BRATS_007: cut short"
+    assert run.tags["mis.data.left_out"] == told
 
 
 def test_tags_name_the_commit_for_us_and_for_mlflow(repository):
