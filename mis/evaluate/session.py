@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mis.data.case import WHOLE_TUMOR
 from mis.data.dataset import case_batches
-from mis.data.preprocess import WHOLE_TUMOR
 from mis.data.records import Records, read_records
 from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
@@ -88,7 +88,7 @@ def evaluate(
         for case in predict_cases(model, records, drawn, threshold):
             draw_case(case, records.modalities, records.regions, folder / f"{case.score.case}.png")
     evaluation = Evaluation(name, val_dice, scores, _threshold(records))
-    _log(evaluation, params, settings, pictures)
+    _log(evaluation, params, settings, pictures, records)
     return evaluation
 
 
@@ -115,11 +115,11 @@ def _threshold(records: Records) -> list[float]:
     return score_threshold(chosen.value, pairs(records.split.test))
 
 
-def _log(evaluation: Evaluation, params: Params, settings: Settings, pictures: Path) -> None:
+def _log(evaluation: Evaluation, params: Params, settings: Settings, pictures: Path, records: Records) -> None:
     tracker = MlflowTracker(settings)
     tags = {"mis.model": evaluation.model}
     with tracked(tracker.start_run(EVALUATE, f"test-{evaluation.model}", params=params.flatten(), tags=tags)) as run:
-        find_origin(settings, params.data).describe(run)
+        find_origin(settings, params.data, records.left_out).describe(run)
         run.log_metrics({f"test/{name}": value for name, value in evaluation.summary().items()})
         for picture in sorted(pictures.glob("*.png")):
             run.log_file(picture, "slices")

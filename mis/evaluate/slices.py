@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mis.evaluate.colours import REGION_COLOURS, REGION_DASHES
+from mis.data.colours import REGION_COLOURS, REGION_DASHES
+from mis.data.planes import PLANES, outline, take_plane
 from mis.evaluate.predict import Prediction, Score
 from mis.files import new_file
 
 DARKEST = -2.5
 """Standard deviations below the brain's mean that are drawn black."""
-PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
 
 
 def draw_case(case: Prediction, modalities: Sequence[str], regions: Sequence[str], path: Path) -> None:
@@ -36,9 +36,9 @@ def draw_case(case: Prediction, modalities: Sequence[str], regions: Sequence[str
     intensity = np.where(case.image.any(axis=-1, keepdims=True), case.image, DARKEST)
     for row, (plane, axis) in zip(axes, PLANES, strict=True):
         for cell, channel in zip(row, (flair, t1gd, flair, flair), strict=True):
-            _show(cell, _slice(intensity[..., channel], axis, centre[axis]))
-        _outline(row[2], _slice(case.truth, axis, centre[axis]), regions)
-        _outline(row[3], _slice(case.predicted, axis, centre[axis]), regions)
+            _show(cell, take_plane(intensity[..., channel], axis, centre[axis]))
+        outline(row[2], take_plane(case.truth, axis, centre[axis]), regions)
+        outline(row[3], take_plane(case.predicted, axis, centre[axis]), regions)
         row[0].set_ylabel(f"{plane} {centre[axis]}")
     for cell, title in zip(axes[0], ("FLAIR", "T1gd", "truth", "prediction"), strict=True):
         cell.set_title(title)
@@ -74,25 +74,7 @@ def pick_evenly(scores: Sequence[Score], count: int) -> list[Score]:
     return [ranked[index] for index in dict.fromkeys(picked.tolist())]
 
 
-def _slice(volume: NDArray[np.generic], axis: int, index: int) -> NDArray[np.generic]:
-    """Return a plane as it is drawn: rows upwards along the higher of the two axes."""
-    return np.swapaxes(volume.take(index, axis=axis), 0, 1)
-
-
 def _show(axes: Axes, plane: NDArray[np.generic]) -> None:
     axes.imshow(plane, cmap="gray", origin="lower", vmin=DARKEST, vmax=3.5)
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def _outline(axes: Axes, masks: NDArray[np.generic], regions: Sequence[str]) -> None:
-    for channel, region in enumerate(regions):
-        mask = masks[..., channel]
-        if mask.any() and not mask.all():
-            axes.contour(
-                mask.astype(float),
-                levels=[0.5],
-                colors=REGION_COLOURS[region],
-                linestyles=[REGION_DASHES[region]],
-                linewidths=1.2,
-            )

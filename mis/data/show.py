@@ -1,0 +1,124 @@
+"""Show a case: what `python -m mis.data show` does."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mis.data.animation import draw_slices
+from mis.data.case import Case, DataSet
+from mis.data.findings import Finding, errors
+from mis.data.integrity import examine
+from mis.data.layouts.recognise import read_data
+from mis.data.phantom.write import is_phantom
+from mis.data.pictures import View, draw_planes
+from mis.errors import MisError
+from mis.params import DataParams
+
+MOST_NAMED = 3
+"""Cases that an error suggests."""
+
+
+def show(name: str, root: Path, params: DataParams, out: Path, *, animated: bool = True) -> list[Path]:
+    """Draw a case as its data set has it.
+
+    Args:
+        name: The case's id, or a path to its folder or to one of its files.
+        root: The data set's folder.
+        params: Its layout, and the spacing in which it is drawn.
+        out: The pictures' folder.
+        animated: Whether its axial slices are written as well, as a GIF.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        MisError: There is no such case, errors keep it out, or `out` cannot be a folder.
+    """
+    view = read_view(name, read_data(root, params.layout), params)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MisError(f"the pictures need a folder that can be made: {error.strerror}", got=out) from None
+    stem = re.sub(r"[^\w.-]+", "_", view.case)  # nnU-Net's index may name a case as it likes
+    files = [out / f"{stem}.png"]
+    draw_planes(view, files[0])
+    if animated:
+        files.append(out / f"{stem}.gif")
+        draw_slices(view, files[1])
+    return files
+
+
+def read_view(name: str, data: DataSet, params: DataParams) -> View:
+    """Read what is drawn of a case: its brain, whatever `params.crop` says.
+
+    Raises:
+        MisError: There is no such case, or errors keep it out.
+    """
+    case = find_case(name, data)
+    examined = examine(case, data, params.model_copy(update={"crop": "brain"}))
+    _refuse_errors(case.id, data, (*_named(case.id, data), *examined.findings))
+    if examined.brain is None or examined.geometry is None:
+        raise RuntimeError(f"case {case.id} has neither a brain nor an error")
+    return View.of(
+        examined.brain,
+        examined.geometry,
+        data.regions,
+        case=case.id,
+        source=f"{data.root.resolve().name} ({data.layout})",
+        is_phantom=is_phantom(data.root),
+    )
+
+
+def find_case(name: str, data: DataSet) -> Case:
+    """Return the case that is meant.
+
+    Args:
+        name: Its id; or the name of one of its files; or a path to one of them or to its folder, from here or
+            from the data set's folder.
+        data: Where it is from.
+
+    Raises:
+        MisError: There is none, or more than one, or one that errors keep out.
+    """
+    cases = (*data.cases, *data.unlabelled)
+    if named := next((case for case in cases if case.id == name), None):
+        return named
+    _refuse_errors(name, data, _named(name, data))
+    meant = [case for case in cases if any(file.name == name for file in case.files)]
+    if len(meant) != 1:  # the image and the label of some layouts have one name: still one case
+        paths = [path.resolve() for path in (Path(name).expanduser(), data.root / name) if path.exists()]
+        meant = [case for case in cases if any(_lies_in(case, path) for path in paths)]
+    if len(meant) > 1:
+        raise MisError(
+            f"a folder must be that of one case, got {name} with {len(meant)}", do=f"name one, e.g. {meant[0].id}"
+        )
+    if not meant:
+        raise MisError(f"{data.root} must have the case", got=name, do=_suggest(name, [case.id for case in cases]))
+    return meant[0]
+
+
+def _lies_in(case: Case, path: Path) -> bool:
+    return any(file.resolve().is_relative_to(path) for file in case.files)
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    """Return the names that may be meant: those that it is a part of, or else those that are like it."""
+    part = [one for one in known if name.lower() in one.lower()]
+    close = part or difflib.get_close_matches(Path(name).name, known, MOST_NAMED)
+    if close:
+        return f"did you mean {' or '.join(close[:MOST_NAMED])}?"
+    return f"it has {len(known)}, e.g. {known[0]}" if known else "it has no case that can be read"
+
+
+def _named(name: str, data: DataSet) -> list[Finding]:
+    """Return what is wrong with a case's entry or files in the data set."""
+    return [finding for finding in data.findings if finding.case == name]
+
+
+def _refuse_errors(name: str, data: DataSet, findings: Iterable[Finding]) -> None:
+    if wrong := errors(findings):
+        raise MisError(
+            f"case {name} must have no errors to be shown: {'; '.join(map(str, wrong))}",
+            do=f"`python -m mis.data check {data.root}` lists those of all cases",
+        )
