@@ -49,5 +49,5 @@ lock: install  ## choose the newest versions that fit pyproject.toml anew
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 		--no-header --no-emit-index-url --no-emit-find-links --no-annotate --output-file requirements.lock
 
-clean:  ## remove what the pipeline and the tools made; .venv and mlruns stay
-	rm -rf data models results checkpoints .mypy_cache .ruff_cache .pytest_cache
+clean:  ## remove what the pipeline and the tools made; .venv, mlruns and data that you linked or imported stay
+	rm -rf data/records* data/.records* data/raw/phantom models results checkpoints .mypy_cache .ruff_cache .pytest_cache

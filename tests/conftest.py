@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mis.data.layouts import read_msd
-from mis.data.phantom import make_phantom
+from mis.data.layouts.msd import read_msd
+from mis.data.phantom.write import make_phantom
 from mis.data.writer import write_records
-from mis.params import PhantomParams, load_params
+from mis.params import LAYOUTS, PhantomParams, load_params
 from mis.quiet import import_tensorflow
 from mis.train.cluster import cluster
 
 ROOT = Path(__file__).parents[1]
-TINY = PhantomParams(cases=8, unlabelled=1, shape=(16, 16, 16), seed=5)
+TINY = PhantomParams(layout="msd", cases=8, unlabelled=1, shape=(16, 16, 16), seed=5)
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +30,16 @@ def tiny_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny") / "Task01"
     make_phantom(root, TINY, jobs=1, progress=False)
     return root
+
+
+@pytest.fixture(scope="session")
+def layout_roots(tmp_path_factory):
+    """Three labelled patients and one without a label, in each layout; to be read only."""
+    roots = {layout: tmp_path_factory.mktemp("layouts") / layout for layout in LAYOUTS}
+    for layout, root in roots.items():
+        params = TINY.model_copy(update={"cases": 3, "unlabelled": 1, "layout": layout})
+        make_phantom(root, params, jobs=1, progress=False)
+    return roots
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,133 @@
+"""`python -m mis.data`: the data set an experiment reads, where it is from, which one a run had, how a case looks."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from mis.cli import add_overrides, exit_code
+from mis.errors import MisError
+from mis.params import LAYOUTS, load_params
+from mis.settings import cores, load_settings
+
+Command = Callable[[argparse.Namespace], int | None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    parser = argparse.ArgumentParser("python -m mis.data", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        own = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        own.set_defaults(command=command)
+        return own
+
+    look = add("check", run_check, "read every case of a data set and say what is wrong; exit code 2 if anything is")
+    look.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the data set; data.root by default")
+    look.add_argument("--out", type=Path, metavar="DIR", help="where the tables go; results/check by default")
+    add_overrides(look)
+    make = add("phantom", run_phantom, "make a synthetic data set, to try things with")
+    make.add_argument("folder", type=Path, metavar="DIR", help="where; only a phantom is replaced")
+    make.add_argument("--layout", choices=LAYOUTS, help="phantom.layout by default")
+    add_overrides(make)
+    link = add("link", run_link, "use a data set where it lies: a link under data/raw, and data.root")
+    link.add_argument("folder", type=Path, metavar="DIR", help="the data set's folder")
+    load = add("import", run_import, "download a tar file with DVC, unpack it under data/raw, and set data.root")
+    load.add_argument("url", metavar="URL", help="ends in .tar, .tar.gz or .tgz")
+    which = add("which", run_which, "say which data, commit and parameters a run had; exit code 1 if they differ now")
+    which.add_argument("run_id", metavar="RUN_ID", help="MLflow's id of the run")
+    show = add("show", run_show, "draw a case: planes in four modalities with the label's outlines, and all its slices")
+    show.add_argument("case", metavar="CASE", help="its id, or a path to its folder or to one of its files")
+    show.add_argument("--root", type=Path, metavar="DIR", help="the data set's folder; by default data.root")
+    show.add_argument("--out", type=Path, metavar="DIR", help="the pictures' folder; by default results/show")
+    show.add_argument("--no-gif", action="store_true", help="the planes alone")
+
+    arguments = parser.parse_args(argv)
+    return exit_code(partial(_run, arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int | None:
+    try:
+        result: int | None = arguments.command(arguments)
+    except OSError as error:  # what only the user can mend: no permission, a file where a folder should be, a full disk
+        raise MisError(f"files must be accessible: {error.strerror}", got=error.filename) from None
+    return result
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Check a data set: 0 where nothing keeps a case out, else 2."""
+    from mis.data.check import check
+    from mis.data.layouts.recognise import read_data
+    from mis.data.report import summary, write_report
+
+    settings = load_settings()
+    params = load_params(settings.workspace / "params.yaml", arguments.overrides).data
+    # The layout of params.yaml is that of its own data set.
+    is_other = arguments.folder and not any(text.startswith("data.layout=") for text in arguments.overrides)
+    data = read_data(arguments.folder or settings.workspace / params.root, "auto" if is_other else params.layout)
+    checked = check(data, params, jobs=cores())
+    page = write_report(checked, data, params, arguments.out or settings.workspace / "results" / "check")
+    print(
+        *summary(checked, data), f"tables: {page.parent} ({page.name}, findings.csv, cases.csv, check.json)", sep="\n"
+    )
+    return 2 if checked.errors else 0
+
+
+def run_phantom(arguments: argparse.Namespace) -> None:
+    """Make a phantom."""
+    from mis.data.phantom.write import make_phantom
+
+    settings = load_settings()
+    given = [f"phantom.layout={arguments.layout}"] if arguments.layout else []
+    params = load_params(settings.workspace / "params.yaml", [*arguments.overrides, *given]).phantom
+    make_phantom(arguments.folder, params, jobs=cores())
+    print(f"{arguments.folder}: {params.cases + params.unlabelled} cases in the layout {params.layout}")
+
+
+def run_link(arguments: argparse.Namespace) -> None:
+    """Link a folder."""
+    from mis.data.link import link
+
+    # Committed first: a run then names a commit that says all.
+    print(*link(arguments.folder, load_settings()), "next: git commit params.yaml, then dvc repro", sep="\n")
+
+
+def run_import(arguments: argparse.Namespace) -> None:
+    """Import an archive."""
+    from mis.data.fetch import Place, import_archive
+
+    settings = load_settings()
+    done = import_archive(arguments.url, settings)
+    pointer = Place.of(arguments.url, settings.workspace).pointer.relative_to(settings.workspace)
+    print(*done, f"next: git add {pointer} params.yaml && git commit, then dvc repro", sep="\n")
+
+
+def run_which(arguments: argparse.Namespace) -> int:
+    """Compare a run with what stands here: 0 where all is the same, 1 where something differs."""
+    from mis.data.version import compare_origin, compare_params, find_run, report
+
+    settings = load_settings()
+    params = load_params(settings.workspace / "params.yaml")
+    run = find_run(arguments.run_id, settings)
+    origin, changed = compare_origin(run, params, settings), compare_params(run, params)
+    print(report(origin, changed))
+    return 0 if all(one.same for one in origin) and not changed else 1
+
+
+def run_show(arguments: argparse.Namespace) -> None:
+    """Draw a case and name the pictures."""
+    from mis.data.show import show
+
+    settings = load_settings()
+    data = load_params(settings.workspace / "params.yaml").data
+    root, out = arguments.root, arguments.out or settings.workspace / "results" / "show"
+    if root is None:
+        root = settings.workspace / data.root
+    else:
+        data = data.model_copy(update={"layout": "auto"})  # that of params.yaml is the other data set's
+    print(*show(arguments.case, root, data, out, animated=not arguments.no_gif), sep="\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,35 @@
+"""The hash of files as they are now, the way DVC counts it."""
+
+from pathlib import Path
+
+from mis.errors import MisError
+
+
+def content_hash(workspace: Path, path: str) -> str | None:
+    """Return the MD5 that DVC would note for a file or a folder (then it ends in `.dir`); None if there is none.
+
+    Files that DVC has hashed before, and that have not changed since, are not read again.
+
+    Args:
+        workspace: The folder of dvc.yaml.
+        path: Relative to it, or absolute; may be a link.
+
+    Raises:
+        MisError: A file cannot be read, or the folder is no DVC repository.
+    """
+    if not (workspace / path).exists():
+        return None
+    # Late: it takes half a second.
+    from dvc.exceptions import DvcException
+    from dvc.fs import localfs
+    from dvc.repo import Repo
+    from dvc_data.hashfile.build import build
+
+    try:
+        with Repo(str(workspace)) as repo:
+            _, _, content = build(
+                repo.cache.local, str(workspace / path), localfs, "md5", dry_run=True, ignore=repo.dvcignore
+            )
+    except (DvcException, OSError) as error:
+        raise MisError(f"DVC must be able to read {path}: {error}") from None
+    return None if content.hash_info is None else content.hash_info.value
