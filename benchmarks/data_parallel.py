@@ -22,8 +22,8 @@ from typing import Any
 from page import clean_commit, measured_where, write_figures
 from tqdm import tqdm
 
-from mis.data.layouts import read_msd
-from mis.data.phantom import make_phantom
+from mis.data.layouts.msd import read_msd
+from mis.data.phantom.write import make_phantom
 from mis.data.writer import write_records
 from mis.params import PhantomParams, load_params
 from mis.train.cluster import cluster
@@ -100,7 +100,9 @@ def plan(norms: Sequence[str], most: int) -> list[Cell]:
 def make_records(folder: Path, cases: int) -> Path:
     """Write phantoms of 64 x 64 x 64 voxels as records and return their folder."""
     params = load_params(ROOT / "params.yaml")
-    make_phantom(folder / "raw", PhantomParams(cases=cases, unlabelled=0, shape=(64, 64, 64), seed=1), jobs=2)
+    make_phantom(
+        folder / "raw", PhantomParams(layout="msd", cases=cases, unlabelled=0, shape=(64, 64, 64), seed=1), jobs=2
+    )
     return write_records(read_msd(folder / "raw"), params.data, folder / "records", jobs=2).folder
 
 

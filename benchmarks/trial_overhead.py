@@ -27,8 +27,8 @@ from tempfile import TemporaryDirectory
 
 from page import clean_commit, measured_where, write_figures
 
-from mis.data.layouts import read_msd
-from mis.data.phantom import make_phantom
+from mis.data.layouts.msd import read_msd
+from mis.data.phantom.write import make_phantom
 from mis.data.writer import write_records
 from mis.params import Params, load_params
 from mis.settings import Settings, cores
