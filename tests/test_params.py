@@ -90,6 +90,8 @@ def test_words_of_yaml_1_1_are_words(load):
         ("train", "patience", "", ("train.patience is missing",)),
         ("train", "epochs", "  epochs: 20\n  epochs: 21", ("must be YAML", "duplicate key", "epochs")),
         ("evaluate", "pictures", "  pictures: 3\nevaluated: {}", ("evaluated;", "did you mean evaluate?")),
+        ("phantom", "layout", "  layout: brats", ("phantom.layout", "'msd', 'brats2021'", "'brats'")),
+        ("phantom", "layout", "", ("phantom.layout is missing",)),
         ("phantom", "shape", "  shape: [48, 48]", ("phantom.shape",)),
         ("phantom", "shape", "  shape: [48, 48, 4.5]", ("phantom.shape.2", "4.5")),
         ("phantom", "shape", "  shape: 48", ("phantom.shape", "48")),
