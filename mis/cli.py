@@ -1,10 +1,14 @@
 """What every command has in common: `--params`, `--set`, one line and exit code 2 for bad input."""
 
 import argparse
+import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 
 from mis.errors import MisError, WorkerError
 from mis.params import load_params
@@ -81,3 +85,26 @@ def exit_code(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return 130
+
+
+@contextmanager
+def ends_when_interrupted(within_s: float) -> Iterator[None]:
+    """Let Ctrl-C end this process within so many seconds, even where a library's threads still wait for something.
+
+    What is raised first is KeyboardInterrupt, as ever. To be used in the main thread.
+
+    Args:
+        within_s: Time for what is to be tidied up, in seconds.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        last = threading.Timer(within_s, os._exit, (130,))
+        last.daemon = True
+        last.start()
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

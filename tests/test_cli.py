@@ -121,3 +121,28 @@ def test_a_parameter_is_not_abbreviated(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.run(lambda *_: None, "Try.", ["--param", "x"])
     assert "--param" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+def test_ctrl_c_ends_a_process_whose_threads_do_not(deaf):
+    source = f"""
+import signal, threading
+from mis.cli import ends_when_interrupted, exit_code
+
+def command():
+    threading.Thread(target=threading.Event().wait).start()
+    with ends_when_interrupted(within_s=1):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            if not {deaf}:
+                raise
+        threading.Event().wait()
+
+raise SystemExit(exit_code(command))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr == ("" if deaf else "interrupted\n")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from mis.cli import add_overrides, exit_code
+from mis.cli import add_overrides, ends_when_interrupted, exit_code
 from mis.errors import MisError
 from mis.params import LAYOUTS, load_params
 from mis.settings import cores, load_settings
@@ -98,7 +98,8 @@ def run_import(arguments: argparse.Namespace) -> None:
     from mis.data.fetch import Place, import_archive
 
     settings = load_settings()
-    done = import_archive(arguments.url, settings)
+    with ends_when_interrupted(within_s=10):  # DVC waits for a server that has stalled
+        done = import_archive(arguments.url, settings)
     pointer = Place.of(arguments.url, settings.workspace).pointer.relative_to(settings.workspace)
     print(*done, f"next: git add {pointer} params.yaml && git commit, then dvc repro", sep="\n")
 

@@ -101,11 +101,15 @@ def test_a_download_that_is_killed_ends_well_the_next_time(project, server, tiny
     server.breaks = "stalls"
     command = [sys.executable, "-m", "mis.data", "import", server.url(TAR)]
     process = subprocess.Popen(command, cwd=project.root, env=project.env, stderr=subprocess.PIPE, text=True)
-    while len(server.asked) < 3 or not list(raw(project).glob(".*.tmp")):  # DVC asks first whether it is there
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(number)
-    errors = process.communicate(timeout=30)[1]
+    try:
+        while len(server.asked) < 3 or not list(raw(project).glob(".*.tmp")):  # DVC asks first whether it is there
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        errors = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == (-9 if number == signal.SIGKILL else 130)
     assert "Traceback" not in errors
     assert shown(raw(project)) == []

@@ -148,10 +148,12 @@ def test_image_and_target_are_moved_alike_and_as_asked_for(angles_deg, size):
     image, target = blob()
     moved_image, moved_target = warped(image, target, angles_deg, size)
     seen, meant = moved_image[..., 0] > 0.5, moved_target[..., 0] > 0
-    assert 2 * (seen & meant).sum() / (seen.sum() + meant.sum()) > 0.92
+    # The nearest voxel is 0.87 voxels away at most, and over the edge the image falls by half a unit a voxel.
+    assert moved_image[meant, 0].min() > 0.5 - 0.45
+    assert moved_image[~meant, 0].max() < 0.5 + 0.45
     forth = Rotation.from_euler("xyz", angles_deg, degrees=True).as_matrix() * size
     expected = forth @ (centroid(target[..., 0] > 0) - 15.5) + 15.5
-    np.testing.assert_allclose(centroid(meant), expected, atol=0.3)
+    np.testing.assert_allclose(centroid(meant), expected, atol=0.5)
     np.testing.assert_allclose(centroid(seen), expected, atol=0.3)
 
 
