@@ -765,7 +765,11 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     try:
         tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MisError("the params file must exist", got=path, do="name another with --params") from None
+        raise MisError(
+            "the params file must exist",
+            got=path,
+            do="give the command in the project's folder, or name another file with --params where it is taken",
+        ) from None
     except OSError as error:
         raise MisError(f"the params file must be readable: {error.strerror}", got=path) from None
     except (YAMLError, UnicodeDecodeError) as error:

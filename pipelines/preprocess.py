@@ -11,13 +11,12 @@ from mis.settings import Settings, cores
 def stage(params: Params, settings: Settings) -> None:
     import_tensorflow()
     from mis.data.layouts.recognise import read_data
-    from mis.data.records import left_out_lines
+    from mis.data.records import summary
     from mis.data.writer import write_records
 
     data = read_data(settings.workspace / params.data.root, params.data.layout)
     records = write_records(data, params.data, settings.records, jobs=cores())
-    for line in left_out_lines(records):
-        print(line, file=sys.stderr)
+    print(*summary(records), sep="\n", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -37,10 +37,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     load.add_argument("url", metavar="URL", help="ends in .tar, .tar.gz or .tgz")
     which = add("which", run_which, "say which data, commit and parameters a run had; exit code 1 if they differ now")
     which.add_argument("run_id", metavar="RUN_ID", help="MLflow's id of the run")
-    show = add("show", run_show, "draw a case: planes in four modalities with the label's outlines, and all its slices")
-    show.add_argument("case", metavar="CASE", help="its id, or a path to its folder or to one of its files")
-    show.add_argument("--root", type=Path, metavar="DIR", help="the data set's folder; by default data.root")
-    show.add_argument("--out", type=Path, metavar="DIR", help="the pictures' folder; by default results/show")
+    show = add(
+        "show", run_show, "draw a case: three planes with the label's outlines, and its axial slices as an animation"
+    )
+    show.add_argument(
+        "case", metavar="CASE", help="its id; or a path to its folder or to one of its files, of whatever data set"
+    )
+    show.add_argument(
+        "--root", type=Path, metavar="DIR", help="the data set's folder; by default data.root, or that of the path"
+    )
+    show.add_argument(
+        "--out", type=Path, metavar="DIR", help="the pictures' folder; by default results/show/<data set>"
+    )
     show.add_argument("--no-gif", action="store_true", help="the planes alone")
 
     arguments = parser.parse_args(argv)
@@ -62,6 +70,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     from mis.data.report import summary, write_report
 
     settings = load_settings()
+    if arguments.folder and not arguments.folder.is_dir():
+        raise MisError("what is checked must be the folder of a data set", got=arguments.folder)
     params = load_params(settings.workspace / "params.yaml", arguments.overrides).data
     # The layout of params.yaml is that of its own data set.
     is_other = arguments.folder and not any(text.startswith("data.layout=") for text in arguments.overrides)
@@ -118,15 +128,17 @@ def run_which(arguments: argparse.Namespace) -> int:
 
 def run_show(arguments: argparse.Namespace) -> None:
     """Draw a case and name the pictures."""
-    from mis.data.show import show
+    from mis.data.show import find_root, show
 
     settings = load_settings()
     data = load_params(settings.workspace / "params.yaml").data
-    root, out = arguments.root, arguments.out or settings.workspace / "results" / "show"
-    if root is None:
-        root = settings.workspace / data.root
-    else:
-        data = data.model_copy(update={"layout": "auto"})  # that of params.yaml is the other data set's
+    own = settings.workspace / data.root
+    root = arguments.root or find_root(arguments.case, own)
+    if not root.is_dir() and root != own:
+        raise MisError("--root must be the folder of a data set", got=root)
+    if root != own:
+        data = data.model_copy(update={"layout": "auto"})  # that of params.yaml is its own data set's
+    out = arguments.out or settings.workspace / "results" / "show" / (root.name or root.resolve().name)
     print(*show(arguments.case, root, data, out, animated=not arguments.no_gif), sep="\n")
 
 

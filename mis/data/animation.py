@@ -80,7 +80,7 @@ def _texts(view: View, index: int, size: tuple[int, int]) -> list[Text]:
     names = [((round((number + 0.5) * width), STRIP * 3 // 2), name, "mm") for number, name in enumerate(MODALITIES)]
     middle = 2 * STRIP + height // 2
     sides = [((2, middle), "L", "lm"), ((width - 2, middle), "R", "rm")]
-    title = ((6, STRIP // 2), f"{view.case}   axial, z {view.first[2] + index}", "lm")
+    title = ((6, STRIP // 2), f"{view.title}   axial, z {view.first[2] + index}", "lm")
     return [title, *names, *sides]
 
 

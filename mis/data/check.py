@@ -17,7 +17,7 @@ class Checked:
 
     Attributes:
         findings: Errors first.
-        cases: A line for each case.
+        cases: A line for each case, those too that lack a file.
     """
 
     findings: tuple[Finding, ...]
@@ -47,7 +47,10 @@ def check(data: DataSet, params: DataParams, *, jobs: int, progress: bool = True
     findings = ordered(
         (*data.findings, *(finding for one in examined for finding in one.findings), *repeated_images(contents))
     )
-    return Checked(findings, tuple(_row(one, findings) for one in examined))
+    known = {one.case.id for one in examined}
+    others = sorted({finding.case for finding in findings if finding.case} - known)  # e.g. without a modality
+    rows = (*(_row(one.case.id, findings, one) for one in examined), *(_row(name, findings) for name in others))
+    return Checked(findings, rows)
 
 
 def repeated_images(contents: Iterable[tuple[Case, str]]) -> list[Finding]:
@@ -65,8 +68,7 @@ def repeated_images(contents: Iterable[tuple[Case, str]]) -> list[Finding]:
     return [Finding("same-image", case.id, "", f"that of {group[0].id}") for group in groups for case in group[1:]]
 
 
-def _row(examined: Examined, findings: Sequence[Finding]) -> dict[str, object]:
-    own = [finding for finding in findings if finding.case == examined.case.id]
-    verdict = "error" if errors(own) else "warning" if own else "ok"
-    named = {"case": examined.case.id, "severity": verdict, "label": examined.case.label is not None}
-    return named | dict(examined.facts)
+def _row(name: str, findings: Sequence[Finding], examined: Examined | None = None) -> dict[str, object]:
+    own = [finding for finding in findings if finding.case == name]
+    named: dict[str, object] = {"case": name, "severity": "error" if errors(own) else "warning" if own else "ok"}
+    return named if examined is None else named | {"label": examined.case.label is not None} | dict(examined.facts)

@@ -103,7 +103,8 @@ def examine(case: Case, data: DataSet, params: DataParams) -> Examined:
     geometry = replace(geometry, start=brain.start, size=brain.mask.shape)
     _check_modalities(case, brain, found)
     if len(brain.values) > MOST_BRAIN * np.prod(geometry.grid):
-        found("no-air", case.images[0], f"{len(brain.values) / np.prod(geometry.grid):.0%} of the voxels are not 0")
+        file = case.images[0] if len(case.images) == 1 else None  # it is said of all modalities together
+        found("no-air", file, f"{len(brain.values) / np.prod(geometry.grid):.0%} of the voxels are not 0")
     if case.label is not None and brain.label is not None:
         brain = replace(brain, label=_whole_label(brain.label, case.label, data, found))
         if brain.label is not None:
@@ -231,7 +232,7 @@ def _check_modalities(case: Case, brain: Brain, found: Found) -> None:
     for number, name in enumerate(MODALITIES):
         if not finite[number]:
             bad = np.count_nonzero(~np.isfinite(values[:, number]))
-            found("not-finite", files[number], f"{bad} voxels of {name} are NaN or infinite")
+            found("not-finite", files[number], f"NaN or infinity in {bad} of the voxels of {name}")
         elif low[number] == high[number] == 0:
             found("empty-modality", files[number], f"{name} is 0 everywhere")
         elif low[number] == high[number]:
@@ -257,11 +258,11 @@ def _whole_label(label: NDArray[Any], path: Path, data: DataSet, found: Found) -
     """Return a label as whole numbers, or None where it has other values than its layout has."""
     if label.dtype.kind == "f":
         if bad := np.count_nonzero(~np.isfinite(label)):
-            found("not-finite", path, f"{bad} voxels are NaN or infinite")
+            found("not-finite", path, f"NaN or infinity in {bad} of the voxels")
             return None
         rounded = np.rint(label)
         if bad := np.count_nonzero(np.abs(label - rounded) > WHOLE):
-            found("label-values", path, f"{bad} voxels are no whole numbers")
+            found("label-values", path, f"no whole number in {bad} of the voxels")
             return None
         label = rounded
     low, high = int(label.min()), int(label.max())

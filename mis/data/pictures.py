@@ -55,6 +55,7 @@ class View:
         grey: uint8 (x, y, z, modality), 0 outside of the brain.
         masks: uint8 (x, y, z, region), 0 and 1; None where there is no label.
         regions: Names of the masks' channels.
+        errors: What keeps the case out, a line each.
     """
 
     case: str
@@ -65,6 +66,7 @@ class View:
     grey: NDArray[np.uint8]
     masks: NDArray[np.uint8] | None
     regions: tuple[str, ...]
+    errors: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -76,6 +78,7 @@ class View:
         case: str,
         source: str,
         is_phantom: bool,
+        errors: tuple[str, ...] = (),
     ) -> "View":
         """Bring a case's voxels to grey levels.
 
@@ -86,6 +89,7 @@ class View:
             case: Its name.
             source: The data set's name and its layout.
             is_phantom: Whether the data set is one.
+            errors: What keeps the case out.
 
         Raises:
             MisError: All its voxels are 0.
@@ -110,7 +114,14 @@ class View:
             grey=padded(filled(brain.mask, grey_levels(brain.values))),
             masks=None if bits is None else region_channels(bits, range(len(regions))),
             regions=tuple(regions),
+            errors=errors,
         )
+
+    @property
+    def title(self) -> str:
+        """What stands above the pictures."""
+        number = len(self.errors)
+        return self.case + (f"   ({number} error{'s' if number > 1 else ''})" if number else "")
 
     @property
     def spacing_mm(self) -> Spacing:
@@ -224,7 +235,7 @@ def _mark_sides(axes: Axes, plane: str) -> None:
 
 def _add_title(figure: Figure, view: View) -> None:
     height = figure.get_figheight()
-    figure.text(0.012, 1 - 0.14 / height, view.case, size=15, weight="bold", va="top")
+    figure.text(0.012, 1 - 0.14 / height, view.title, size=15, weight="bold", va="top")
     figure.text(0.012, 1 - 0.48 / height, f"{view.source}: {view.grid()}", color=DIM, va="top")
     if view.is_phantom:
         figure.text(0.988, 1 - 0.16 / height, PHANTOM, size=13, weight="bold", color=AMBER, ha="right", va="top")

@@ -8,7 +8,7 @@ from typing import Literal, overload
 
 from filelock import FileLock
 
-from mis.data.records import INDEX, left_out_lines, read_records
+from mis.data.records import INDEX, read_records, summary
 from mis.errors import MisError
 from mis.params import DataParams
 from mis.settings import Settings, cores
@@ -50,7 +50,7 @@ def find_records(params: DataParams, settings: Settings, *, make: bool = True) -
             if not (folder / INDEX).is_file():
                 told = f"{settings.records} has records for other parameters: those for these are made in {folder}"
                 print(told, file=sys.stderr)  # noqa: T201 - it takes a while
-                _make(params, root, folder)
+                _make(params, settings.workspace, folder)
         return read_records(folder, params).folder
 
 
@@ -65,13 +65,16 @@ def _key(params: DataParams, root: Path) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _make(params: DataParams, root: Path, folder: Path) -> None:
+def _make(params: DataParams, workspace: Path, folder: Path) -> None:
     from mis.quiet import import_tensorflow
 
     import_tensorflow()
+    from mis.data.hashing import content_hash
     from mis.data.layouts.recognise import read_data
     from mis.data.writer import write_records
 
-    records = write_records(read_data(root, params.layout), params, folder, jobs=cores())
-    for line in left_out_lines(records):
-        print(line, file=sys.stderr)  # noqa: T201
+    data = read_data(workspace / params.root, params.layout)
+    # That of dvc.lock may be older than the files.
+    own = content_hash(workspace, params.root) if (workspace / ".dvc").is_dir() else None
+    records = write_records(data, params, folder, jobs=cores(), data_hash=own)
+    print(*summary(records), sep="\n", file=sys.stderr)  # noqa: T201

@@ -30,6 +30,10 @@ FORMAT = 2
 
 INDEX = "index.json"
 SPLIT = "split.json"
+CHECK = "check"
+"""The folder of the tables."""
+PARTS = {"train": "to train on", "val": "to choose by", "test": "to test"}
+"""Of a split."""
 REMEDY = "make them with `dvc repro preprocess`"
 
 
@@ -82,6 +86,8 @@ class Records:
         params: What they were made with.
         cases: What is known of each case.
         left_out: The cases that were not used, with the reason; "" stands for the data set as a whole.
+        data_hash: DVC's hash of the data set that they were made from, where dvc.lock does not have it: it has that
+            of the pipeline's own records, and not that of those made beside them.
         in_memory: The content of each case's record, where the node's memory has it; else it is read from its file.
     """
 
@@ -93,6 +99,7 @@ class Records:
     params: DataParams
     cases: Mapping[str, Stored] = field(repr=False, compare=False)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    data_hash: str | None = None
     in_memory: Mapping[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -137,6 +144,21 @@ def _content(records: Records, case: str) -> np.ndarray:
     return content
 
 
+def check_patch(records: Records, size: tuple[int, int, int] | None) -> None:
+    """Check that a training's patch is none that is filled up with air in every case.
+
+    Args:
+        records: What is trained on.
+        size: `train.patch_size`; None stands for whole volumes.
+
+    Raises:
+        MisError: It is longer than the grid of the records in some axis.
+    """
+    if size is not None and any(edge > most for edge, most in zip(size, records.shape, strict=True)):
+        rule = f"train.patch_size must fit into the grid of the records, {records.shape}"
+        raise MisError(rule, got=size, do="make it smaller, or null for whole volumes")
+
+
 def size_bytes(records: Records) -> int:
     """Return how much `read_contents` returns."""
     return sum(records.path(case).stat().st_size for case in (*records.split.train, *records.split.val))
@@ -153,6 +175,7 @@ def write_index(records: Records) -> None:
         "digest": records.digest,
         "params": records.params.model_dump(mode="json"),
         "left_out": dict(records.left_out),
+        "data_hash": records.data_hash,
         "cases": {case: stored.to_json() for case, stored in records.cases.items()},
     }
     write_split(records.split, records.folder / SPLIT)
@@ -182,6 +205,7 @@ def read_records(folder: Path, params: DataParams | None = None) -> Records:
             params=DataParams.model_validate(index["params"]),
             cases={case: Stored.from_json(values) for case, values in index["cases"].items()},
             left_out=index["left_out"],
+            data_hash=index["data_hash"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MisError(f"{folder / INDEX} and {SPLIT} must be as they were written: {error}", do=REMEDY) from None
@@ -229,8 +253,13 @@ def _check_params(records: Records, params: DataParams) -> None:
             )
 
 
-def left_out_lines(records: Records) -> Sequence[str]:
-    """Return what a command says of the cases that were not used, a line each."""
-    return [
+def summary(records: Records) -> Sequence[str]:
+    """Return what a command says of records that it made: the cases that were not used, a line each, and the rest."""
+    told = [
         f"left out {case}: {reason}" if case else f"gone on over {reason}" for case, reason in records.left_out.items()
     ]
+    parts = ", ".join(f"{len(getattr(records.split, part))} {name}" for part, name in PARTS.items())
+    stored_mb = sum(stored.size_bytes for stored in records.cases.values()) / 1e6
+    grid = " x ".join(map(str, records.shape))
+    line = f"{records.folder}: {len(records.cases)} cases ({parts}) of {grid} voxels, {stored_mb:.0f} MB"
+    return [*told, f"{line}; what is known of each: {records.folder / CHECK / 'check.html'}"]

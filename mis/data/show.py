@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from mis.data.animation import draw_slices
 from mis.data.case import Case, DataSet
 from mis.data.findings import Finding, errors
 from mis.data.integrity import examine
-from mis.data.layouts.recognise import read_data
+from mis.data.layouts.recognise import read_data, recognise
 from mis.data.phantom.write import is_phantom
 from mis.data.pictures import View, draw_planes
 from mis.errors import MisError
@@ -17,6 +18,8 @@ from mis.params import DataParams
 
 MOST_NAMED = 3
 """Cases that an error suggests."""
+HIGHEST = 3
+"""Folders above a file at which its data set is looked for."""
 
 
 def show(name: str, root: Path, params: DataParams, out: Path, *, animated: bool = True) -> list[Path]:
@@ -33,9 +36,11 @@ def show(name: str, root: Path, params: DataParams, out: Path, *, animated: bool
         The files that were written.
 
     Raises:
-        MisError: There is no such case, errors keep it out, or `out` cannot be a folder.
+        MisError: There is no such case, there is nothing of it to draw, or `out` cannot be a folder.
     """
     view = read_view(name, read_data(root, params.layout), params)
+    for line in view.errors:
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201 - what is wrong is often looked for in the picture
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -52,12 +57,16 @@ def show(name: str, root: Path, params: DataParams, out: Path, *, animated: bool
 def read_view(name: str, data: DataSet, params: DataParams) -> View:
     """Read what is drawn of a case: its brain, whatever `params.crop` says.
 
+    A case that errors keep out is drawn where its files can be brought to one grid.
+
     Raises:
-        MisError: There is no such case, or errors keep it out.
+        MisError: There is no such case, or there is nothing of it to draw.
     """
     case = find_case(name, data)
     examined = examine(case, data, params.model_copy(update={"crop": "brain"}))
-    _refuse_errors(case.id, data, (*_named(case.id, data), *examined.findings))
+    wrong = errors((*_named(case.id, data), *examined.findings))
+    if examined.brain is None or any(finding.rule == "not-finite" for finding in wrong):
+        _refuse_errors(case.id, data, wrong)
     if examined.brain is None or examined.geometry is None:
         raise RuntimeError(f"case {case.id} has neither a brain nor an error")
     return View.of(
@@ -66,8 +75,29 @@ def read_view(name: str, data: DataSet, params: DataParams) -> View:
         data.regions,
         case=case.id,
         source=f"{data.root.resolve().name} ({data.layout})",
-        is_phantom=is_phantom(data.root),
+        # The folder of one case, or of some, has no mark of its own.
+        is_phantom=any(is_phantom(folder) for folder in (data.root, *data.root.resolve().parents[:2])),
+        errors=tuple(map(str, wrong)),
     )
+
+
+def find_root(name: str, own: Path) -> Path:
+    """Return the data set that a case is of: where a path leads elsewhere, the nearest folder that is one.
+
+    Args:
+        name: See `find_case`.
+        own: The data set's folder that is meant otherwise.
+    """
+    path = Path(name).expanduser()
+    is_own = path.resolve().is_relative_to(own.resolve()) or (not path.is_absolute() and (own / name).exists())
+    if path.exists() and not is_own:
+        for folder in (path, *path.absolute().parents)[: HIGHEST + 1]:
+            try:
+                if folder.is_dir() and recognise(folder):
+                    return folder
+            except (MisError, OSError):  # none of the layouts, or more than one: further up
+                continue
+    return own
 
 
 def find_case(name: str, data: DataSet) -> Case:

@@ -83,7 +83,11 @@ def read_image(path: Path) -> Image:
 
 def _header_class(content: bytes) -> Any:  # noqa: ANN401 - nibabel has no types
     """Tell NIfTI-1 from NIfTI-2 by the size that the header begins with, in either byte order."""
+    if not content:
+        raise ValueError("it is empty")
     sizes = {int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")}
+    if not sizes & {348, 540}:
+        raise ValueError(f"it begins with {content[:12]!r}, not with a header of NIfTI")
     return nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
 
 

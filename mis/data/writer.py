@@ -19,6 +19,7 @@ from mis.data.integrity import Examined, examine, refusal, source_sha256
 from mis.data.parallel import for_each
 from mis.data.preprocess import Brain, moments, region_bits, standardise
 from mis.data.records import (
+    CHECK,
     FORMAT,
     Records,
     Stored,
@@ -51,7 +52,15 @@ class Outcome:
         return self.stored.content if self.stored else ""
 
 
-def write_records(data: DataSet, params: DataParams, folder: Path, *, jobs: int, progress: bool = True) -> Records:
+def write_records(
+    data: DataSet,
+    params: DataParams,
+    folder: Path,
+    *,
+    jobs: int,
+    progress: bool = True,
+    data_hash: str | None = None,
+) -> Records:
     """Preprocess every labelled case that is new or has changed.
 
     A case is taken over from the records of before, or from a call that was killed, where its files and the
@@ -63,6 +72,7 @@ def write_records(data: DataSet, params: DataParams, folder: Path, *, jobs: int,
         folder: Where they go; what is there is replaced once they are whole.
         jobs: Cases at once; each takes some 0.6 GB at 240 x 240 x 155.
         progress: Whether to show a progress bar.
+        data_hash: See `Records`.
 
     Raises:
         MisError: Cases have errors and `data.skip_bad_cases` is false, too few are left, or another process is
@@ -88,7 +98,8 @@ def write_records(data: DataSet, params: DataParams, folder: Path, *, jobs: int,
             raise MisError(f"too few cases are left, {len(used)}: {refusal(data, wrong)}")
         split = split_cases([one.case for one in kept if one.case.id in used], params.split)
         left_out = {case: "; ".join(str(one) for one in wrong if one.case == case) for case in sorted(bad)}
-        _finish(Records(unfinished, *_learnt(used, split, params), cases=used, left_out=left_out), findings)
+        learnt = _learnt(used, split, params)
+        _finish(Records(unfinished, *learnt, cases=used, left_out=left_out, data_hash=data_hash), findings)
     return read_records(folder)
 
 
@@ -110,7 +121,7 @@ def _finish(records: Records, findings: Sequence[Finding]) -> None:
             path.unlink()
     facts = {"cases": len(records.cases), "left_out": len(records.left_out)}
     rows = [{"case": case, **stored.statistics} for case, stored in records.cases.items()]
-    write_tables(records.folder / "check", findings, rows, facts)
+    write_tables(records.folder / CHECK, findings, rows, facts)
     write_index(records)
 
 

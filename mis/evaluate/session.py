@@ -119,7 +119,7 @@ def _log(evaluation: Evaluation, params: Params, settings: Settings, pictures: P
     tracker = MlflowTracker(settings)
     tags = {"mis.model": evaluation.model}
     with tracked(tracker.start_run(EVALUATE, f"test-{evaluation.model}", params=params.flatten(), tags=tags)) as run:
-        find_origin(settings, params.data, records.left_out).describe(run)
+        find_origin(settings, params.data, records.left_out, records.data_hash).describe(run)
         run.log_metrics({f"test/{name}": value for name, value in evaluation.summary().items()})
         for picture in sorted(pictures.glob("*.png")):
             run.log_file(picture, "slices")

@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
-from mis.data.records import read_records
+from mis.data.records import check_patch, read_records
 from mis.params import Params, ScalingParams
 from mis.scaling.plan import MODE_NAMES, MODES, plan_round
 from mis.scaling.speedup import Speedup, speedups
 from mis.settings import Settings
 from mis.track.base import SCALING, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.provenance import find_origin
+from mis.track.provenance import Origin, find_origin
 from mis.train.allocate import allocate
 from mis.train.batch_rule import for_replicas
 from mis.train.cluster import cluster
@@ -58,6 +58,7 @@ def compare(params: Params, settings: Settings) -> Comparison:
     records = read_records(
         settings.records, params.data
     )  # before the cluster starts: it says at once that there are none
+    check_patch(records, params.train.patch_size)
     own = params.scaling
     trials = [params.for_trial(values, own.epochs) for values in own.trials]
     for trial in trials:
@@ -75,7 +76,8 @@ def compare(params: Params, settings: Settings) -> Comparison:
         cells=[{**asdict(one.cell), "elapsed_s": one.elapsed_s, "startup_s": one.startup_s} for one in measured],
         trials=[{**asdict(one.cell), **asdict(trial)} for one in measured for trial in one.trials],
     )
-    _log(comparison, params, settings, records.left_out)
+    origin = find_origin(settings, params.data, records.left_out, records.data_hash)
+    _log(comparison, params, settings, origin)
     return comparison
 
 
@@ -84,10 +86,9 @@ def _bar(params: ScalingParams) -> tqdm:
     return tqdm(total=cells, desc="scaling", unit="cell")
 
 
-def _log(comparison: Comparison, params: Params, settings: Settings, left_out: Mapping[str, str]) -> None:
+def _log(comparison: Comparison, params: Params, settings: Settings, origin: Origin) -> None:
     """Log a run for each mode, its figures with the number of workers as step: MLflow overlays the curves."""
     tracker = MlflowTracker(settings)
-    origin = find_origin(settings, params.data, left_out)
     for mode in MODES:
         own = [one for one in comparison.speedups if one.mode == mode]
         with tracked(

@@ -103,15 +103,21 @@ class Origin:
         run.log_dataset(Path(self.data).name, self.digest or "not-versioned", self.data)
 
 
-def find_origin(settings: Settings, data: DataParams, left_out: Mapping[str, str] = MappingProxyType({})) -> Origin:
+def find_origin(
+    settings: Settings,
+    data: DataParams,
+    left_out: Mapping[str, str] = MappingProxyType({}),
+    data_hash: str | None = None,
+) -> Origin:
     """Find out where the runs of this session come from.
 
     Args:
         settings: The machine.
         data: The data set.
         left_out: The cases of it that were not used, with the reason.
+        data_hash: Its DVC hash; by default that of dvc.lock.
     """
-    digest = dvc_hash(settings.workspace, data.root)
+    digest = data_hash or dvc_hash(settings.workspace, data.root)
     own = {"mis.data.dvc_hash": digest or UNKNOWN, "mis.data.root": data.root}
     if left_out:
         reasons = "; ".join(f"{case or 'data set'}: {reason}" for case, reason in left_out.items())

@@ -19,7 +19,7 @@ def command(params: Params, settings: Settings, *, profile: bool) -> None:
     if fitted is None:  # one of several workers; the chief tells
         return
     print(f"best validation Dice {fitted.best[SELECTION]:.4f} in epoch {fitted.best_epoch}")
-    print(f"the model and its curves: {MlflowTracker(settings).location()}")
+    print(f"the model and its curves: run {fitted.run_id} in {MlflowTracker(settings).location()}")
     fitted.checkpoints.remove()
 
 

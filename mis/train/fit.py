@@ -33,11 +33,13 @@ class Fitted:
         history: The metrics of each epoch.
         parameters: Trainable weights of the model.
         checkpoints: Where its state and best model lie until they are removed.
+        run_id: The id of the run that has it; None where none was made.
     """
 
     history: History
     parameters: int
     checkpoints: Checkpoints
+    run_id: str | None = None
 
     @property
     def best_model(self) -> Path:

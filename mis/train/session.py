@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
-from mis.data.records import Records, read_records
+from mis.data.records import Records, check_patch, read_records
 from mis.errors import MisError
 from mis.files import held_alone
 from mis.params import Params
@@ -59,6 +59,7 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
         WorkerError: Workers failed, or more of them were lost than may be.
     """
     records = read_records(settings.records, params.data)
+    check_patch(records, params.train.patch_size)
     rule, replicas = params.distribute, params.distribute.devices
     resolved = params.model_copy(update={"train": for_replicas(params.train, rule, replicas)})
     folder = settings.checkpoints / "train" / fingerprint(resolved, records)
@@ -80,7 +81,7 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
     ):
         run.log_params({**in_force(params.train, rule, replicas), "in_force.kind": rule.chosen})
         parameters = launcher.run(work, _Watch(run, progress), partial(_note, run))
-        fitted = Fitted(checkpoints.history(), parameters, checkpoints)
+        fitted = Fitted(checkpoints.history(), parameters, checkpoints, run.id)
         run.log_metrics({f"best/{name}": value for name, value in fitted.summary().items()})
         run.log_file(fitted.best_model, "model")
         if profile and not Profile.files(folder):
@@ -147,7 +148,7 @@ def _run(params: Params, settings: Settings, checkpoints: Checkpoints, records: 
         spread = params.distribute
         name = f"unet-{params.model.norm}" + (f"-{spread.chosen}-{spread.devices}" if spread.devices > 1 else "")
         run = tracker.start_run(TRAIN, name, params=params.flatten(), tags=key)
-    find_origin(settings, params.data, records.left_out).describe(run)
+    find_origin(settings, params.data, records.left_out, records.data_hash).describe(run)
     return run
 
 

@@ -16,7 +16,7 @@ import psutil
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from mis.data.records import Records, read_contents, read_records, size_bytes
+from mis.data.records import Records, check_patch, read_contents, read_records, size_bytes
 from mis.files import new_file, write_csv
 from mis.params import Params, TuneParams
 from mis.settings import Settings
@@ -137,6 +137,7 @@ def tune(params: Params, settings: Settings, *, go_on: bool = False) -> Study:
     """
     params.check_spread("tune.devices_per_trial", params.tune.devices)
     records = read_records(settings.records, params.data)  # before the cluster starts: it says at once of none
+    check_patch(records, params.train.patch_size)
     tracker, folder = MlflowTracker(settings), settings.checkpoints / "tune"
     if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
         return run(store, records, tracker, settings)
@@ -163,7 +164,7 @@ def _run_on(
     resources: Resources, store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings
 ) -> Study:
     params, share, key = store.params, resources.share, {STUDY_TAG: store.name, KIND_TAG: "study"}
-    origin = find_origin(settings, params.data, records.left_out)
+    origin = find_origin(settings, params.data, records.left_out, records.data_hash)
 
     def describe(run: Run) -> None:
         origin.describe(run)

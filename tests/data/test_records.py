@@ -7,7 +7,7 @@ import pytest
 
 from mis.data.findings import Finding
 from mis.data.geometry import Geometry
-from mis.data.records import Records, Stored, left_out_lines, read_records, record_path, write_index
+from mis.data.records import Records, Stored, check_patch, read_records, record_path, summary, write_index
 from mis.data.split import Split
 from mis.errors import MisError
 
@@ -18,7 +18,8 @@ def test_an_index_comes_back_as_it_was_written(params, tmp_path):
     finding = Finding("empty-label", "a", "labelsTr/a.nii.gz", "background alone")
     stored = Stored("key", "source", "content", "record", 0, geometry, {"FLAIR": {"mean": 1.5}, "WT": 3}, (finding,))
     cases = dict.fromkeys("abcd", stored)
-    records = Records(tmp_path, ("WT", "ET"), (8, 16, 24), split, "0123", params.data, cases, {"e": "not-finite"})
+    left_out = {"e": "not-finite"}
+    records = Records(tmp_path, ("WT", "ET"), (8, 16, 24), split, "0123", params.data, cases, left_out, "abc.dir")
     write_index(records)
     for case in "abcd":
         records.path(case).touch()
@@ -26,7 +27,9 @@ def test_an_index_comes_back_as_it_was_written(params, tmp_path):
     assert again == records
     assert again.cases == cases
     assert (again.bits, again.modalities) == ((0, 2), ("FLAIR", "T1w", "T1gd", "T2w"))
-    assert left_out_lines(again) == ["left out e: not-finite"]
+    told = f"{tmp_path}: 4 cases (2 to train on, 1 to choose by, 1 to test) of 8 x 16 x 24 voxels, 0 MB"
+    page = f"what is known of each: {tmp_path / 'check' / 'check.html'}"
+    assert summary(again) == ["left out e: not-finite", f"{told}; {page}"]
 
 
 def test_records_are_read_from_where_they_lie(records, tmp_path):
@@ -113,3 +116,11 @@ def test_the_index_has_what_is_known_of_each_case(records, tiny):
             one = figures[modality]
             assert one["min"] <= one["mean"] <= one["max"]
             assert one["std"] > 0
+
+
+def test_a_patch_must_fit_into_the_grid(records):
+    check_patch(records, None)
+    check_patch(records, records.shape)
+    x, y, z = records.shape
+    with pytest.raises(MisError, match=rf"must fit into the grid of the records, \({x}, {y}, {z}\), got \({x}, {y}, "):
+        check_patch(records, (x, y, z + 1))

@@ -11,9 +11,9 @@ from PIL import Image
 
 from mis.data.__main__ import main
 from mis.data.layouts.recognise import read_data
-from mis.data.show import find_case, read_view, show
+from mis.data.show import find_case, find_root, read_view, show
 from mis.errors import MisError
-from mis.params import LAYOUTS
+from mis.params import LAYOUTS, load_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,14 +91,56 @@ def test_an_unknown_case_gives_what_may_be_meant(tiny, name, hint):
     assert hint in str(refused.value)
 
 
-def test_a_case_with_errors_is_not_shown(own, params, tmp_path):
+def test_a_case_with_errors_is_shown_with_them(own, params, tmp_path, capsys):
     image = nib.load(own / "imagesTr" / "BRATS_002.nii.gz")
     voxels = np.array(image.dataobj)
     voxels[..., 1], voxels[..., 3] = 0, voxels[..., 2]
     nib.save(nib.Nifti1Image(voxels, image.affine), own / "imagesTr" / "BRATS_002.nii.gz")
-    with pytest.raises(MisError, match=r"case BRATS_002 .*T1w is 0 everywhere; .*T2w is the same as T1gd; `python"):
+    files = show("BRATS_002", own, params.data, tmp_path / "out")
+    assert [kind(file) for file in files] == ["PNG", "GIF"]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith("error: imagesTr/BRATS_002.nii.gz")
+    assert ["T1w is 0 everywhere" in said[0], "T2w is the same as T1gd" in said[1]] == [True, True]
+    assert read_view("BRATS_002", read_data(own), params.data).title == "BRATS_002   (2 errors)"
+    assert read_view("BRATS_001", read_data(own), params.data).title == "BRATS_001"
+
+
+def test_a_label_with_other_values_is_told_and_the_image_shown(own, params):
+    label = own / "labelsTr" / "BRATS_002.nii.gz"
+    image = nib.load(label)
+    nib.save(nib.Nifti1Image(np.array(image.dataobj) * 2, image.affine), label)
+    view = read_view("BRATS_002", read_data(own), params.data)
+    assert view.masks is None
+    assert "a label must have the values of its layout alone" in view.errors[0]
+
+
+def test_a_case_of_which_there_is_nothing_to_draw_is_refused(own, params, tmp_path):
+    image = nib.load(own / "imagesTr" / "BRATS_002.nii.gz")
+    voxels = np.array(image.dataobj, np.float32)
+    voxels[5, 5, 5, 1] = np.nan
+    nib.save(nib.Nifti1Image(voxels, image.affine), own / "imagesTr" / "BRATS_002.nii.gz")
+    with pytest.raises(MisError, match=r"case BRATS_002 .*NaN or infinity in 1 of the voxels of T1w; `python"):
         show("BRATS_002", own, params.data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_path_leads_to_its_own_data_set(layout_roots, own, monkeypatch, layout):
+    data = read_data(layout_roots[layout])
+    case = data.cases[0]
+    root = find_root(str(case.images[0]), own)
+    assert find_case(str(case.images[0]), read_data(root)).id == case.id
+    assert read_view(str(case.images[0]), read_data(root), load_params(ROOT / "params.yaml").data).is_phantom
+    assert find_root(case.id, own) == own
+    monkeypatch.chdir(data.root)
+    assert find_root(data.name(case.images[0]), own) == (own if layout == "msd" else root)
+    assert find_root(str(case.images[0]), data.root) == data.root
+
+
+def test_a_path_to_no_data_set_is_that_of_the_own(own, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    assert find_root(str(tmp_path / "notes.txt"), own) == own
 
 
 def test_a_case_whose_file_is_missing_says_so(own, params):
@@ -138,7 +180,7 @@ def experiment(own, tmp_path, monkeypatch):
 
 def test_the_experiments_data_set_is_shown(experiment, capsys):
     assert main(["show", "BRATS_009"]) == 0
-    pictures = [experiment / "results" / "show" / f"BRATS_009.{kind}" for kind in ("png", "gif")]
+    pictures = [experiment / "results" / "show" / "own" / f"BRATS_009.{kind}" for kind in ("png", "gif")]
     assert capsys.readouterr().out.split() == [str(path) for path in pictures]
     assert all(path.is_file() for path in pictures)
 

@@ -7,6 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from mis.data.hashing import content_hash
+from mis.data.prepare import find_records
+from mis.data.records import read_records
 from mis.data.version import Compared, compare_origin, compare_params, report
 from mis.errors import MisError
 from mis.params import load_params
@@ -107,6 +109,25 @@ def test_a_changed_file_of_a_linked_folder_makes_new_records(linked, data):
         changed.unlink()
     assert content_hash(linked.root, root) == before
     assert "preprocess" not in linked.run("dvc", "status", "preprocess").stdout
+
+
+@pytest.mark.slow
+def test_records_made_beside_the_pipelines_are_recorded_with_the_files_they_were_made_from(linked, data):
+    """dvc.lock has the hash of the pipeline's own, which may be of older files."""
+    root, changed = f"data/raw/{NAME}", data / "labelsTr" / "extra.txt"
+    settings = load_settings({}, linked.root)
+    params = load_params(linked.root / "params.yaml", ["data.target=whole_tumor"])
+    changed.write_text("x")
+    try:
+        records = read_records(find_records(params.data, settings))
+        assert records.data_hash == content_hash(linked.root, root) != dvc_hash(linked.root, root)
+    finally:
+        changed.unlink()
+    origin = find_origin(settings, params.data, records.left_out, records.data_hash)
+    assert origin.digest == origin.tags["mis.data.dvc_hash"] == records.data_hash
+    own = read_records(settings.records)
+    assert own.data_hash is None
+    assert find_origin(settings, params.data, own.left_out, own.data_hash).digest == dvc_hash(linked.root, root)
 
 
 # ---- What is said of a run ----

@@ -19,7 +19,7 @@ from mis.data.integrity import load_case
 from mis.data.layouts.msd import read_msd
 from mis.data.layouts.recognise import read_data
 from mis.data.preprocess import filled, region_bits, region_channels, standardise
-from mis.data.records import left_out_lines, read_records
+from mis.data.records import read_records, summary
 from mis.data.writer import write_records
 from mis.errors import MisError
 from mis.params import LAYOUTS
@@ -420,7 +420,7 @@ FAULTS = {
     "image cut in the middle": (IMAGE, cut_to(0.5), (IMAGE, "complete NIfTI")),
     "image cut before it was compressed": (IMAGE, cut_inside, (IMAGE, "complete NIfTI")),
     "label of 4": (LABEL, with_voxel(4), (LABEL, "got 4 beside [0, 1, 2, 3]")),
-    "nan": (IMAGE, with_voxel([1, np.nan, 1, 1]), (IMAGE, "finite", "got 1 voxels of T1w")),
+    "nan": (IMAGE, with_voxel([1, np.nan, 1, 1]), (IMAGE, "finite", "in 1 of the voxels of T1w")),
 }
 
 
@@ -487,7 +487,7 @@ def test_what_is_wrong_with_the_whole_set_is_told_where_it_is_gone_on_over(root,
     own = params.override({"data.skip_bad_cases": True}).data
     records = write_records(read_msd(root), own, tmp_path / "records", jobs=2, progress=False)
     assert len(records.cases) == 8
-    assert left_out_lines(records)[0].startswith("gone on over dataset.json: dataset.json must count the cases")
+    assert summary(records)[0].startswith("gone on over dataset.json: dataset.json must count the cases")
 
 
 @pytest.mark.parametrize("note", ["", "{", "{}", '{"key": 1}'])

@@ -70,7 +70,7 @@ def count_findings(index: Mapping[str, Any], key: str, number: int) -> list[Find
 def undeclared(root: Path, used: set[Path]) -> list[Finding]:
     """Return a finding for each NIfTI file that belongs to no case."""
     return [
-        Finding("undeclared-file", "", path.relative_to(root).as_posix(), "no case has it")
+        Finding("undeclared-file", "", path.relative_to(root).as_posix(), "a file of no case")
         for path in volumes(root)
         if path not in used
     ]

@@ -161,7 +161,7 @@ def test_a_count_that_is_wrong_is_found(root):
 
 def test_a_file_that_nobody_names_is_found(root):
     shutil.copy(root / "imagesTr" / "BRATS_001.nii.gz", root / "imagesTr" / "BRATS_100.nii.gz")
-    assert found(root) == [("undeclared-file", "", "imagesTr/BRATS_100.nii.gz", "no case has it")]
+    assert found(root) == [("undeclared-file", "", "imagesTr/BRATS_100.nii.gz", "a file of no case")]
 
 
 def test_what_archives_leave_beside_is_passed_over(root):
