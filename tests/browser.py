@@ -71,9 +71,9 @@ def assert_curves(
     for run in runs:
         expect(card.get_by_text(f"{run} ({metric})", exact=True)).to_have_count(1, timeout=patience_ms)
     deadline = time.monotonic() + patience_ms / 1000
-    while len(colours := line_colours(card)) != len(runs) and time.monotonic() < deadline:
+    while len(lines := drawn_lines(card)) != len(runs) and time.monotonic() < deadline:
         page.wait_for_timeout(100)
-    assert len(colours) == len(runs), f"{metric}: {len(colours)} lines are drawn for {len(runs)} runs"
+    assert len(lines) == len(runs), f"{metric}: {len(lines)} lines are drawn for {len(runs)} runs"
 
 
 def assert_study_figures(page: Page, figures_url: str, headings: Sequence[str]) -> None:
@@ -106,13 +106,13 @@ def run_link(page: Page, name: str) -> Locator:
     return page.get_by_role("link", name=name, exact=True)
 
 
-def line_colours(card: Locator) -> set[str]:
-    """Return the colours of a chart's lines, one for each run; a point alone makes no line.
+def drawn_lines(card: Locator) -> set[tuple[str, str]]:
+    """Return the colour and the path of a chart's lines, one for each run; a point alone makes no line.
 
     A run has two lines of one colour, as measured and smoothed, which lie on each other until the
-    smoothing is turned up.
+    smoothing is turned up. Two runs may have one colour: MLflow takes it from their ids.
     """
     lines = card.locator(".scatterlayer path.js-line").evaluate_all(
         "paths => paths.map(path => [path.style.stroke, path.getAttribute('d') || ''])"
     )
-    return {colour for colour, path in lines if any(command in path for command in "LHVC")}
+    return {(colour, path) for colour, path in lines if any(command in path for command in "LHVC")}

@@ -180,7 +180,8 @@ def _scheduler(params: TuneParams) -> TrialScheduler | None:
         # Ray's scheduler takes these two as they are. The seed itself is that of the first trial's values.
         random.seed(params.sampler.seed + CHANGES_SEED)
         np.random.seed((params.sampler.seed + CHANGES_SEED) % 2**32)
-        return PopulationBasedTraining(
+        return _Population(
+            epochs,
             **compared,
             perturbation_interval=own.interval_epochs,
             hyperparam_mutations={TRIAL: {VALUES: _mutations(params)}},
@@ -188,6 +189,20 @@ def _scheduler(params: TuneParams) -> TrialScheduler | None:
             log_config=False,
         )
     return None
+
+
+class _Population(PopulationBasedTraining):  # type: ignore[misc]  # Ray's class has no types
+    """Ray's, which also changes a trial that has ended: its values would be others than it was trained with."""
+
+    def __init__(self, epochs: int, **options: Any) -> None:  # noqa: ANN401 - Ray's
+        super().__init__(**options)
+        self.epochs = epochs
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ANN401
+        """Return what becomes of a trial after an epoch."""
+        if result[EPOCH] >= self.epochs:
+            return str(TrialScheduler.CONTINUE)
+        return str(super().on_trial_result(controller, trial, result))
 
 
 def _mutations(params: TuneParams) -> dict[str, Any]:
