@@ -1,22 +1,13 @@
 """Stage `preprocess`: a data set becomes records, and a split that names every case."""
 
-import sys
-
 from mis import cli
+from mis.data.prepare import make_records
 from mis.params import Params
-from mis.quiet import import_tensorflow
-from mis.settings import Settings, cores
+from mis.settings import Settings
 
 
 def stage(params: Params, settings: Settings) -> None:
-    import_tensorflow()
-    from mis.data.layouts.recognise import read_data
-    from mis.data.records import summary
-    from mis.data.writer import write_records
-
-    data = read_data(settings.workspace / params.data.root, params.data.layout)
-    records = write_records(data, params.data, settings.records, jobs=cores())
-    print(*summary(records), sep="\n", file=sys.stderr)
+    make_records(params.data, settings.workspace, settings.records)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from mis.data.records import read_records
 from mis.settings import load_settings
 from mis.track.__main__ import free_port, server, wait_until_ready
 from mis.track.base import EVALUATE, SCALING, TRAIN, TUNE
 from mis.track.links import charts_url, comparison_links
 from mis.track.mlflow import MlflowTracker
-from mis.track.provenance import dvc_hash
 from tests import browser
 
 pytestmark = [
@@ -228,7 +228,7 @@ def test_workers_are_the_steps_of_a_scaling_mode(tracker):
 
 
 def test_every_run_says_where_it_comes_from(project, tracker):
-    digest = dvc_hash(project.root, "data/raw/phantom")
+    digest = read_records(project.root / "data" / "records").data_hash
     head = project.run("git", "rev-parse", "HEAD").stdout.strip()
     assert digest
     for experiment in (TRAIN, TUNE, SCALING, EVALUATE):

@@ -10,6 +10,8 @@ from mis.errors import MisError
 from mis.params import LAYOUTS, load_params
 from mis.settings import cores, load_settings
 
+CHECKED = Path("results/check")
+
 Command = Callable[[argparse.Namespace], int | None]
 
 
@@ -67,7 +69,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     """Check a data set: 0 where nothing keeps a case out, else 2."""
     from mis.data.check import check
     from mis.data.layouts.recognise import read_data
-    from mis.data.report import summary, write_report
+    from mis.data.report import summary, write_refusal, write_report
 
     settings = load_settings()
     if arguments.folder and not arguments.folder.is_dir():
@@ -75,9 +77,14 @@ def run_check(arguments: argparse.Namespace) -> int:
     params = load_params(settings.workspace / "params.yaml", arguments.overrides).data
     # The layout of params.yaml is that of its own data set.
     is_other = arguments.folder and not any(text.startswith("data.layout=") for text in arguments.overrides)
-    data = read_data(arguments.folder or settings.workspace / params.root, "auto" if is_other else params.layout)
+    root, out = arguments.folder or settings.workspace / params.root, arguments.out or settings.workspace / CHECKED
+    try:
+        data = read_data(root, "auto" if is_other else params.layout)
+    except MisError as error:
+        write_refusal(error, root, out)
+        raise
     checked = check(data, params, jobs=cores())
-    page = write_report(checked, data, params, arguments.out or settings.workspace / "results" / "check")
+    page = write_report(checked, data, params, out)
     print(
         *summary(checked, data), f"tables: {page.parent} ({page.name}, findings.csv, cases.csv, check.json)", sep="\n"
     )

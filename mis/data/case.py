@@ -1,5 +1,6 @@
 """What a data set consists of, whatever its layout on disk."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,20 @@ REGIONS = ("WT", "TC", "ET")
 """Whole tumour, tumour core, enhancing tumour: nested, each within the one before."""
 
 WHOLE_TUMOR = REGIONS[0]
+
+
+EXAMINATION = re.compile(r"(.+-\d{4,})-\d{3}")
+"""A case's name that ends with the number of one of its patient's examinations."""
+
+
+def patient_of(case: str) -> str:
+    """Return whose case it is, by its name, whatever the layout.
+
+    >>> patient_of("BraTS-GLI-00005-100"), patient_of("BRATS_001"), patient_of("BraTS2021_00001")
+    ('BraTS-GLI-00005', 'BRATS_001', 'BraTS2021_00001')
+    """
+    match = EXAMINATION.fullmatch(case)
+    return match.group(1) if match else case
 
 
 @dataclass(frozen=True)

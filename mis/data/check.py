@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from mis.data.case import Case, DataSet
+from mis.data.case import MODALITIES, Case, DataSet
 from mis.data.findings import Finding, errors, ordered
 from mis.data.integrity import Examined, examine
 from mis.data.parallel import for_each
@@ -53,19 +53,25 @@ def check(data: DataSet, params: DataParams, *, jobs: int, progress: bool = True
     return Checked(findings, rows)
 
 
-def repeated_images(contents: Iterable[tuple[Case, str]]) -> list[Finding]:
-    """Return a finding for each case whose image another case has, but for the first of them.
+def repeated_images(contents: Iterable[tuple[Case, Sequence[str]]]) -> list[Finding]:
+    """Return a finding for each case that has the image of another one, or some of its modalities.
 
     Args:
-        contents: Each case with the hash of its image; "" stands for none.
+        contents: Each case with the hash of each of its modalities; "" stands for none.
     """
-    same: dict[str, list[Case]] = defaultdict(list)
-    for case, content in contents:
-        if content:
-            same[content].append(case)
     # The first by name stays, a labelled one before one without a label: the order of reading says nothing.
-    groups = [sorted(cases, key=lambda case: (case.label is None, case.id)) for cases in same.values()]
-    return [Finding("same-image", case.id, "", f"that of {group[0].id}") for group in groups for case in group[1:]]
+    cases = sorted(contents, key=lambda one: (one[0].label is None, one[0].id))
+    first: dict[str, str] = {}
+    found = []
+    for case, content in cases:
+        copied: dict[str, list[str]] = defaultdict(list)
+        for name, digest in zip(MODALITIES, content, strict=False):
+            if digest and first.setdefault(digest, case.id) != case.id:
+                copied[first[digest]].append(name)
+        for other, names in copied.items():
+            what = "that" if len(names) == len(MODALITIES) else ", ".join(names)
+            found.append(Finding("same-image", case.id, "", f"{what} of {other}"))
+    return found
 
 
 def _row(name: str, findings: Sequence[Finding], examined: Examined | None = None) -> dict[str, object]:

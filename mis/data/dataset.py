@@ -7,6 +7,7 @@ statistics see the fillers too, the same on any number of devices), shapes are s
 sample, however many there are.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,9 +68,9 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Return batches without end, every case once in each `steps_per_epoch` of them.
 
-    The order within an epoch, the patch of a case and how it is augmented depend on the seed, the epoch's
-    number and the case alone: a training that is resumed at `first_epoch`, or spread over other devices, sees
-    what an undisturbed one sees.
+    The patch of a case and how it is augmented depend on the seed, the epoch's number and the case's name alone,
+    the order within an epoch on how many cases there are as well: a training that is resumed at `first_epoch`, or
+    spread over other devices, sees what an undisturbed one sees.
 
     Args:
         records: Where the cases are.
@@ -85,11 +86,12 @@ def training_batches(
     """
     paths, size, is_augmented = _paths(records, cases), params.patch_size, is_any(params.augment)
 
+    keys = tf.constant([_key(case) for case in cases], tf.int64)
+
     def epoch_of(number: tf.Tensor) -> tf.data.Dataset:
         seed = tf.stack([tf.cast(params.seed, tf.int32), tf.cast(number, tf.int32)])
         order = tf.random.experimental.stateless_shuffle(tf.range(len(cases)), seed=seed)
-        seeds = number * len(cases) + tf.cast(order, tf.int64)
-        return _filled(tf.gather(paths, order), seeds, params.batch_size, part)
+        return _filled(tf.gather(paths, order), tf.gather(keys, order) + number, params.batch_size, part)
 
     def seen(voxels: Voxels, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if size is None and not is_augmented:
@@ -118,6 +120,11 @@ def case_batches(
 
 def _paths(records: Records, cases: Sequence[str]) -> tf.Tensor:
     return tf.constant([str(records.path(case)) for case in cases])
+
+
+def _key(case: str) -> int:
+    """Return a number below 2**62 for a case's name, from which those of its epochs go on."""
+    return int.from_bytes(hashlib.sha256(case.encode()).digest()[:8], "big") >> 2
 
 
 def _filled(paths: tf.Tensor, seeds: tf.Tensor, batch_size: int, part: Part) -> tf.data.Dataset:

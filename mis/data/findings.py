@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mis.files import new_file, write_csv, write_json
 
@@ -22,6 +22,9 @@ RULES = {
     "duplicate-name": "a case must be named once",
     "case-name": "a case must have a name that a file can have",
     "case-count": "dataset.json must count the cases that are there",
+    "not-understood": "a data set must be in one of the layouts",
+    "same-file": "a file must be of one case",
+    "outside-link": "the files of a data set should lie in its folder",
     "undeclared-file": "a file should be named by dataset.json or be part of a case",
     "misnamed-label": "a label's file should have its case's name",
     "unreadable": "a file must be complete NIfTI",
@@ -43,6 +46,7 @@ RULES = {
 """By the name that a table has."""
 
 WARNINGS = {
+    "outside-link",
     "undeclared-file",
     "misnamed-label",
     "affine-rounding",
@@ -64,12 +68,14 @@ class Finding:
         case: The case's name; "" where it is about the data set.
         file: The file within the data set; "" where it is about more than one.
         value: What was found.
+        trained_on: Whether it matters to training: it is about a case with a label, or the data set.
     """
 
     rule: str
     case: str
     file: str
     value: str
+    trained_on: bool = True
 
     @property
     def severity(self) -> Literal["error", "warning"]:
@@ -157,11 +163,11 @@ def _text(value: object) -> str:
     return html.escape(value if isinstance(value, str) else json.dumps(value) if value is not None else "")
 
 
-def to_json(findings: Iterable[Finding]) -> list[dict[str, str]]:
+def to_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """Return what `from_json` takes."""
     return [asdict(finding) for finding in findings]
 
 
-def from_json(rows: Iterable[dict[str, str]]) -> tuple[Finding, ...]:
+def from_json(rows: Iterable[dict[str, Any]]) -> tuple[Finding, ...]:
     """Return the findings that `to_json` wrote."""
     return tuple(Finding(**row) for row in rows)

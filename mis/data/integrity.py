@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mis.data.case import MODALITIES, Case, DataSet
 from mis.data.findings import Finding, errors
 from mis.data.geometry import Geometry, same_spacing
-from mis.data.preprocess import Brain, find_brain, moments, smallest_box
+from mis.data.preprocess import Brain, find_brain, moments
 from mis.data.volumes import Image, read_image
 from mis.errors import MisError
 from mis.params import DataParams
@@ -27,10 +27,13 @@ WHOLE = 1e-3
 MOST_BRAIN = 0.9
 """Of the voxels; the brain fills a fifth of a BraTS volume."""
 
-LONGEST_AXIS = 1024
-"""Voxels; a head that is longer after resampling has a header in another unit."""
+LONGEST_AXIS, MOST_VOXELS = 1024, 2**27
+"""Of a grid after resampling, a head's at 0.5 mm; a larger one has a header in another unit."""
 MOST_OUTSIDE = 0.05
 """Of what a label marks; the border of a real one lies some voxels beyond the skull-stripped brain."""
+
+NOT_FINITE = "NaN, infinity or more than float32 holds in {} of the voxels of {}"
+"""Of which modality."""
 
 Found = Callable[[str, Path | None, str], None]
 
@@ -45,8 +48,8 @@ class Examined:
         brain: Its voxels; None where an error keeps it out.
         geometry: Where they lie; the box is the brain's.
         sha256: Of its files, one after another.
-        content: A hash of the brain's voxels: the same for the same image under another name, or packed
-            otherwise, or lying elsewhere in its grid; "" where there is no brain.
+        content: A hash of each modality's voxels that are not 0: the same for the same image under another name,
+            or packed otherwise, or lying elsewhere in its grid; "" where they are all alike.
         facts: What a table says of it: shape, spacing, orientation, type, label values.
     """
 
@@ -55,7 +58,7 @@ class Examined:
     brain: Brain | None
     geometry: Geometry | None
     sha256: str
-    content: str
+    content: tuple[str, ...]
     facts: Mapping[str, object]
 
     @property
@@ -79,40 +82,62 @@ def examine(case: Case, data: DataSet, params: DataParams) -> Examined:
 
     images = {path: image for path in case.files if (image := _read(path, found))}
     digest = _joined(image.sha256 for image in images.values())
-    nothing = Examined(case, (), None, None, digest, "", {})
+    nothing = Examined(case, (), None, None, digest, (), {})
     if len(images) < len(case.files) or not _check_axes(case, images, found):
         return replace(nothing, findings=tuple(findings))
     first = images[case.images[0]]
     shape = first.voxels.shape[:3]
     facts = _facts(first)
-    if not _check_places(case, images, found):
-        return replace(nothing, findings=tuple(findings), facts=facts)
-    if not _check_spacing(case, first, params, found):
+    if not _check_places(case, images, found) or not _check_spacing(case, first, params, found):
         return replace(nothing, findings=tuple(findings), facts=facts)
     geometry = Geometry.of(shape, first.affine, params.spacing_mm)
-    if max(geometry.grid) > LONGEST_AXIS:
-        found("spacing", case.images[0], f"{_mm(first.spacing_mm)}, which would become {geometry.grid} voxels")
+    volumes = _to_grid(case, images, geometry, data, found)
+    if volumes is None:
         return replace(nothing, findings=tuple(findings), facts=facts)
-    channels = [channel for path in case.images for channel in _channels(images[path].voxels)]
-    label = None if case.label is None else _squeezed(images[case.label].voxels, 3)
-    brain = find_brain(
-        [geometry.to_grid(channel, nearest=False) for channel in channels],
-        None if label is None else geometry.to_grid(label, nearest=True),
-        crop=params.crop == "brain",
-    )
+    brain = find_brain(*volumes, crop=params.crop == "brain")
     geometry = replace(geometry, start=brain.start, size=brain.mask.shape)
     _check_modalities(case, brain, found)
     if len(brain.values) > MOST_BRAIN * np.prod(geometry.grid):
         file = case.images[0] if len(case.images) == 1 else None  # it is said of all modalities together
         found("no-air", file, f"{len(brain.values) / np.prod(geometry.grid):.0%} of the voxels are not 0")
     if case.label is not None and brain.label is not None:
-        brain = replace(brain, label=_whole_label(brain.label, case.label, data, found))
-        if brain.label is not None:
-            counts = np.bincount(brain.label.ravel(), minlength=256)
-            facts |= {f"label_{value}": int(counts[value]) for value in data.label_values if value}
-            _check_inside(case.label, brain, found)
+        if not _is_resampled(geometry):
+            brain = replace(brain, label=_whole_label(brain.label, case.label, data, found))
+        facts |= _label_facts(case.label, brain, data, found)
     facts |= {"brain_voxels": len(brain.values), "box": list(brain.mask.shape)}
     return Examined(case, tuple(findings), brain, geometry, digest, _content(brain), facts)
+
+
+def _to_grid(
+    case: Case, images: Mapping[Path, Image], geometry: Geometry, data: DataSet, found: Found
+) -> tuple[list[NDArray[Any]], NDArray[Any] | None] | None:
+    """Bring the modalities and the label of a case to its RAS grid; None where an error does not let them."""
+    if max(geometry.grid) > LONGEST_AXIS or np.prod(geometry.grid) > MOST_VOXELS:
+        spacing = images[case.images[0]].spacing_mm
+        found("spacing", case.images[0], f"{_mm(spacing)}, which would become {geometry.grid} voxels")
+        return None
+    channels = [channel for path in case.images for channel in _channels(images[path].voxels)]
+    label = None if case.label is None else _squeezed(images[case.label].voxels, 3)
+    if _is_resampled(geometry):  # a voxel that is wrong may not be among those that are taken, or spoil those around it
+        if not _check_finite(case, channels, found):
+            return None
+        if case.label is not None and label is not None:
+            label = _whole_label(label, case.label, data, found)
+    volumes = [geometry.to_grid(channel, nearest=False) for channel in channels]
+    return volumes, None if label is None else geometry.to_grid(label, nearest=True)
+
+
+def _is_resampled(geometry: Geometry) -> bool:
+    return geometry.grid != geometry.ras_shape
+
+
+def _label_facts(path: Path, brain: Brain, data: DataSet, found: Found) -> dict[str, object]:
+    """Check where a label lies, and return how many voxels have each of its values."""
+    if brain.label is None:
+        return {}
+    _check_inside(path, brain, found)
+    counts = np.bincount(brain.label.ravel(), minlength=256)
+    return {f"label_{value}": int(counts[value]) for value in data.label_values if value}
 
 
 def source_sha256(case: Case) -> str:
@@ -221,9 +246,27 @@ def _check_spacing(case: Case, image: Image, params: DataParams, found: Found) -
     return False
 
 
+def _image_files(case: Case) -> tuple[Path, ...]:
+    """Return the file of each modality."""
+    return case.images if len(case.images) > 1 else case.images * len(MODALITIES)
+
+
+def _check_finite(case: Case, channels: Sequence[NDArray[Any]], found: Found) -> bool:
+    """Check that a file's own voxels are finite, as float32 too."""
+    good = True
+    for file, name, channel in zip(_image_files(case), MODALITIES, channels, strict=True):
+        if channel.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                bad = np.count_nonzero(~np.isfinite(channel.astype(np.float32)))
+            if bad:
+                found("not-finite", file, NOT_FINITE.format(bad, name))
+                good = False
+    return good
+
+
 def _check_modalities(case: Case, brain: Brain, found: Found) -> None:
     """Check that each modality is finite, not empty, not constant, and not the same as another."""
-    files = case.images if len(case.images) > 1 else case.images * len(MODALITIES)
+    files = _image_files(case)
     values = brain.values
     with np.errstate(all="ignore"):
         low, high = (values.min(axis=0), values.max(axis=0)) if len(values) else np.zeros((2, len(MODALITIES)))
@@ -232,7 +275,7 @@ def _check_modalities(case: Case, brain: Brain, found: Found) -> None:
     for number, name in enumerate(MODALITIES):
         if not finite[number]:
             bad = np.count_nonzero(~np.isfinite(values[:, number]))
-            found("not-finite", files[number], f"NaN or infinity in {bad} of the voxels of {name}")
+            found("not-finite", files[number], NOT_FINITE.format(bad, name))
         elif low[number] == high[number] == 0:
             found("empty-modality", files[number], f"{name} is 0 everywhere")
         elif low[number] == high[number]:
@@ -288,15 +331,14 @@ def _facts(image: Image) -> dict[str, object]:
     }
 
 
-def _content(brain: Brain) -> str:
-    if not len(brain.values):
-        return ""
-    # Of the mask's own box: that of the brain is larger where the label lies outside, or nothing is cropped.
-    mask = brain.mask[smallest_box(brain.mask)]
-    digest = hashlib.sha256(repr(mask.shape).encode())
-    digest.update(np.packbits(mask).tobytes())
-    digest.update(brain.values.T.tobytes())
-    return digest.hexdigest()
+def _content(brain: Brain) -> tuple[str, ...]:
+    """Return a hash of each modality by itself: what is 0 in it may be brain in another one of the case."""
+
+    def digest(values: NDArray[np.float32]) -> str:
+        own = values[values != 0]
+        return hashlib.sha256(own.tobytes()).hexdigest() if own.size and (own != own[0]).any() else ""
+
+    return tuple(digest(values) for values in brain.values.T)
 
 
 def _mm(spacing: Sequence[float]) -> str:

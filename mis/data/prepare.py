@@ -50,7 +50,7 @@ def find_records(params: DataParams, settings: Settings, *, make: bool = True) -
             if not (folder / INDEX).is_file():
                 told = f"{settings.records} has records for other parameters: those for these are made in {folder}"
                 print(told, file=sys.stderr)  # noqa: T201 - it takes a while
-                _make(params, settings.workspace, folder)
+                make_records(params, settings.workspace, folder)
         return read_records(folder, params).folder
 
 
@@ -65,7 +65,17 @@ def _key(params: DataParams, root: Path) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _make(params: DataParams, workspace: Path, folder: Path) -> None:
+def make_records(params: DataParams, workspace: Path, folder: Path) -> None:
+    """Make the records of a data set, and say on stderr what came out.
+
+    Args:
+        params: The data set and what its records shall be.
+        workspace: The folder that `data.root` starts at.
+        folder: Where they go.
+
+    Raises:
+        MisError: See `mis.data.writer.write_records`.
+    """
     from mis.quiet import import_tensorflow
 
     import_tensorflow()
@@ -74,7 +84,7 @@ def _make(params: DataParams, workspace: Path, folder: Path) -> None:
     from mis.data.writer import write_records
 
     data = read_data(workspace / params.root, params.layout)
-    # That of dvc.lock may be older than the files.
+    # That of dvc.lock may be of other files: it is written after a stage, and one stage makes what the next one reads.
     own = content_hash(workspace, params.root) if (workspace / ".dvc").is_dir() else None
     records = write_records(data, params, folder, jobs=cores(), data_hash=own)
     print(*summary(records), sep="\n", file=sys.stderr)  # noqa: T201

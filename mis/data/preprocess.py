@@ -49,7 +49,8 @@ def find_brain(modalities: Sequence[NDArray[Any]], label: NDArray[Any] | None, *
     # Modality by modality in memory: their figures are sums over contiguous values, ten times as fast.
     values = np.empty((np.count_nonzero(inside), len(modalities)), np.float32, order="F")
     for number, modality in enumerate(modalities):
-        values[:, number] = np.ascontiguousarray(modality[box])[inside]
+        with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and found
+            values[:, number] = np.ascontiguousarray(modality[box])[inside]
     x, y, z = (part.start for part in box)
     return Brain((x, y, z), inside, values, None if label is None else np.ascontiguousarray(label[box]))
 

@@ -44,7 +44,7 @@ class Stored:
     Attributes:
         key: A hash of its files, and of the parameters that its record depends on.
         source_sha256: Of its files.
-        content: Of its image, see `mis.data.integrity.Examined`.
+        content: Of each modality, see `mis.data.integrity.Examined`.
         record_sha256: Of its record's content.
         size_bytes: Of its record's file.
         geometry: Where the box lies in the original grid.
@@ -55,7 +55,7 @@ class Stored:
 
     key: str
     source_sha256: str
-    content: str
+    content: tuple[str, ...]
     record_sha256: str
     size_bytes: int
     geometry: Geometry
@@ -70,7 +70,8 @@ class Stored:
     def from_json(cls, values: Mapping[str, Any]) -> "Stored":
         """Return what `to_json` wrote."""
         geometry, findings = Geometry.from_json(values["geometry"]), from_json(values["findings"])
-        return cls(**{**values, "geometry": geometry, "findings": findings})
+        content = tuple(values["content"])
+        return cls(**{**values, "content": content, "geometry": geometry, "findings": findings})
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,7 @@ class Records:
         params: What they were made with.
         cases: What is known of each case.
         left_out: The cases that were not used, with the reason; "" stands for the data set as a whole.
-        data_hash: DVC's hash of the data set that they were made from, where dvc.lock does not have it: it has that
-            of the pipeline's own records, and not that of those made beside them.
+        data_hash: DVC's hash of the data set that they were made from; None where it is not versioned.
         in_memory: The content of each case's record, where the node's memory has it; else it is read from its file.
     """
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mis.data.case import DataSet
 from mis.data.check import Checked
-from mis.data.findings import write_tables
+from mis.data.findings import Finding, write_tables
+from mis.errors import MisError
 from mis.params import DataParams
 
 MOST = 20
@@ -44,6 +45,12 @@ def write_report(checked: Checked, data: DataSet, params: DataParams, folder: Pa
     }
     write_tables(folder, checked.findings, checked.cases, facts)
     return folder / "check.html"
+
+
+def write_refusal(error: MisError, root: Path, folder: Path) -> None:
+    """Write the tables of a folder of which nothing can be checked: what is there may be of another check."""
+    finding = Finding("not-understood", "", "", str(error))
+    write_tables(folder, [finding], [], {"root": str(root), "verdict": _counted(1, "error")})
 
 
 def _counted(number: int, what: str) -> str:

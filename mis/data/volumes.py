@@ -105,7 +105,10 @@ def _voxels(content: bytes, header: Any) -> NDArray[Any]:  # noqa: ANN401
 
 
 def _checked(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    if not np.isfinite(affine).all() or not np.linalg.det(affine[:3, :3]):
+    with np.errstate(all="ignore"):
+        sizes, volume = voxel_sizes(affine), np.linalg.det(affine[:3, :3])
+        is_placed = np.isfinite([*affine.ravel(), *sizes, volume]).all() and volume and sizes.min() > 0
+    if not is_placed or np.isnan(nib.io_orientation(affine)).any():
         raise ValueError(f"its affine is {affine[:3].tolist()}, which places no voxel")
     return affine
 
@@ -114,4 +117,8 @@ def _scaled(voxels: NDArray[Any], header: Any) -> NDArray[Any]:  # noqa: ANN401
     slope, intercept = header.get_slope_inter()
     if slope is None or (slope, intercept) == (1, 0):
         return voxels
-    return (voxels * np.float64(slope) + np.float64(intercept)).astype(np.float32)
+    scaled = np.empty(voxels.shape, np.float32, order="F")
+    with np.errstate(over="ignore"):
+        for index in range(voxels.shape[-1]):  # part by part, as float64 takes twice the memory
+            scaled[..., index] = voxels[..., index] * np.float64(slope) + np.float64(intercept)
+    return scaled

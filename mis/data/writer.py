@@ -21,6 +21,8 @@ from mis.data.preprocess import Brain, moments, region_bits, standardise
 from mis.data.records import (
     CHECK,
     FORMAT,
+    INDEX,
+    SPLIT,
     Records,
     Stored,
     learnt_regions,
@@ -47,9 +49,9 @@ class Outcome:
     findings: tuple[Finding, ...]
 
     @property
-    def content(self) -> str:
-        """The hash of its image, "" where it could not be used."""
-        return self.stored.content if self.stored else ""
+    def content(self) -> tuple[str, ...]:
+        """The hash of each modality, none where it could not be used."""
+        return self.stored.content if self.stored else ()
 
 
 def write_records(
@@ -83,12 +85,12 @@ def write_records(
         held_alone(folder.with_name(f".{folder.name}.making"), running),
         new_folder(folder, go_on=True) as unfinished,
     ):
-        before = read_stored(folder)
-        make = partial(_make, data=data, params=params, folder=unfinished, earlier=folder, before=before)
+        before = ((unfinished, read_stored(unfinished)), (folder, read_stored(folder)))
+        make = partial(_make, data=data, params=params, folder=unfinished, before=before)
         outcomes = for_each(make, data.cases, jobs, told="preprocess", progress=progress)
         repeated = repeated_images((one.case, one.content) for one in outcomes)
         findings = ordered((*data.findings, *(found for one in outcomes for found in one.findings), *repeated))
-        wrong = [finding for finding in errors(findings) if finding.file.split("/")[0] != "imagesTs"]
+        wrong = [finding for finding in errors(findings) if finding.trained_on]
         if wrong and not params.skip_bad_cases:
             raise refusal(data, wrong)
         bad = {finding.case for finding in wrong}
@@ -112,25 +114,31 @@ def _learnt(
 
 
 def _finish(records: Records, findings: Sequence[Finding]) -> None:
-    """Remove what belongs to no case, and write the index."""
-    wanted = {record_path(records.folder, case) for case in records.cases}
-    for path in records.folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path not in wanted:
-            path.unlink()
+    """Write the index, and remove what belongs to no case: in this order, so that a case is always noted."""
     facts = {"cases": len(records.cases), "left_out": len(records.left_out)}
     rows = [{"case": case, **stored.statistics} for case, stored in records.cases.items()]
     write_tables(records.folder / CHECK, findings, rows, facts)
     write_index(records)
+    wanted = {record_path(records.folder, case) for case in records.cases}
+    wanted |= {records.folder / name for name in (INDEX, SPLIT, CHECK)}
+    for path in set(records.folder.iterdir()) - wanted:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _make(
-    case: Case, *, data: DataSet, params: DataParams, folder: Path, earlier: Path, before: Mapping[str, Stored]
+    case: Case,
+    *,
+    data: DataSet,
+    params: DataParams,
+    folder: Path,
+    before: Sequence[tuple[Path, Mapping[str, Stored]]],
 ) -> Outcome:
     """Take over a case's record or write it, and note it beside it."""
     note = folder / f"{case.id}.json"
-    for source, stored in ((folder, _noted(note)), (earlier, before.get(case.id))):
+    for source, stored in ((folder, _noted(note)), *((source, known.get(case.id)) for source, known in before)):
         if stored and stored.key == _key(source_sha256(case), data, params) and _is_whole(source, case, stored):
             if source != folder:
                 link_or_copy(record_path(source, case.id), record_path(folder, case.id))

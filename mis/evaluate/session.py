@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mis.data.case import WHOLE_TUMOR
-from mis.data.dataset import case_batches
+from mis.data.dataset import case_batches, told_of_damage
 from mis.data.records import Records, read_records
 from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
@@ -81,13 +81,13 @@ def evaluate(
     model = _load(path, records)
     threshold = params.evaluate.threshold
     test = records.split.test
-    predicted = predict_cases(model, records, test, threshold)
-    scores = [one.score for one in tqdm(predicted, total=len(test), desc="evaluate", unit="case")]
-    with new_folder(pictures) as folder:
+    with told_of_damage(records), new_folder(pictures) as folder:
+        predicted = predict_cases(model, records, test, threshold)
+        scores = [one.score for one in tqdm(predicted, total=len(test), desc="evaluate", unit="case")]
         drawn = [score.case for score in pick_evenly(scores, params.evaluate.pictures)]
         for case in predict_cases(model, records, drawn, threshold):
             draw_case(case, records.modalities, records.regions, folder / f"{case.score.case}.png")
-    evaluation = Evaluation(name, val_dice, scores, _threshold(records))
+        evaluation = Evaluation(name, val_dice, scores, _threshold(records))
     _log(evaluation, params, settings, pictures, records)
     return evaluation
 
@@ -119,7 +119,7 @@ def _log(evaluation: Evaluation, params: Params, settings: Settings, pictures: P
     tracker = MlflowTracker(settings)
     tags = {"mis.model": evaluation.model}
     with tracked(tracker.start_run(EVALUATE, f"test-{evaluation.model}", params=params.flatten(), tags=tags)) as run:
-        find_origin(settings, params.data, records.left_out, records.data_hash).describe(run)
+        find_origin(settings, params.data, records.data_hash, records.left_out).describe(run)
         run.log_metrics({f"test/{name}": value for name, value in evaluation.summary().items()})
         for picture in sorted(pictures.glob("*.png")):
             run.log_file(picture, "slices")

@@ -76,7 +76,7 @@ def compare(params: Params, settings: Settings) -> Comparison:
         cells=[{**asdict(one.cell), "elapsed_s": one.elapsed_s, "startup_s": one.startup_s} for one in measured],
         trials=[{**asdict(one.cell), **asdict(trial)} for one in measured for trial in one.trials],
     )
-    origin = find_origin(settings, params.data, records.left_out, records.data_hash)
+    origin = find_origin(settings, params.data, records.data_hash, records.left_out)
     _log(comparison, params, settings, origin)
     return comparison
 

@@ -8,11 +8,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import psutil
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from mis.params import DataParams
 from mis.settings import Settings, cores
@@ -55,22 +52,6 @@ def git_commit(root: Path) -> str:
     return f"{commit}-dirty" if changes else commit
 
 
-def dvc_hash(root: Path, path: str) -> str | None:
-    """Return the MD5 under which DVC knows a file or folder; None if it does not.
-
-    Args:
-        root: The folder of dvc.lock.
-        path: As it stands in dvc.yaml, relative to `root`. A folder's hash ends in `.dir`.
-    """
-    stages = _read_yaml(root / "dvc.lock").get("stages", {}).values()
-    # The stage that makes a path is up to date when another reads it; what other stages noted when
-    # they last read it may be older.
-    entries = [entry for kind in ("outs", "deps") for stage in stages for entry in stage.get(kind, [])]
-    added = _read_yaml(root / f"{path}.dvc").get("outs", [])
-    entries += [entry | {"path": path} for entry in added]
-    return next((entry["md5"] for entry in entries if entry.get("path") == path and "md5" in entry), None)
-
-
 def run_tags(root: Path) -> dict[str, str]:
     """Return all of this as MLflow tags: `mis.git_commit`, `mis.version.<package>`, `mis.host`, `mis.cpu`, ...
 
@@ -90,7 +71,7 @@ class Origin:
     Attributes:
         tags: Machine, versions, commit, and the data set's hash.
         data: The data set's folder.
-        digest: Its DVC hash; None where DVC does not know it.
+        digest: Its DVC hash; None where it is not versioned.
     """
 
     tags: Mapping[str, str]
@@ -106,24 +87,23 @@ class Origin:
 def find_origin(
     settings: Settings,
     data: DataParams,
+    data_hash: str | None,
     left_out: Mapping[str, str] = MappingProxyType({}),
-    data_hash: str | None = None,
 ) -> Origin:
     """Find out where the runs of this session come from.
 
     Args:
         settings: The machine.
         data: The data set.
+        data_hash: Its DVC hash, of the files that the records were made from; None where it is not versioned.
         left_out: The cases of it that were not used, with the reason.
-        data_hash: Its DVC hash; by default that of dvc.lock.
     """
-    digest = data_hash or dvc_hash(settings.workspace, data.root)
-    own = {"mis.data.dvc_hash": digest or UNKNOWN, "mis.data.root": data.root}
+    own = {"mis.data.dvc_hash": data_hash or UNKNOWN, "mis.data.root": data.root}
     if left_out:
         reasons = "; ".join(f"{case or 'data set'}: {reason}" for case, reason in left_out.items())
         names = [case for case in left_out if case]
         own["mis.data.left_out"] = f"{', '.join(names)} ({len(names)}). {reasons}"
-    return Origin(run_tags(settings.workspace) | own, data.root, digest)
+    return Origin(run_tags(settings.workspace) | own, data.root, data_hash)
 
 
 def measured_on(settings: Settings) -> dict[str, object]:
@@ -160,12 +140,3 @@ def _output(*command: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML file's mapping, empty where there is none: provenance never stops a run."""
-    try:
-        tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (OSError, YAMLError):
-        return {}
-    return tree if isinstance(tree, dict) else {}

@@ -148,7 +148,7 @@ def _run(params: Params, settings: Settings, checkpoints: Checkpoints, records: 
         spread = params.distribute
         name = f"unet-{params.model.norm}" + (f"-{spread.chosen}-{spread.devices}" if spread.devices > 1 else "")
         run = tracker.start_run(TRAIN, name, params=params.flatten(), tags=key)
-    find_origin(settings, params.data, records.left_out, records.data_hash).describe(run)
+    find_origin(settings, params.data, records.data_hash, records.left_out).describe(run)
     return run
 
 

@@ -164,7 +164,7 @@ def _run_on(
     resources: Resources, store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings
 ) -> Study:
     params, share, key = store.params, resources.share, {STUDY_TAG: store.name, KIND_TAG: "study"}
-    origin = find_origin(settings, params.data, records.left_out, records.data_hash)
+    origin = find_origin(settings, params.data, records.data_hash, records.left_out)
 
     def describe(run: Run) -> None:
         origin.describe(run)

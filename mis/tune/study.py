@@ -194,11 +194,11 @@ def _scheduler(params: TuneParams) -> TrialScheduler | None:
 class _Population(PopulationBasedTraining):  # type: ignore[misc]  # Ray's class has no types
     """Ray's, which also changes a trial that has ended: its values would be others than it was trained with."""
 
-    def __init__(self, epochs: int, **options: Any) -> None:  # noqa: ANN401 - Ray's
+    def __init__(self, epochs: int, **options: Any) -> None:
         super().__init__(**options)
         self.epochs = epochs
 
-    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ANN401
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return what becomes of a trial after an epoch."""
         if result[EPOCH] >= self.epochs:
             return str(TrialScheduler.CONTINUE)

@@ -120,6 +120,53 @@ def repacked_from(other):
     return plant
 
 
+def modality_from(other, number):
+    """One modality of another case, of which the rest is another image."""
+
+    def plant(path):
+        of_other = np.asarray(nib.load(path.with_name(path.name.replace("BRATS_002", other))).dataobj)
+        edit(
+            path,
+            lambda voxels: np.concatenate(
+                [voxels[..., :number], of_other[..., number : number + 1], voxels[..., number + 1 :]], -1
+            ),
+        )
+
+    return plant
+
+
+def linked_out(path):
+    away = path.parents[2] / "elsewhere.nii.gz"
+    path.rename(away)
+    path.symlink_to(away)
+
+
+def flattened(path):
+    """Give the file an affine with a determinant above 0 all of whose voxels lie in one plane, or nearly."""
+    edit(
+        path, lambda voxels: voxels, lambda _: np.array([[1, 1, 0, 0], [0, 1e-20, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    )
+
+
+def with_double(value):
+    def change(voxels):
+        voxels = voxels.astype(np.float64)
+        voxels[8, 8, 8, 1] = value
+        return voxels
+
+    return voxels_of(change)
+
+
+def with_header(spacing_mm):
+    """Both files of the case say that their voxels are so large."""
+
+    def plant(path):
+        for own in (path, path.parents[1] / "labelsTr" / path.name):
+            edit(own, lambda voxels: voxels, lambda affine: affine @ np.diag([spacing_mm] * 3 + [1]))
+
+    return plant
+
+
 def index_of(change):
     def plant(path):
         index = json.loads(path.read_text())
@@ -176,6 +223,17 @@ MSD_FAULTS = {
     "image missing": (IMAGE, lambda path: path.unlink(), "missing-file", IMAGE),
     "label missing": (LABEL, lambda path: path.unlink(), "missing-file", LABEL),
     "no label in the index": (INDEX, index_of(lambda i: i["training"][1].pop("label")), "missing-label", INDEX),
+    "a modality of another case": (IMAGE, modality_from("BRATS_001", 1), "same-image", ""),
+    "a label of another case": (
+        INDEX,
+        index_of(lambda index: index["training"][1].update(label="labelsTr/BRATS_001.nii.gz")),
+        "same-file",
+        "labelsTr/BRATS_001.nii.gz",
+    ),
+    "a link that leads out": (IMAGE, linked_out, "outside-link", IMAGE),
+    "an affine that places no voxel": (IMAGE, flattened, "unreadable", IMAGE),
+    "more than float32 holds": (IMAGE, with_double(1e300), "not-finite", IMAGE),
+    "voxels of 40 mm": (IMAGE, with_header(40), "spacing", IMAGE),
     "a path outside": (INDEX, second_image("../../BRATS_002.nii.gz"), "outside-path", INDEX),
     "an absolute path": (INDEX, second_image("/data/BRATS_002.nii.gz"), "outside-path", INDEX),
     "a case twice": (
@@ -193,7 +251,7 @@ MSD_FAULTS = {
     ),
 }
 
-ABOUT_THE_SET = {"case-count", "undeclared-file"}
+ABOUT_THE_SET = {"case-count", "undeclared-file", "outside-link"}
 
 
 @pytest.fixture
@@ -212,6 +270,7 @@ def test_a_planted_fault_is_found_where_it_is(root, params, fault):
     others = [one for one in result if one[1] != rule]
     # An image that no entry names any more is told as well, and that a constant one has no air; nothing of other cases.
     expected = {("undeclared-file", IMAGE), ("undeclared-file", LABEL)}
+    expected |= {("outside-brain", "labelsTr/BRATS_001.nii.gz")} if fault == "a label of another case" else set()
     expected |= {("no-air", IMAGE)} if fault == "constant modality" else set()
     expected |= {("outside-brain", LABEL)} if fault == "empty image" else set()
     assert {(one[1], one[3]) for one in others} <= expected
@@ -250,6 +309,37 @@ def test_each_layout_has_labels_of_its_own(layout_roots, params, tmp_path, layou
     case = read_data(root).cases[1]
     with_voxel(value)(case.label)
     assert [(one[1], one[2]) for one in found(root, params)] == [("label-values", case.id)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_both_kinds_of_a_file_are_no_error(layout_roots, params, tmp_path, layout):
+    root = shutil.copytree(layout_roots[layout], tmp_path / layout)
+    for path in sorted(root.rglob("*.nii.gz")):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    result = checked(root, params)
+    assert result.errors == []
+    assert {finding.rule for finding in result.findings} <= {"undeclared-file", "file-ending"}
+    assert read_data(root).cases[0].files == tuple(
+        root / file.relative_to(layout_roots[layout]) for file in read_data(layout_roots[layout]).cases[0].files
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "voxel", "rule"),
+    [(IMAGE, [1, np.nan, 1, 1], "not-finite"), (LABEL, 7, "label-values"), (LABEL, 1.5, "label-values")],
+)
+def test_a_voxel_that_resampling_does_not_take_is_found(root, params, where, voxel, rule):
+    for file in (IMAGE, LABEL):
+        edit(root / file, lambda voxels: voxels.repeat(3, 0).repeat(3, 1).repeat(3, 2))
+        edit(root / file, lambda voxels: voxels, lambda affine: affine @ np.diag([1 / 3, 1 / 3, 1 / 3, 1]))
+    assert found(root, params) == []
+    with_voxel(voxel, (24, 24, 24))(root / where)
+    assert found(root, params) == [("error", rule, "BRATS_002", where)]
+
+
+def test_a_path_that_goes_out_and_comes_back_is_none_that_leaves(root, params):
+    second_image("imagesTs/../imagesTr/BRATS_002.nii.gz")(root / INDEX)
+    assert found(root, params) == []
 
 
 def test_a_modality_that_is_a_copy_of_another_file_is_found(layout_roots, params, tmp_path):
@@ -319,7 +409,15 @@ def test_what_nnunet_finds_is_found(layout_roots, params, tmp_path, plant, rule)
 def test_there_is_a_fault_for_every_rule():
     """What the tests of layouts plant is in tests/data/layouts."""
     planted = {rule for _, _, rule, _ in MSD_FAULTS.values()} | {"spacing", "missing-modality"}
-    elsewhere = {"missing-image", "misnamed-label", "unlabelled", "extra-channel", "file-ending", "case-name"}
+    elsewhere = {
+        "not-understood",
+        "missing-image",
+        "misnamed-label",
+        "unlabelled",
+        "extra-channel",
+        "file-ending",
+        "case-name",
+    }
     assert set(RULES) - planted == elsewhere
     assert len(MSD_FAULTS) >= 20
 
@@ -380,8 +478,17 @@ def test_tables_without_findings_have_their_header(tmp_path):
 def test_of_equal_images_the_first_stays(tiny):
     one, two, three = tiny.cases[:3]
     unlabelled = tiny.unlabelled[0]
-    repeated = repeated_images([(unlabelled, "a"), (two, "a"), (three, "b"), (one, "a"), (tiny.cases[4], "")])
-    assert [(finding.case, finding.value) for finding in repeated] == [
+    contents = [(unlabelled, "abcd"), (two, "abcd"), (three, "efgh"), (one, "abcd"), (tiny.cases[4], ())]
+    assert [(finding.case, finding.value) for finding in repeated_images(contents)] == [
         (two.id, f"that of {one.id}"),
         (unlabelled.id, f"that of {one.id}"),
+    ]
+
+
+def test_of_some_modalities_it_is_told_which(tiny):
+    one, two, three = tiny.cases[:3]
+    contents = [(one, "abcd"), (two, "afgd"), (three, ("f", "", "", "i"))]
+    assert [(finding.case, finding.value) for finding in repeated_images(contents)] == [
+        (two.id, f"FLAIR, T2w of {one.id}"),
+        (three.id, f"FLAIR of {two.id}"),
     ]

@@ -219,6 +219,23 @@ def test_what_is_seen_of_a_case_depends_on_seed_epoch_and_case_alone(training, o
     assert {image.tobytes() for image, _, _ in seen(training(cases, 3, seed=5, **options).take(2))} - set(images)
 
 
+def test_what_is_seen_of_a_case_does_not_depend_on_the_others(training):
+    options = {"patch_size": [8, 8, 8], "augment.noise": 0.1, "augment.chance": 1.0}
+
+    def of_epochs(cases):
+        """Return what is seen of the first three cases in each of two epochs, in whatever order."""
+        samples = seen(training(cases, len(cases), seed=4, **options).take(2))
+        return [
+            {image.tobytes() for image, _, _ in samples[: len(cases)]},
+            {image.tobytes() for image, _, _ in samples[len(cases) :]},
+        ]
+
+    alone = of_epochs(CASES[:3])
+    assert alone[0].isdisjoint(alone[1])
+    for others in (of_epochs(CASES[:4]), of_epochs(CASES[2::-1])):
+        assert [own <= other for own, other in zip(alone, others, strict=True)] == [True, True]
+
+
 def test_patches_have_their_shape_and_validation_sees_whole_cases(records, training):
     image, target, _ = training(CASES, 4, patch_size=[8, 16, 8]).element_spec
     assert (image.shape, target.shape) == ((4, 8, 16, 8, 4), (4, 8, 16, 8, 3))

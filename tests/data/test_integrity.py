@@ -6,10 +6,9 @@ import pytest
 
 from mis.data.integrity import examine, load_case, source_sha256
 from mis.data.layouts.recognise import read_data
-from mis.data.phantom.write import make_phantom
 from mis.data.preprocess import region_bits
 from mis.errors import MisError
-from mis.params import LAYOUTS, PhantomParams
+from mis.params import LAYOUTS
 
 
 def test_a_case_is_loaded_as_it_is_in_its_files(tiny, params):
@@ -62,21 +61,6 @@ def test_a_patient_is_the_same_in_every_layout(layout_roots, params, number):
         np.testing.assert_array_equal(its_bits, bits)
         assert other.geometry == first.geometry
         assert other.content == first.content
-
-
-@pytest.mark.slow
-def test_a_patient_is_the_same_in_every_layout_at_full_size(params, tmp_path):
-    contents = set()
-    for layout in LAYOUTS:
-        own = PhantomParams(layout=layout, cases=1, unlabelled=0, shape=(240, 240, 155), seed=3)
-        make_phantom(tmp_path / layout, own, jobs=1, progress=False)
-        data = read_data(tmp_path / layout)
-        assert data.findings == ()
-        examined = load_case(data.cases[0], data, params.data)
-        assert examined.findings == ()
-        bits = region_bits(examined.brain.label, data.regions)
-        contents.add((examined.content, bits.tobytes(), examined.geometry))
-    assert len(contents) == 1
 
 
 def rewritten(case, folder, change, dtype=None, slope=None):

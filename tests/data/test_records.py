@@ -16,7 +16,9 @@ def test_an_index_comes_back_as_it_was_written(params, tmp_path):
     split = Split(train=("a", "b"), val=("c",), test=("d",))
     geometry = replace(Geometry.of((9, 17, 30), np.diag([-1.0, 1, 1.5, 1]), (1, 1, 1)), start=(1, 2, 3), size=(4, 5, 6))
     finding = Finding("empty-label", "a", "labelsTr/a.nii.gz", "background alone")
-    stored = Stored("key", "source", "content", "record", 0, geometry, {"FLAIR": {"mean": 1.5}, "WT": 3}, (finding,))
+    stored = Stored(
+        "key", "source", ("content",) * 4, "record", 0, geometry, {"FLAIR": {"mean": 1.5}, "WT": 3}, (finding,)
+    )
     cases = dict.fromkeys("abcd", stored)
     left_out = {"e": "not-finite"}
     records = Records(tmp_path, ("WT", "ET"), (8, 16, 24), split, "0123", params.data, cases, left_out, "abc.dir")

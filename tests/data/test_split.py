@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mis.data.case import Case
+from mis.data.case import Case, patient_of
 from mis.data.split import Split, read_split, split_cases, write_split
 from mis.errors import MisError
 from mis.params import SplitParams
@@ -20,6 +20,22 @@ def cases_of(patients):
 
 def parts(split):
     return split.train, split.val, split.test
+
+
+@pytest.mark.parametrize(
+    ("case", "patient"),
+    [
+        ("BraTS-GLI-00005-000", "BraTS-GLI-00005"),
+        ("BraTS-GLI-00005-101", "BraTS-GLI-00005"),
+        ("BraTS2021_00005", "BraTS2021_00005"),
+        ("Brats18_2013_2_1", "Brats18_2013_2_1"),
+        ("BRATS_001", "BRATS_001"),
+        ("site-001", "site-001"),
+        ("site-a-002", "site-a-002"),
+    ],
+)
+def test_the_examinations_of_a_patient_are_known(case, patient):
+    assert patient_of(case) == patient
 
 
 @given(patients=st.lists(st.integers(0, 30), min_size=3).filter(lambda p: len(set(p)) >= 3), seed=seeds)

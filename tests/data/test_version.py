@@ -15,7 +15,7 @@ from mis.params import load_params
 from mis.settings import load_settings
 from mis.track.base import TRAIN, Ended, MemoryTracker
 from mis.track.mlflow import MlflowTracker
-from mis.track.provenance import dvc_hash, find_origin
+from mis.track.provenance import find_origin
 from tests.data.serving import Project, serving
 
 NAME = "Task01_BrainTumour"
@@ -48,12 +48,17 @@ def linked(origin, tmp_path_factory, data):
     return project
 
 
+def made_from(project):
+    """Return the hash of the data set that the pipeline's records were made from."""
+    return read_records(project.root / "data" / "records").data_hash
+
+
 def train(project):
     """Record what a training records of where it comes from, and return the run's id."""
     settings = load_settings({}, project.root)
     params = load_params(project.root / "params.yaml")
     run = MlflowTracker(settings).start_run(TRAIN, "one", params={**params.flatten(), "in_force.kind": "none"})
-    find_origin(settings, params.data).describe(run)
+    find_origin(settings, params.data, made_from(project)).describe(run)
     run.finish()
     return run.id
 
@@ -70,8 +75,8 @@ def locked(project, stage, kind, path):
 @pytest.mark.slow
 def test_a_linked_folder_is_recorded_with_the_hash_of_its_content(linked):
     root = f"data/raw/{NAME}"
-    assert dvc_hash(linked.root, root) == locked(linked, "preprocess", "deps", root) == content_hash(linked.root, root)
-    assert dvc_hash(linked.root, root).endswith(".dir")
+    assert made_from(linked) == locked(linked, "preprocess", "deps", root) == content_hash(linked.root, root)
+    assert made_from(linked).endswith(".dir")
     assert str(linked.root.parent.parent) not in (linked.root / "dvc.lock").read_text()
 
 
@@ -83,17 +88,29 @@ def test_an_imported_archive_is_recorded_with_the_hash_of_what_came_out(linked, 
         project.data("import", server.url(f"{NAME}.tar"))
     project.run("dvc", "repro", "--quiet", "preprocess")
     root = f"data/raw/{NAME}"
-    assert dvc_hash(project.root, root) == locked(project, "preprocess", "deps", root)
-    assert dvc_hash(project.root, root) == content_hash(project.root, root) == dvc_hash(linked.root, root)
+    assert made_from(project) == locked(project, "preprocess", "deps", root)
+    assert made_from(project) == content_hash(project.root, root) == made_from(linked)
     run = MlflowTracker(load_settings({}, project.root)).read_run(train(project))
-    assert run.tags["mis.data.dvc_hash"] == dvc_hash(linked.root, root)
+    assert run.tags["mis.data.dvc_hash"] == made_from(linked)
 
 
 @pytest.mark.slow
 def test_the_phantom_is_recorded_as_what_its_stage_made(project):
-    project.run("dvc", "repro", "--quiet", "phantom")
+    project.run("dvc", "repro", "--quiet", "preprocess")
     made = locked(project, "phantom", "outs", "data/raw/phantom")
-    assert dvc_hash(project.root, "data/raw/phantom") == content_hash(project.root, "data/raw/phantom") == made
+    assert made_from(project) == content_hash(project.root, "data/raw/phantom") == made
+
+
+@pytest.mark.slow
+def test_a_phantom_that_was_made_again_is_not_what_older_records_were_made_from(project):
+    project.run("dvc", "repro", "--quiet", "preprocess")
+    before = made_from(project)
+    params = project.root / "params.yaml"
+    params.write_text(params.read_text().replace("  seed: 7\n", "  seed: 8\n", 1))
+    project.run("dvc", "repro", "--quiet", "phantom")
+    assert locked(project, "phantom", "outs", "data/raw/phantom") != before
+    run = MlflowTracker(load_settings({}, project.root)).read_run(train(project))
+    assert run.tags["mis.data.dvc_hash"] == before
 
 
 @pytest.mark.slow
@@ -103,7 +120,7 @@ def test_a_changed_file_of_a_linked_folder_makes_new_records(linked, data):
     before = content_hash(linked.root, root)
     changed.write_text("x")
     try:
-        assert content_hash(linked.root, root) != before == dvc_hash(linked.root, root)
+        assert content_hash(linked.root, root) != before == made_from(linked)
         assert "preprocess" in linked.run("dvc", "status").stdout
     finally:
         changed.unlink()
@@ -120,14 +137,11 @@ def test_records_made_beside_the_pipelines_are_recorded_with_the_files_they_were
     changed.write_text("x")
     try:
         records = read_records(find_records(params.data, settings))
-        assert records.data_hash == content_hash(linked.root, root) != dvc_hash(linked.root, root)
+        assert records.data_hash == content_hash(linked.root, root) != made_from(linked)
     finally:
         changed.unlink()
-    origin = find_origin(settings, params.data, records.left_out, records.data_hash)
+    origin = find_origin(settings, params.data, records.data_hash)
     assert origin.digest == origin.tags["mis.data.dvc_hash"] == records.data_hash
-    own = read_records(settings.records)
-    assert own.data_hash is None
-    assert find_origin(settings, params.data, own.left_out, own.data_hash).digest == dvc_hash(linked.root, root)
 
 
 # ---- What is said of a run ----
@@ -138,7 +152,7 @@ def test_where_nothing_has_changed_all_is_the_same(linked):
     done = linked.data("which", linked.run_id)
     assert done.stdout.splitlines() == [
         f"data set:   data/raw/{NAME}  (the same now)",
-        f"DVC hash:   {dvc_hash(linked.root, f'data/raw/{NAME}')}  (the same now)",
+        f"DVC hash:   {made_from(linked)}  (the same now)",
         f"git commit: {linked.git('rev-parse', 'HEAD')}  (the same now)",
         "params:     the same now",
     ]

@@ -266,6 +266,25 @@ def test_a_process_that_was_killed_is_gone_on_from(root, records, params, tmp_pa
     assert beside(folder) == ["records"]
 
 
+def test_records_that_were_all_made_are_gone_on_from_without_notes(root, records, params, tmp_path, monkeypatch):
+    """A process may die when it has removed the notes, and not yet given the folder its name."""
+    folder = tmp_path / "records"
+    shutil.copytree(records.folder, tmp_path / ".records.unfinished")
+    made = counted(monkeypatch)
+    write_records(read_msd(root), params.data, folder, jobs=2, progress=False)
+    assert made == []
+    assert contents(folder) == contents(records.folder)
+
+
+@pytest.mark.parametrize("layout", ["msd", "brats2021", "brats2023", "nnunet"])
+def test_what_is_wrong_with_a_case_that_is_not_trained_on_is_gone_on_over(layout_roots, params, tmp_path, layout):
+    root = shutil.copytree(layout_roots[layout], tmp_path / layout)
+    read_data(root).unlabelled[0].images[-1].unlink()
+    (found,) = read_data(root).findings
+    assert (found.severity, found.trained_on) == ("error", False)
+    assert len(write_records(read_data(root), params.data, tmp_path / "out", jobs=1, progress=False).cases) == 3
+
+
 def cut_to_half(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

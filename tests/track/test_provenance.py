@@ -7,20 +7,6 @@ from mis.track import provenance
 from mis.track.base import TRAIN, MemoryTracker
 from mis.track.provenance import find_origin
 
-LOCK = """
-schema: '2.0'
-stages:
-  train:
-    cmd: python pipelines/train.py
-    deps:
-    - {path: data/records, hash: md5, md5: aaaa.dir, size: 1, nfiles: 1}
-    - {path: params.yaml, hash: md5, md5: bbbb, size: 1}
-  preprocess:
-    cmd: python pipelines/preprocess.py
-    outs:
-    - {path: data/records, hash: md5, md5: cccc.dir, size: 1, nfiles: 1}
-"""
-
 
 def git(root, *arguments):
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
@@ -58,26 +44,6 @@ def test_outside_git_the_commit_is_unknown(tmp_path, monkeypatch):
     assert "mlflow.source.git.commit" not in provenance.run_tags(tmp_path)
 
 
-def test_the_hash_is_that_of_the_stage_that_makes_the_path(tmp_path):
-    (tmp_path / "dvc.lock").write_text(LOCK)
-    assert provenance.dvc_hash(tmp_path, "data/records") == "cccc.dir"
-    assert provenance.dvc_hash(tmp_path, "params.yaml") == "bbbb"
-    assert provenance.dvc_hash(tmp_path, "data") is None
-
-
-def test_the_hash_of_added_data_stands_beside_them(tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "raw.dvc").write_text("outs:\n- {md5: dddd.dir, path: raw}\n")
-    assert provenance.dvc_hash(tmp_path, "data/raw") == "dddd.dir"
-
-
-@pytest.mark.parametrize("text", [None, "", "- a list", "a: [broken"])
-def test_without_a_lock_there_is_no_hash(tmp_path, text):
-    if text is not None:
-        (tmp_path / "dvc.lock").write_text(text)
-    assert provenance.dvc_hash(tmp_path, "data/records") is None
-
-
 def test_the_machine_is_described():
     facts = provenance.machine()
     assert {"host", "cpu", "cores", "memory_gib", "os"} <= facts.keys()
@@ -104,9 +70,9 @@ def test_versions_are_of_what_is_installed(monkeypatch):
 
 def test_cases_that_were_left_out_are_told(repository, params):
     settings = Settings(root=repository, workspace=repository, tracking_uri="")
-    assert "mis.data.left_out" not in find_origin(settings, params.data).tags
+    assert "mis.data.left_out" not in find_origin(settings, params.data, None).tags
     run = MemoryTracker().start_run(TRAIN, "one")
-    find_origin(settings, params.data, {"BRATS_003": "no label", "BRATS_007": "cut short"}).describe(run)
+    find_origin(settings, params.data, None, {"BRATS_003": "no label", "BRATS_007": "cut short"}).describe(run)
     told = "BRATS_003, BRATS_007 (2). BRATS_003: no label; BRATS_007: cut short"
     assert run.tags["mis.data.left_out"] == told
 

@@ -1,12 +1,11 @@
 """The layouts of the BraTS challenges: a folder for each case, a 3-D file for each modality."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mis.data.case import Case, DataSet, files_of
+from mis.data.case import Case, DataSet, files_of, patient_of
 from mis.data.findings import Finding
 from mis.data.layouts.files import stem, volumes
 from mis.data.layouts.index import undeclared, without_repeated
@@ -22,14 +21,12 @@ class Convention:
         separator: Between the case's name and what the file is.
         suffixes: What the files of FLAIR, T1w, T1gd and T2w are called.
         regions: The label values of WT, TC and ET.
-        patient: The part of a case's name that is the patient's.
     """
 
     layout: str
     separator: str
     suffixes: tuple[str, ...]
     regions: Mapping[str, tuple[int, ...]]
-    patient: re.Pattern[str]
 
     def part(self, path: Path) -> tuple[str, str] | None:
         """Return a file's case and what it is of it; None for one that is not named so."""
@@ -43,7 +40,6 @@ BRATS_2021 = Convention(
     suffixes=("flair", "t1", "t1ce", "t2"),
     # 1 necrotic or non-enhancing core, 2 edema, 4 enhancing
     regions={"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)},
-    patient=re.compile(r"(.+)"),
 )
 """BraTS 2018 to 2021."""
 
@@ -53,7 +49,6 @@ BRATS_2023 = Convention(
     suffixes=("t2f", "t1n", "t1c", "t2w"),
     # 1 non-enhancing core, 2 surrounding FLAIR hyperintensity, 3 enhancing
     regions={"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)},
-    patient=re.compile(r"(.+?)(?:-\d{3})?$"),  # BraTS-GLI-00005-100: the last number is the examination's
 )
 """BraTS 2023 and later."""
 
@@ -66,22 +61,23 @@ def has_files(root: Path, convention: Convention) -> bool:
 def read_brats(root: Path, convention: Convention) -> DataSet:
     """Read the cases of a challenge, in whatever folders below `root` (2018 and 2019 have HGG and LGG).
 
-    A case without a label is one that has none to train on, as those of a validation set.
+    A case without a label is one that is not trained on where its whole folder has none, as a validation set.
 
     Raises:
         MisError: There is no such case.
     """
     found: dict[str, dict[str, list[Path]]] = {}
     files = list(volumes(root))
-    misnamed = _misnamed_labels(files, convention)
     for path in files:
         if part := convention.part(path):
             found.setdefault(part[0], {}).setdefault(part[1], []).append(path)
+    labelled = _labelled_sets(found)
+    misnamed = {path: label for path, label in _misnamed_labels(files, convention).items() if path.parent in labelled}
     if not found:
         names = ", ".join(f"<case>{convention.separator}{what}.nii.gz" for what in convention.suffixes)
         raise MisError(f"a data set in the layout {convention.layout} must have {names}", got=f"none below {root}")
     findings: list[Finding] = []
-    read = partial(_case, root=root, convention=convention, misnamed=misnamed, findings=findings)
+    read = partial(_case, root=root, convention=convention, misnamed=misnamed, labelled=labelled, findings=findings)
     cases = [case for name, parts in found.items() if (case := read(name, parts))]
     known, repeated = without_repeated(cases)
     if not any(case.label for case in known):
@@ -105,12 +101,15 @@ def _case(
     root: Path,
     convention: Convention,
     misnamed: Mapping[Path, Path],
+    labelled: set[Path],
     findings: list[Finding],
 ) -> Case | None:
     def found(rule: str, file: Path, value: str) -> None:
-        findings.append(Finding(rule, name, file.relative_to(root).as_posix(), value))
+        findings.append(Finding(rule, name, file.relative_to(root).as_posix(), value, trained_on))
 
     any_file = next(file for files in parts.values() for file in files)
+    label = parts["seg"][0] if "seg" in parts else misnamed.get(any_file.parent)
+    trained_on = label is not None or _set_of(any_file, name) in labelled
     for files in parts.values():
         folders = {file.parent for file in files}
         if len(folders) > 1:
@@ -118,7 +117,6 @@ def _case(
         elif len(files) > 1:
             found("undeclared-file", files[-1], f"beside {files[0].name}")
     missing = [what for what in convention.suffixes if what not in parts]
-    label = parts["seg"][0] if "seg" in parts else misnamed.get(any_file.parent)
     if label and "seg" not in parts:
         found("misnamed-label", label, label.name)
     if missing == list(convention.suffixes):
@@ -127,9 +125,20 @@ def _case(
     if missing:
         found("missing-modality", any_file.parent, f"no {', '.join(missing)}")
         return None
-    match = convention.patient.match(name)
-    patient = match.group(1) if match else name
-    return Case(name, patient, tuple(parts[what][0] for what in convention.suffixes), label)
+    if label is None and trained_on:
+        found("missing-label", any_file.parent, f"no {name}{convention.separator}seg, which others beside it have")
+        return None
+    return Case(name, patient_of(name), tuple(parts[what][0] for what in convention.suffixes), label)
+
+
+def _set_of(file: Path, case: str) -> Path:
+    """Return the folder in which the cases of a set stand: the one above a case's own folder."""
+    return file.parent.parent if file.parent.name == case else file.parent
+
+
+def _labelled_sets(found: Mapping[str, Mapping[str, Sequence[Path]]]) -> set[Path]:
+    """Return the folders in which a case with a label stands: none of the others there should lack it."""
+    return {_set_of(path, name) for name, parts in found.items() for path in parts.get("seg", ())}
 
 
 def _misnamed_labels(files: Sequence[Path], convention: Convention) -> dict[Path, Path]:

@@ -1,6 +1,7 @@
 """dataset.json: read, and the files that it names."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def read_index(root: Path) -> dict[str, Any]:
             do="point data.root at the folder that holds it",
         )
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = json.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise MisError(f"{path} must be JSON: {error}", do="copy it again from the archive") from None
     if not isinstance(index, dict):
@@ -37,8 +38,8 @@ def read_index(root: Path) -> dict[str, Any]:
 
 def named_file(root: Path, name: object, case: str) -> Path | Finding:
     """Resolve a name of dataset.json, which starts at the data set's folder and stays in it."""
-    relative = Path(str(name))
-    if ".." in relative.parts or relative.is_absolute():
+    relative = Path(os.path.normpath(str(name)))
+    if relative.parts[:1] == ("..",) or relative.is_absolute():
         return Finding("outside-path", case, INDEX, str(name))
     return find(root / relative) or Finding("missing-file", case, relative.as_posix(), "no such file")
 

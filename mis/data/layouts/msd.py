@@ -1,10 +1,11 @@
 """The layout of the Medical Segmentation Decathlon's Task01_BrainTumour."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mis.data.case import Case, DataSet, files_of
+from mis.data.case import Case, DataSet, files_of, patient_of
 from mis.data.findings import Finding
 from mis.data.layouts.index import (
     INDEX,
@@ -47,6 +48,7 @@ def read_msd(root: Path) -> DataSet:
             *findings,
             *repeated,
             *count_findings(index, "numTraining", len(index["training"])),
+            *(replace(one, trained_on=False) for one in count_findings(index, "numTest", len(index.get("test", ())))),
             *undeclared(root, files_of(known) | found),
         ),
     )
@@ -100,7 +102,9 @@ def _labelled(root: Path, entry: object, findings: list[Finding]) -> Case | None
         else Finding("missing-label", name, INDEX, "no label in its entry")
     )
     findings += [one for one in (image, label) if isinstance(one, Finding)]
-    return Case(name, name, (image,), label) if isinstance(image, Path) and isinstance(label, Path) else None
+    if not isinstance(image, Path) or not isinstance(label, Path):
+        return None
+    return Case(name, patient_of(name), (image,), label)
 
 
 def _unlabelled(root: Path, entry: object, findings: list[Finding]) -> Case | None:
@@ -109,6 +113,6 @@ def _unlabelled(root: Path, entry: object, findings: list[Finding]) -> Case | No
     name = case_name(entry)
     image = named_file(root, entry, name)
     if isinstance(image, Finding):
-        findings.append(image)
+        findings.append(replace(image, trained_on=False))
         return None
-    return Case(name, name, (image,), None)
+    return Case(name, patient_of(name), (image,), None)

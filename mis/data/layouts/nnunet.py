@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mis.data.case import MODALITIES, REGIONS, Case, DataSet, files_of
+from mis.data.case import MODALITIES, REGIONS, Case, DataSet, files_of, patient_of
 from mis.data.findings import Finding
 from mis.data.layouts.files import find, stem, volumes
 from mis.data.layouts.index import INDEX, count_findings, named_file, read_index, undeclared, without_repeated
@@ -56,15 +56,17 @@ def read_nnunet(root: Path) -> DataSet:
         raise MisError(f"{path}: file_ending must be .nii.gz or .nii", got=index["file_ending"])
     order, regions, values = _channel_order(index, path), _regions(index, path), _label_values(index, path)
     findings: list[Finding] = []
-    if isinstance(index.get("dataset"), dict):
+    if "dataset" in index:
+        if not isinstance(index["dataset"], dict):
+            raise MisError(f"{path}: dataset must map names to images and a label", got=index["dataset"])
         cases = _named_cases(root, index["dataset"], order, findings)
         number = len(index["dataset"])
     else:
         cases, number = _cases(root, "imagesTr", order, findings), _count(root, "imagesTr")
     unlabelled = _cases(root, "imagesTs", order, findings)
-    labelled = {case.label for case in cases}
+    labelled = {stem(case.label) for case in cases if case.label}
     for label in volumes(root / "labelsTr") if "dataset" not in index else ():
-        if label not in labelled and not any(finding.case == stem(label) for finding in findings):
+        if stem(label) not in labelled and not any(finding.case == stem(label) for finding in findings):
             findings.append(Finding("missing-image", stem(label), label.relative_to(root).as_posix(), "a label alone"))
     findings += [
         Finding(
@@ -171,19 +173,20 @@ def _cases(root: Path, folder: str, order: tuple[int, ...], findings: list[Findi
     for path in volumes(root / folder):
         if match := NUMBERED.match(stem(path)):
             channels.setdefault(match.group(1), {}).setdefault(int(match.group(2)), path)
-    cases = []
+    cases, trained_on = [], folder == "imagesTr"
     for name, files in channels.items():
         missing = [f"_{number:04d}" for number in order if number not in files]
-        label = find(root / "labelsTr" / f"{name}.nii.gz") if folder == "imagesTr" else None
+        label = find(root / "labelsTr" / f"{name}.nii.gz") if trained_on else None
         if extra := [number for number in files if number not in order]:
             numbers = ", ".join(f"{number:04d}" for number in extra)
-            findings.append(Finding("extra-channel", name, folder, f"{name} with {numbers}"))
+            findings.append(Finding("extra-channel", name, folder, f"{name} with {numbers}", trained_on))
         if missing:
-            findings.append(Finding("missing-modality", name, folder, f"no {name}{', '.join(missing)}"))
-        elif folder == "imagesTr" and label is None:
+            value = f"no {name}{', '.join(missing)}"
+            findings.append(Finding("missing-modality", name, folder, value, trained_on))
+        elif trained_on and label is None:
             findings.append(Finding("missing-label", name, f"labelsTr/{name}.nii.gz", "no such file"))
         else:
-            cases.append(Case(name, name, tuple(files[number] for number in order), label))
+            cases.append(Case(name, patient_of(name), tuple(files[number] for number in order), label))
     return tuple(cases)
 
 
@@ -207,5 +210,5 @@ def _named_cases(
         findings += bad
         if not bad:
             images = tuple(file for number in order if isinstance(file := files[number], Path))
-            cases.append(Case(name, name, images, label if isinstance(label, Path) else None))
+            cases.append(Case(name, patient_of(name), images, label if isinstance(label, Path) else None))
     return tuple(cases)

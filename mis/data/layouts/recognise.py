@@ -1,7 +1,7 @@
 """Which layout a folder has, and its cases."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,8 @@ def read_data(root: Path, layout: str = "auto") -> DataSet:
             do="make it with `dvc repro phantom`, or put or link your own there",
         )
     try:
-        return _without_bad_names(READERS[recognise(root) if layout == "auto" else layout](root))
+        data = _without_bad_names(READERS[recognise(root) if layout == "auto" else layout](root))
+        return replace(data, findings=(*data.findings, *_shared_files(data), *_outside_links(data)))
     except OSError as error:
         raise MisError(f"a data set must be readable: {error.strerror}", got=error.filename) from None
 
@@ -64,6 +65,23 @@ def _without_bad_names(data: DataSet) -> DataSet:
         unlabelled=tuple(case for case in data.unlabelled if good(case)),
         findings=(*data.findings, *(Finding("case-name", case.id[:LONGEST_NAME], "", repr(case.id)) for case in bad)),
     )
+
+
+def _shared_files(data: DataSet) -> Iterator[Finding]:
+    """Yield a finding for each file that is part of more than one case."""
+    owners: dict[Path, Case] = {}
+    for case in (*data.cases, *data.unlabelled):
+        for file in case.files:
+            if (owner := owners.setdefault(file, case)) is not case:
+                yield Finding("same-file", case.id, data.name(file), f"one of {owner.id} too")
+
+
+def _outside_links(data: DataSet) -> Iterator[Finding]:
+    """Yield a finding where links lead out of the data set, as those of git-annex do."""
+    root = data.root.resolve()
+    files = [file for case in (*data.cases, *data.unlabelled) for file in case.files]
+    if away := [file for file in files if not file.resolve().is_relative_to(root)]:
+        yield Finding("outside-link", "", data.name(away[0]), f"{len(away)} links that lead out of it")
 
 
 def recognise(root: Path) -> str:

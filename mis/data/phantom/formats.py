@@ -20,6 +20,8 @@ PHANTOM_MARK = "Synthetic phantom"
 DESCRIPTION = f"{PHANTOM_MARK}: drawn by a program, no patient data, no measure of any method's accuracy"
 
 MSD_LABELS = ("background", "edema", "non-enhancing tumor", "enhancing tumour")
+UNLABELLED = "ValidationData"
+"""The folder of a BraTS data set's cases without a label."""
 NNUNET_CHANNELS = {"T1": "T1w", "T1ce": "t1gd", "T2": "T2w", "Flair": "FLAIR"}
 """The channels in the order of nnU-Net's own conversion (Dataset137_BraTS21), each with its name in `MODALITIES`."""
 
@@ -123,7 +125,8 @@ def _brats_volumes(
         suffixes: How a file's name ends, and the modality that it holds.
         values: What is written for 0 background, 1 edema, 2 core, 3 enhancing.
     """
-    start = f"{case}/{case}{separator}"
+    # As the challenges have it: what has no label is in a folder of its own.
+    start = f"{'' if label is not None else f'{UNLABELLED}/'}{case}/{case}{separator}"
     volumes: Volumes = {f"{start}{suffix}.nii.gz": _whole(image, modality) for suffix, modality in suffixes.items()}
     return volumes if label is None else volumes | {f"{start}seg.nii.gz": np.array(values, np.int16)[label]}
 

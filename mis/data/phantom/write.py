@@ -86,7 +86,7 @@ def _write_case(folder: Path, params: PhantomParams, index: int) -> None:
     volumes = FORMATS[params.layout].volumes(1 + index, image, label if index < params.cases else None)
     for name, volume in volumes.items():
         path = folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         _save(volume, path)
 
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+from mis.data.findings import errors
 from mis.data.layouts.brats import BRATS_2021, BRATS_2023, read_brats
 
 CONVENTIONS = {"brats2021": BRATS_2021, "brats2023": BRATS_2023}
@@ -40,20 +41,6 @@ def test_images_are_in_the_order_of_the_modalities(read, layout):
 def test_regions_are_those_of_the_challenge():
     assert BRATS_2021.regions == {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}
     assert BRATS_2023.regions == {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
-
-
-@pytest.mark.parametrize(
-    ("convention", "case", "patient"),
-    [
-        (BRATS_2023, "BraTS-GLI-00005-000", "BraTS-GLI-00005"),
-        (BRATS_2023, "BraTS-GLI-00005-101", "BraTS-GLI-00005"),
-        (BRATS_2023, "site-a", "site-a"),
-        (BRATS_2021, "BraTS2021_00005", "BraTS2021_00005"),
-        (BRATS_2021, "Brats18_2013_2_1", "Brats18_2013_2_1"),
-    ],
-)
-def test_the_examinations_of_a_patient_are_known(convention, case, patient):
-    assert convention.patient.match(case).group(1) == patient
 
 
 def test_cases_may_lie_in_folders_of_grades(root, read):
@@ -100,10 +87,32 @@ def test_a_label_alone_is_found(read):
     assert rules(read()) == [("missing-image", case.id)]
 
 
-def test_a_case_without_a_label_is_one_to_predict(read):
+def test_a_case_without_a_label_beside_others_that_have_one_lacks_it(read):
     case = read().cases[1]
     case.label.unlink()
-    assert (len(read().cases), len(read().unlabelled), read().findings) == (2, 2, ())
+    assert (len(read().cases), len(read().unlabelled), rules(read())) == (2, 1, [("missing-label", case.id)])
+    assert errors(read().findings)[0].trained_on
+
+
+def test_a_case_in_a_folder_without_labels_is_one_to_predict(root, read):
+    case = read().cases[1]
+    case.label.unlink()
+    folder = case.images[0].parent
+    folder.rename(root / "ValidationData" / folder.name)
+    assert (len(read().cases), len(read().unlabelled), rules(read())) == (2, 2, [])
+
+
+def test_what_is_wrong_with_a_case_to_predict_does_not_matter_to_training(read):
+    case = read().unlabelled[0]
+    case.images[0].unlink()
+    assert rules(read()) == [("missing-modality", case.id)]
+    assert not read().findings[0].trained_on
+
+
+def test_a_segmentation_of_one_s_own_is_no_label_where_no_case_has_one(read):
+    case = read().unlabelled[0]
+    shutil.copy(read().cases[0].label, case.images[0].with_name("synthseg.nii.gz"))
+    assert (len(read().cases), len(read().unlabelled), rules(read())) == (3, 1, [("undeclared-file", "")])
 
 
 def test_a_label_under_another_name_is_taken_with_a_warning(read):
@@ -133,7 +142,9 @@ def test_a_stray_segmentation_in_a_flat_folder_is_nobodys(root, layout, tmp_path
         shutil.copy(path, flat / path.name)
     shutil.copy(next(flat.glob("*seg.nii.gz")), flat / "W39_Segm.nii.gz")
     data = read_brats(flat, CONVENTIONS[layout])
-    assert (len(data.cases), len(data.unlabelled), rules(data)) == (3, 1, [("undeclared-file", "")])
+    lacking = next(iter(read_brats(root, CONVENTIONS[layout]).unlabelled)).id  # it stood in a folder of its own
+    assert (len(data.cases), len(data.unlabelled)) == (3, 0)
+    assert sorted(rules(data)) == [("missing-label", lacking), ("undeclared-file", "")]
 
 
 def test_a_data_set_without_any_label_is_told(read):

@@ -170,3 +170,17 @@ def test_a_case_to_train_on_may_not_be_one_to_predict(root):
     for channel in range(4):
         shutil.copy(root / f"imagesTr/BRATS_002_000{channel}.nii.gz", root / "imagesTs")
     assert ("duplicate-name", "BRATS_002") in rules(root)
+
+
+def test_the_examinations_of_a_patient_are_known(root):
+    for folder in ("imagesTr", "labelsTr"):
+        for path in sorted((root / folder).iterdir()):
+            number = int(path.name[6:9])
+            path.rename(path.with_name(path.name.replace(f"BRATS_{number:03d}", f"BraTS-GLI-00005-{number:03d}")))
+    data = read_nnunet(root)
+    assert [case.patient for case in data.cases] == ["BraTS-GLI-00005"] * 3
+
+
+def test_a_key_dataset_of_another_kind_is_refused(root):
+    edit(root, dataset=["a", "b"])
+    assert "dataset must map names" in refused(root)

@@ -31,11 +31,11 @@ FILES = {
         BraTS2021_00002/BraTS2021_00002_t1.nii.gz
         BraTS2021_00002/BraTS2021_00002_t1ce.nii.gz
         BraTS2021_00002/BraTS2021_00002_t2.nii.gz
-        BraTS2021_00003/BraTS2021_00003_flair.nii.gz
-        BraTS2021_00003/BraTS2021_00003_t1.nii.gz
-        BraTS2021_00003/BraTS2021_00003_t1ce.nii.gz
-        BraTS2021_00003/BraTS2021_00003_t2.nii.gz
         README.md
+        ValidationData/BraTS2021_00003/BraTS2021_00003_flair.nii.gz
+        ValidationData/BraTS2021_00003/BraTS2021_00003_t1.nii.gz
+        ValidationData/BraTS2021_00003/BraTS2021_00003_t1ce.nii.gz
+        ValidationData/BraTS2021_00003/BraTS2021_00003_t2.nii.gz
     """,
     "brats2023": """
         BraTS-GLI-00001-000/BraTS-GLI-00001-000-seg.nii.gz
@@ -48,11 +48,11 @@ FILES = {
         BraTS-GLI-00002-000/BraTS-GLI-00002-000-t1n.nii.gz
         BraTS-GLI-00002-000/BraTS-GLI-00002-000-t2f.nii.gz
         BraTS-GLI-00002-000/BraTS-GLI-00002-000-t2w.nii.gz
-        BraTS-GLI-00003-000/BraTS-GLI-00003-000-t1c.nii.gz
-        BraTS-GLI-00003-000/BraTS-GLI-00003-000-t1n.nii.gz
-        BraTS-GLI-00003-000/BraTS-GLI-00003-000-t2f.nii.gz
-        BraTS-GLI-00003-000/BraTS-GLI-00003-000-t2w.nii.gz
         README.md
+        ValidationData/BraTS-GLI-00003-000/BraTS-GLI-00003-000-t1c.nii.gz
+        ValidationData/BraTS-GLI-00003-000/BraTS-GLI-00003-000-t1n.nii.gz
+        ValidationData/BraTS-GLI-00003-000/BraTS-GLI-00003-000-t2f.nii.gz
+        ValidationData/BraTS-GLI-00003-000/BraTS-GLI-00003-000-t2w.nii.gz
     """,
     "nnunet": """
         README.md
@@ -77,13 +77,13 @@ FILES = {
 SECOND, THIRD = (
     {
         "msd": [f"images{part}/BRATS_{number:03d}.nii.gz"],
-        "brats2021": [f"{old}/{old}_{suffix}.nii.gz" for suffix in ("flair", "t1", "t1ce", "t2")],
-        "brats2023": [f"{new}/{new}-{suffix}.nii.gz" for suffix in ("t2f", "t1n", "t1c", "t2w")],
+        "brats2021": [f"{folder}{old}/{old}_{suffix}.nii.gz" for suffix in ("flair", "t1", "t1ce", "t2")],
+        "brats2023": [f"{folder}{new}/{new}-{suffix}.nii.gz" for suffix in ("t2f", "t1n", "t1c", "t2w")],
         "nnunet": [f"images{part}/BRATS_{number:03d}_000{channel}.nii.gz" for channel in (3, 0, 1, 2)],
     }
-    for number, part, old, new in (
-        (2, "Tr", "BraTS2021_00002", "BraTS-GLI-00002-000"),
-        (3, "Ts", "BraTS2021_00003", "BraTS-GLI-00003-000"),
+    for number, part, folder, old, new in (
+        (2, "Tr", "", "BraTS2021_00002", "BraTS-GLI-00002-000"),
+        (3, "Ts", "ValidationData/", "BraTS2021_00003", "BraTS-GLI-00003-000"),
     )
 )
 LABEL = {
