@@ -88,6 +88,30 @@ def test_something_else_than_nifti_is_named(tmp_path, content, name):
         read_image(path)
 
 
+def in_two(plain):
+    return gzip.compress(plain[:1000]) + gzip.compress(plain[1000:])
+
+
+def with_zeros(plain):
+    return gzip.compress(plain) + b"\0" * 512  # as tapes pad
+
+
+@pytest.mark.parametrize("pack", [in_two, with_zeros])
+def test_what_gzip_takes_is_read(tmp_path, voxels, pack):
+    plain = save(voxels, tmp_path / "plain.nii")
+    packed = tmp_path / "case.nii.gz"
+    packed.write_bytes(pack(plain.read_bytes()))
+    np.testing.assert_array_equal(read_image(packed).voxels, read_image(plain).voxels)
+
+
+@pytest.mark.parametrize("length", [0, 100, 2**32 - 1])
+def test_a_length_that_is_not_the_files_is_noticed(tmp_path, voxels, length):
+    path = save(voxels, tmp_path / "case.nii.gz")
+    path.write_bytes(path.read_bytes()[:-4] + length.to_bytes(4, "little"))
+    with pytest.raises(MisError, match="complete NIfTI file"):
+        read_image(path)
+
+
 def test_a_byte_that_has_changed_is_noticed(tmp_path, voxels):
     path = save(voxels, tmp_path / "case.nii.gz")
     content = bytearray(path.read_bytes())
