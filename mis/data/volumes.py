@@ -35,6 +35,8 @@ UNREADABLE: tuple[type[BaseException], ...] = (  # type: ignore[assignment]  # i
     isal_zlib.error,
 )
 
+Buffer = bytes | memoryview
+
 GZIP = b"\x1f\x8b"
 STEP = 2**20
 LONGEST_HEADER = 540
@@ -83,22 +85,23 @@ def read_image(path: Path) -> Image:
     return Image(voxels, affine, (x, y, z), digest)
 
 
-def _unpacked(content: bytes) -> bytearray:
+def _unpacked(content: bytes) -> Buffer:
     """Return what a gzip file holds, its length and checksum compared.
 
     It is unpacked into memory of the length that the file's end tells: `igzip.decompress` takes twice the memory
     and half as long again.
     """
-    unpacked = bytearray(int.from_bytes(content[-4:], "little"))
+    # Not written to before: the length may be a wrong one.
+    unpacked = memoryview(np.empty(int.from_bytes(content[-4:], "little"), np.uint8))
     at = 0
     with igzip.open(BytesIO(content)) as file:  # type: ignore[no-untyped-call]
-        while count := file.readinto(memoryview(unpacked)[at : at + STEP]):
+        while count := file.readinto(unpacked[at : at + STEP]):
             at += count
         rest = file.read()  # compares; there is more where files were packed one behind another, or above 4 GiB
-    return unpacked[:at] + rest if rest or at < len(unpacked) else unpacked
+    return b"".join((unpacked[:at], rest)) if rest else unpacked[:at]
 
 
-def _header_class(content: bytes | bytearray) -> Any:  # noqa: ANN401 - nibabel has no types
+def _header_class(content: Buffer) -> Any:  # noqa: ANN401 - nibabel has no types
     """Tell NIfTI-1 from NIfTI-2 by the size that the header begins with, in either byte order."""
     if not content:
         raise ValueError("it is empty")
@@ -108,7 +111,7 @@ def _header_class(content: bytes | bytearray) -> Any:  # noqa: ANN401 - nibabel 
     return nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
 
 
-def _voxels(content: bytes | bytearray, header: Any) -> NDArray[Any]:  # noqa: ANN401
+def _voxels(content: Buffer, header: Any) -> NDArray[Any]:  # noqa: ANN401
     shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
     if dtype.kind not in "iuf":
         raise ValueError(f"its voxels are {dtype}, not real numbers")
