@@ -92,7 +92,7 @@ def _unpacked(content: bytes) -> Buffer:
     and half as long again.
     """
     # Not written to before: the length may be a wrong one.
-    unpacked = memoryview(np.empty(int.from_bytes(content[-4:], "little"), np.uint8))
+    unpacked = np.empty(int.from_bytes(content[-4:], "little"), np.uint8).data
     at = 0
     with igzip.open(BytesIO(content)) as file:  # type: ignore[no-untyped-call]
         while count := file.readinto(unpacked[at : at + STEP]):
