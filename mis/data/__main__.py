@@ -1,6 +1,8 @@
 """`python -m mis.data`: the data set an experiment reads, where it is from, which one a run had, how a case looks."""
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,8 +11,6 @@ from mis.cli import add_overrides, ends_when_interrupted, exit_code
 from mis.errors import MisError
 from mis.params import LAYOUTS, load_params
 from mis.settings import cores, load_settings
-
-CHECKED = Path("results/check")
 
 Command = Callable[[argparse.Namespace], int | None]
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     look.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the data set; data.root by default")
     look.add_argument("--out", type=Path, metavar="DIR", help="where the tables go; results/check by default")
     add_overrides(look)
-    make = add("phantom", run_phantom, "make a synthetic data set, to try things with")
+    make = add("phantom", run_phantom, "make a synthetic data set, e.g. with --set phantom.cases=12")
     make.add_argument("folder", type=Path, metavar="DIR", help="where; only a phantom is replaced")
     make.add_argument("--layout", choices=LAYOUTS, help="phantom.layout by default")
     add_overrides(make)
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--root", type=Path, metavar="DIR", help="the data set's folder; by default data.root, or that of the path"
     )
     show.add_argument(
-        "--out", type=Path, metavar="DIR", help="the pictures' folder; by default results/show/<data set>"
+        "--out", type=Path, metavar="DIR", help="the pictures' folder; by default results/show/<the data set's folder>"
     )
     show.add_argument("--no-gif", action="store_true", help="the planes alone")
 
@@ -60,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int | None:
     try:
         result: int | None = arguments.command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:  # what only the user can mend: no permission, a file where a folder should be, a full disk
         raise MisError(f"files must be accessible: {error.strerror}", got=error.filename) from None
     return result
@@ -69,6 +73,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     """Check a data set: 0 where nothing keeps a case out, else 2."""
     from mis.data.check import check
     from mis.data.layouts.recognise import read_data
+    from mis.data.records import CHECKED
     from mis.data.report import summary, write_refusal, write_report
 
     settings = load_settings()

@@ -10,6 +10,8 @@ from mis.data.integrity import Examined, examine
 from mis.data.parallel import for_each
 from mis.params import DataParams
 
+LABEL = "label"
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -22,6 +24,11 @@ class Checked:
 
     findings: tuple[Finding, ...]
     cases: tuple[dict[str, object], ...]
+
+    @property
+    def incomplete(self) -> int:
+        """How many cases lack a file, so that they were not read."""
+        return sum("label" not in row for row in self.cases)
 
     @property
     def errors(self) -> list[Finding]:
@@ -49,15 +56,15 @@ def check(data: DataSet, params: DataParams, *, jobs: int, progress: bool = True
     )
     known = {one.case.id for one in examined}
     others = sorted({finding.case for finding in findings if finding.case} - known)  # e.g. without a modality
-    rows = (*(_row(one.case.id, findings, one) for one in examined), *(_row(name, findings) for name in others))
-    return Checked(findings, rows)
+    rows = [*(_row(one.case.id, findings, one) for one in examined), *(_row(name, findings) for name in others)]
+    return Checked(findings, tuple(sorted(rows, key=lambda row: str(row["case"]))))
 
 
 def repeated_images(contents: Iterable[tuple[Case, Sequence[str]]]) -> list[Finding]:
-    """Return a finding for each case that has the image of another one, or some of its modalities.
+    """Return a finding for each case that has the image of another one, or some of its modalities, or its label.
 
     Args:
-        contents: Each case with the hash of each of its modalities; "" stands for none.
+        contents: Each case with the hash of each of its modalities and of its label; "" stands for none.
     """
     # The first by name stays, a labelled one before one without a label: the order of reading says nothing.
     cases = sorted(contents, key=lambda one: (one[0].label is None, one[0].id))
@@ -65,12 +72,15 @@ def repeated_images(contents: Iterable[tuple[Case, Sequence[str]]]) -> list[Find
     found = []
     for case, content in cases:
         copied: dict[str, list[str]] = defaultdict(list)
-        for name, digest in zip(MODALITIES, content, strict=False):
+        for name, digest in zip((*MODALITIES, LABEL), content, strict=False):
             if digest and first.setdefault(digest, case.id) != case.id:
                 copied[first[digest]].append(name)
         for other, names in copied.items():
-            what = "that" if len(names) == len(MODALITIES) else ", ".join(names)
-            found.append(Finding("same-image", case.id, "", f"{what} of {other}"))
+            if modalities := [name for name in names if name != LABEL]:
+                what = "that" if len(modalities) == len(MODALITIES) else ", ".join(modalities)
+                found.append(Finding("same-image", case.id, "", f"{what} of {other}"))
+            else:
+                found.append(Finding("same-label", case.id, "", f"that of {other}"))
     return found
 
 

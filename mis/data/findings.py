@@ -25,7 +25,7 @@ RULES = {
     "not-understood": "a data set must be in one of the layouts",
     "same-file": "a file must be of one case",
     "outside-link": "the files of a data set should lie in its folder",
-    "undeclared-file": "a file should be named by dataset.json or be part of a case",
+    "undeclared-file": "a file should be part of a case",
     "misnamed-label": "a label's file should have its case's name",
     "unreadable": "a file must be complete NIfTI",
     "axes": "an image must have the axes of its layout",
@@ -33,6 +33,8 @@ RULES = {
     "shape": "the files of a case must have one shape",
     "affine": "the files of a case must lie in the same place",
     "affine-rounding": "the files of a case should have the same affine to the last digit",
+    "voxel-size": "voxels must be of 0.2 to 8 mm, and a volume at most 500 mm long",
+    "no-orientation": "a file should say how its axes lie",
     "spacing": "the voxels must have the size that data.spacing_mm says",
     "not-finite": "voxels must be finite",
     "label-values": "a label must have the values of its layout alone",
@@ -41,11 +43,13 @@ RULES = {
     "empty-modality": "a modality must not be zero everywhere",
     "constant-modality": "a modality must not be constant over the brain",
     "same-modality": "two modalities of a case must not be the same image",
+    "same-label": "no label may be there twice",
     "same-image": "no image may be there twice: it would leak from training to test",
 }
 """By the name that a table has."""
 
 WARNINGS = {
+    "no-orientation",
     "outside-link",
     "undeclared-file",
     "misnamed-label",

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ LONGEST_AXIS, MOST_VOXELS = 1024, 2**27
 MOST_OUTSIDE = 0.05
 """Of what a label marks; the border of a real one lies some voxels beyond the skull-stripped brain."""
 
+THINNEST_MM, THICKEST_MM, LONGEST_MM = 0.2, 8.0, 500.0
+"""Of a voxel, and of a volume: what is beyond has a header in another unit, or a wrong one."""
+
 NOT_FINITE = "NaN, infinity or more than float32 holds in {} of the voxels of {}"
 """Of which modality."""
 
@@ -49,7 +53,8 @@ class Examined:
         geometry: Where they lie; the box is the brain's.
         sha256: Of its files, one after another.
         content: A hash of each modality's voxels that are not 0: the same for the same image under another name,
-            or packed otherwise, or lying elsewhere in its grid; "" where they are all alike.
+            or packed otherwise, or lying elsewhere in its grid; "" where they are all alike. Then one of the
+            voxels that the label marks; "" where there are none.
         facts: What a table says of it: shape, spacing, orientation, type, label values.
     """
 
@@ -88,7 +93,9 @@ def examine(case: Case, data: DataSet, params: DataParams) -> Examined:
     first = images[case.images[0]]
     shape = first.voxels.shape[:3]
     facts = _facts(first)
-    if not _check_places(case, images, found) or not _check_spacing(case, first, params, found):
+    # One after another: of a case whose files do not fit together no spacing is told.
+    checks = (_check_places, _check_size, partial(_check_spacing, params=params))
+    if not all(check(case, images, found) for check in checks):
         return replace(nothing, findings=tuple(findings), facts=facts)
     geometry = Geometry.of(shape, first.affine, params.spacing_mm)
     volumes = _to_grid(case, images, geometry, data, found)
@@ -105,7 +112,7 @@ def examine(case: Case, data: DataSet, params: DataParams) -> Examined:
             brain = replace(brain, label=_whole_label(brain.label, case.label, data, found))
         facts |= _label_facts(case.label, brain, data, found)
     facts |= {"brain_voxels": len(brain.values), "box": list(brain.mask.shape)}
-    return Examined(case, tuple(findings), brain, geometry, digest, _content(brain), facts)
+    return Examined(case, tuple(findings), brain, geometry, digest, _content(brain, geometry), facts)
 
 
 def _to_grid(
@@ -163,13 +170,11 @@ def load_case(case: Case, data: DataSet, params: DataParams) -> Examined:
     return examined
 
 
-def refusal(data: DataSet, wrong: Sequence[Finding]) -> MisError:
-    """Return what a command says that refuses a data set: the first error, and how many there are."""
+def refusal(data: DataSet, wrong: Sequence[Finding], page: Path | None = None) -> MisError:
+    """Return what a command says that refuses a data set: the first error, how many there are, and where all are."""
     more = f" ({len(wrong) - 1} more)" if len(wrong) > 1 else ""
-    return MisError(
-        f"{data.root}: {wrong[0]}{more}",
-        do=f"`python -m mis.data check {data.root}` lists all; mend them, or set data.skip_bad_cases",
-    )
+    listed = page or f"`python -m mis.data check {data.root}`"
+    return MisError(f"{data.root}: {wrong[0]}{more}", do=f"{listed} lists all; mend them, or set data.skip_bad_cases")
 
 
 def _read(path: Path, found: Found) -> Image | None:
@@ -235,7 +240,21 @@ def _apart_mm(one: NDArray[np.float64], other: NDArray[np.float64], shape: Seque
     return float(np.linalg.norm(apart, axis=-1).max())
 
 
-def _check_spacing(case: Case, image: Image, params: DataParams, found: Found) -> bool:
+def _check_size(case: Case, images: Mapping[Path, Image], found: Found) -> bool:
+    """Check that voxels are as large as those of a scanner, and that the header says how they lie."""
+    first = images[case.images[0]]
+    if loose := [path for path, image in images.items() if not image.is_placed]:
+        axes = "".join(nib.aff2axcodes(images[loose[0]].affine))
+        found("no-orientation", loose[0], f"sform_code and qform_code 0 in {len(loose)} of its files, taken for {axes}")
+    extents = np.multiply(first.spacing_mm, first.voxels.shape[:3])
+    if min(first.spacing_mm) >= THINNEST_MM and max(first.spacing_mm) <= THICKEST_MM and max(extents) <= LONGEST_MM:
+        return True
+    found("voxel-size", case.images[0], f"{_mm(first.spacing_mm)}, a volume of {_mm(extents.tolist())}")
+    return False
+
+
+def _check_spacing(case: Case, images: Mapping[Path, Image], found: Found, params: DataParams) -> bool:
+    image = images[case.images[0]]
     if params.other_spacing == "resample":
         return True
     ras = np.argsort(nib.io_orientation(image.affine)[:, 0])
@@ -331,14 +350,17 @@ def _facts(image: Image) -> dict[str, object]:
     }
 
 
-def _content(brain: Brain) -> tuple[str, ...]:
-    """Return a hash of each modality by itself: what is 0 in it may be brain in another one of the case."""
+def _content(brain: Brain, geometry: Geometry) -> tuple[str, ...]:
+    """Return a hash of each modality by itself, as what is 0 in it may be brain in another one, and of the label."""
 
     def digest(values: NDArray[np.float32]) -> str:
         own = values[values != 0]
         return hashlib.sha256(own.tobytes()).hexdigest() if own.size and (own != own[0]).any() else ""
 
-    return tuple(digest(values) for values in brain.values.T)
+    label = ""
+    if brain.label is not None and brain.label.any():
+        label = hashlib.sha256((np.argwhere(brain.label) + geometry.start).tobytes()).hexdigest()
+    return (*(digest(values) for values in brain.values.T), label)
 
 
 def _mm(spacing: Sequence[float]) -> str:

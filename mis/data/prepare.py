@@ -8,7 +8,7 @@ from typing import Literal, overload
 
 from filelock import FileLock
 
-from mis.data.records import INDEX, read_records, summary
+from mis.data.records import CHECKED, INDEX, read_records, summary
 from mis.errors import MisError
 from mis.params import DataParams
 from mis.settings import Settings, cores
@@ -86,5 +86,5 @@ def make_records(params: DataParams, workspace: Path, folder: Path) -> None:
     data = read_data(workspace / params.root, params.layout)
     # That of dvc.lock may be of other files: it is written after a stage, and one stage makes what the next one reads.
     own = content_hash(workspace, params.root) if (workspace / ".dvc").is_dir() else None
-    records = write_records(data, params, folder, jobs=cores(), data_hash=own)
+    records = write_records(data, params, folder, jobs=cores(), data_hash=own, refused=workspace / CHECKED)
     print(*summary(records), sep="\n", file=sys.stderr)  # noqa: T201

@@ -32,6 +32,8 @@ INDEX = "index.json"
 SPLIT = "split.json"
 CHECK = "check"
 """The folder of the tables."""
+CHECKED = Path("results/check")
+"""The folder of the tables of a data set of which no records were made, in the workspace."""
 PARTS = {"train": "to train on", "val": "to choose by", "test": "to test"}
 """Of a split."""
 REMEDY = "make them with `dvc repro preprocess`"
@@ -44,7 +46,7 @@ class Stored:
     Attributes:
         key: A hash of its files, and of the parameters that its record depends on.
         source_sha256: Of its files.
-        content: Of each modality, see `mis.data.integrity.Examined`.
+        content: Of each modality and of the label, see `mis.data.integrity.Examined`.
         record_sha256: Of its record's content.
         size_bytes: Of its record's file.
         geometry: Where the box lies in the original grid.

@@ -29,6 +29,7 @@ def summary(checked: Checked, data: DataSet) -> list[str]:
             f"... {len(checked.findings)} in all: {', '.join(f'{n} {rule}' for rule, n in counts.most_common())}"
         )
     cases = f"{_counted(len(data.cases), 'case')} with a label, {len(data.unlabelled)} without"
+    cases += f", {checked.incomplete} that cannot be put together" if checked.incomplete else ""
     return [*lines, f"{data.root} ({data.layout}): {cases}: {verdict(checked)}"]
 
 
@@ -40,6 +41,7 @@ def write_report(checked: Checked, data: DataSet, params: DataParams, folder: Pa
         "verdict": verdict(checked),
         "cases": len(data.cases),
         "unlabelled": len(data.unlabelled),
+        "incomplete": checked.incomplete,
         "spacing_mm": list(params.spacing_mm),
         "other_spacing": params.other_spacing,
     }

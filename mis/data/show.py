@@ -4,7 +4,10 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from mis.data.animation import draw_slices
 from mis.data.case import Case, DataSet
@@ -65,12 +68,12 @@ def read_view(name: str, data: DataSet, params: DataParams) -> View:
     case = find_case(name, data)
     examined = examine(case, data, params.model_copy(update={"crop": "brain"}))
     wrong = errors((*_named(case.id, data), *examined.findings))
-    if examined.brain is None or any(finding.rule == "not-finite" for finding in wrong):
-        _refuse_errors(case.id, data, wrong)
     if examined.brain is None or examined.geometry is None:
+        _refuse_errors(case.id, data, wrong)
         raise RuntimeError(f"case {case.id} has neither a brain nor an error")
+    values = np.nan_to_num(examined.brain.values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     return View.of(
-        examined.brain,
+        replace(examined.brain, values=values),
         examined.geometry,
         data.regions,
         case=case.id,
@@ -114,7 +117,7 @@ def find_case(name: str, data: DataSet) -> Case:
     cases = (*data.cases, *data.unlabelled)
     if named := next((case for case in cases if case.id == name), None):
         return named
-    _refuse_errors(name, data, _named(name, data))
+    _refuse_errors(name, data, _named(Path(name).name, data))
     meant = [case for case in cases if any(file.name == name for file in case.files)]
     if len(meant) != 1:  # the image and the label of some layouts have one name: still one case
         paths = [path.resolve() for path in (Path(name).expanduser(), data.root / name) if path.exists()]

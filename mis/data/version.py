@@ -65,7 +65,7 @@ def find_run(run_id: str, settings: Settings) -> Ended:
 def compare_origin(run: Ended, params: Params, settings: Settings) -> list[Compared]:
     """Return the data set, its DVC hash and the commit, then and now.
 
-    The hash now is counted from the files in the folder that the run names: dvc.lock may be older than they are.
+    The hash now is counted from the files that `data.root` names: dvc.lock may be older than they are.
 
     Raises:
         MisError: The run has not recorded where it comes from, or files cannot be read.
@@ -73,7 +73,7 @@ def compare_origin(run: Ended, params: Params, settings: Settings) -> list[Compa
     root, then = run.tags.get("mis.data.root"), run.tags.get("mis.data.dvc_hash", UNKNOWN)
     if root is None:
         raise MisError("a run must have recorded its data set", got="no tag mis.data.root", do="name a training's run")
-    now = content_hash(settings.workspace, root) or f"no {root}"
+    now = content_hash(settings.workspace, params.data.root) or f"no {params.data.root}"
     return [
         Compared("data set", root, params.data.root, root == params.data.root),
         Compared("DVC hash", then, now, then == now),

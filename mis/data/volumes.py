@@ -55,12 +55,14 @@ class Image:
             1 and 0, else the file's own type. Not to be written to.
         affine: float64 (4, 4), from voxel indices to millimetres, of the first three axes.
         spacing_mm: Edges of a voxel.
+        is_placed: Whether the header says how the axes lie; otherwise that is NIfTI's oldest custom.
         sha256: Of the file.
     """
 
     voxels: NDArray[Any]
     affine: NDArray[np.float64]
     spacing_mm: tuple[float, float, float]
+    is_placed: bool
     sha256: str
 
 
@@ -82,7 +84,7 @@ def read_image(path: Path) -> Image:
     except UNREADABLE as error:
         raise MisError(f"{path} must be a complete NIfTI file: {error}", do="copy it again") from None
     x, y, z = (float(edge) for edge in voxel_sizes(affine))
-    return Image(voxels, affine, (x, y, z), digest)
+    return Image(voxels, affine, (x, y, z), bool(header["sform_code"] > 0 or header["qform_code"] > 0), digest)
 
 
 def _unpacked(content: bytes) -> Buffer:

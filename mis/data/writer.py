@@ -62,6 +62,7 @@ def write_records(
     jobs: int,
     progress: bool = True,
     data_hash: str | None = None,
+    refused: Path | None = None,
 ) -> Records:
     """Preprocess every labelled case that is new or has changed.
 
@@ -75,6 +76,7 @@ def write_records(
         jobs: Cases at once; each takes some 0.6 GB at 240 x 240 x 155.
         progress: Whether to show a progress bar.
         data_hash: See `Records`.
+        refused: The folder of the tables where it refuses the data set; `folder` has those of what it made.
 
     Raises:
         MisError: Cases have errors and `data.skip_bad_cases` is false, too few are left, or another process is
@@ -91,18 +93,35 @@ def write_records(
         repeated = repeated_images((one.case, one.content) for one in outcomes)
         findings = ordered((*data.findings, *(found for one in outcomes for found in one.findings), *repeated))
         wrong = [finding for finding in errors(findings) if finding.trained_on]
-        if wrong and not params.skip_bad_cases:
-            raise refusal(data, wrong)
         bad = {finding.case for finding in wrong}
         kept = sorted(outcomes, key=lambda one: one.case.id)
         used = {one.case.id: one.stored for one in kept if one.stored and one.case.id not in bad}
-        if len({one.case.patient for one in kept if one.case.id in used}) < LEAST and wrong:
-            raise MisError(f"too few cases are left, {len(used)}: {refusal(data, wrong)}")
+        patients = {one.case.patient for one in kept if one.case.id in used}
+        if wrong and (not params.skip_bad_cases or len(patients) < LEAST):
+            page = refused and _write_refusal(refused, data, findings)
+            raise _too_few(data, len(patients), page) if params.skip_bad_cases else refusal(data, wrong, page)
         split = split_cases([one.case for one in kept if one.case.id in used], params.split)
-        left_out = {case: "; ".join(str(one) for one in wrong if one.case == case) for case in sorted(bad)}
+        left_out = {case: "; ".join(_told(one) for one in wrong if one.case == case) for case in sorted(bad)}
         learnt = _learnt(used, split, params)
         _finish(Records(unfinished, *learnt, cases=used, left_out=left_out, data_hash=data_hash), findings)
     return read_records(folder)
+
+
+def _write_refusal(folder: Path, data: DataSet, findings: Sequence[Finding]) -> Path:
+    """Write what was found where nothing is made, and return the page."""
+    write_tables(folder, findings, [], {"root": str(data.root), "layout": data.layout, "verdict": "refused"})
+    return folder / "check.html"
+
+
+def _too_few(data: DataSet, patients: int, page: Path | None) -> MisError:
+    listed = page or f"`python -m mis.data check {data.root}`"
+    rule = f"{data.root}: a split needs {LEAST} patients without errors"
+    return MisError(rule, got=patients, do=f"{listed} lists what is wrong with the others")
+
+
+def _told(finding: Finding) -> str:
+    """Return a finding without the name of the case, which stands before it."""
+    return str(finding).removeprefix(f"{finding.case}: ")
 
 
 def _learnt(

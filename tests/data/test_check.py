@@ -162,9 +162,18 @@ def with_header(spacing_mm):
 
     def plant(path):
         for own in (path, path.parents[1] / "labelsTr" / path.name):
-            edit(own, lambda voxels: voxels, lambda affine: affine @ np.diag([spacing_mm] * 3 + [1]))
+            edit(own, lambda voxels: voxels, lambda affine: affine @ np.diag([*np.broadcast_to(spacing_mm, 3), 1]))
 
     return plant
+
+
+def without_orientation(path):
+    """Both files of the case have neither a qform nor an sform."""
+    for own in (path, path.parents[1] / "labelsTr" / path.name):
+        image = nib.load(own)
+        image.set_sform(None, code=0)
+        image.set_qform(None, code=0)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), own)
 
 
 def index_of(change):
@@ -233,7 +242,11 @@ MSD_FAULTS = {
     "a link that leads out": (IMAGE, linked_out, "outside-link", IMAGE),
     "an affine that places no voxel": (IMAGE, flattened, "unreadable", IMAGE),
     "more than float32 holds": (IMAGE, with_double(1e300), "not-finite", IMAGE),
-    "voxels of 40 mm": (IMAGE, with_header(40), "spacing", IMAGE),
+    "voxels of 10 mm": (IMAGE, with_header(10), "voxel-size", IMAGE),
+    "metres for millimetres": (IMAGE, with_header(0.001), "voxel-size", IMAGE),
+    "a flat voxel": (IMAGE, with_header([1, 1, 0.01]), "voxel-size", IMAGE),
+    "a label that is copied": (LABEL, copied_from("BRATS_001"), "same-label", ""),
+    "a header that places nothing": (IMAGE, without_orientation, "no-orientation", IMAGE),
     "a path outside": (INDEX, second_image("../../BRATS_002.nii.gz"), "outside-path", INDEX),
     "an absolute path": (INDEX, second_image("/data/BRATS_002.nii.gz"), "outside-path", INDEX),
     "a case twice": (
@@ -270,7 +283,8 @@ def test_a_planted_fault_is_found_where_it_is(root, params, fault):
     others = [one for one in result if one[1] != rule]
     # An image that no entry names any more is told as well, and that a constant one has no air; nothing of other cases.
     expected = {("undeclared-file", IMAGE), ("undeclared-file", LABEL)}
-    expected |= {("outside-brain", "labelsTr/BRATS_001.nii.gz")} if fault == "a label of another case" else set()
+    other_label = {("outside-brain", "labelsTr/BRATS_001.nii.gz"), ("outside-brain", LABEL), ("same-label", "")}
+    expected |= other_label if fault.startswith("a label") else set()
     expected |= {("no-air", IMAGE)} if fault == "constant modality" else set()
     expected |= {("outside-brain", LABEL)} if fault == "empty image" else set()
     assert {(one[1], one[3]) for one in others} <= expected
@@ -483,6 +497,19 @@ def test_of_equal_images_the_first_stays(tiny):
         (two.id, f"that of {one.id}"),
         (unlabelled.id, f"that of {one.id}"),
     ]
+
+
+def test_a_label_alone_that_is_copied_is_told(tiny):
+    one, two, three = tiny.cases[:3]
+    contents = [(one, "abcdl"), (two, "efghl"), (three, "abcdl")]
+    told = [(finding.rule, finding.case, finding.value) for finding in repeated_images(contents)]
+    assert told == [("same-label", two.id, f"that of {one.id}"), ("same-image", three.id, f"that of {one.id}")]
+
+
+def test_a_grid_of_too_many_voxels_is_refused_before_it_is_made(root, params):
+    for where in (IMAGE, LABEL):
+        spaced(1.5)(root / where)
+    assert found(root, params, spacing_mm=[0.01, 1.0, 1.0])[0][:3] == ("error", "spacing", "BRATS_001")
 
 
 def test_of_some_modalities_it_is_told_which(tiny):

@@ -116,14 +116,32 @@ def test_a_label_with_other_values_is_told_and_the_image_shown(own, params):
     assert "a label must have the values of its layout alone" in view.errors[0]
 
 
-def test_a_case_of_which_there_is_nothing_to_draw_is_refused(own, params, tmp_path):
+def test_a_case_with_a_voxel_that_is_no_number_is_shown(own, params, tmp_path):
     image = nib.load(own / "imagesTr" / "BRATS_002.nii.gz")
     voxels = np.array(image.dataobj, np.float32)
     voxels[5, 5, 5, 1] = np.nan
     nib.save(nib.Nifti1Image(voxels, image.affine), own / "imagesTr" / "BRATS_002.nii.gz")
-    with pytest.raises(MisError, match=r"case BRATS_002 .*NaN, .* in 1 of the voxels of T1w; `python"):
+    view, whole = (read_view(name, read_data(own), params.data) for name in ("BRATS_002", "BRATS_001"))
+    assert len(view.errors) == 1
+    assert view.grey[..., 1].std() > whole.grey[..., 1].std() / 2
+    show("BRATS_002", own, params.data, tmp_path / "out")
+
+
+def test_a_case_of_which_there_is_nothing_to_draw_is_refused(own, params, tmp_path):
+    label = own / "labelsTr" / "BRATS_002.nii.gz"
+    image = nib.load(label)
+    nib.save(nib.Nifti1Image(np.array(image.dataobj)[:-1], image.affine), label)
+    with pytest.raises(MisError, match=r"case BRATS_002 .*the files of a case must have one shape.*; `python"):
         show("BRATS_002", own, params.data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_a_case_that_lacks_its_label_says_so(layout_roots, params, tmp_path):
+    root = shutil.copytree(layout_roots["brats2021"], tmp_path / "brats")
+    case = read_data(root).cases[1]
+    case.label.unlink()
+    with pytest.raises(MisError, match="a case to train on must have a label"):
+        read_view(str(case.images[0].parent), read_data(root), params.data)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -483,6 +483,7 @@ def test_bad_cases_are_left_out_where_they_shall_be_and_told(root, params, tmp_p
     records = write_records(read_msd(root), own, tmp_path / "records", jobs=2, progress=False)
     assert sorted(records.left_out) == ["BRATS_002", "BRATS_005", "BRATS_007"]
     assert "got 9 beside" in records.left_out["BRATS_005"]
+    assert not records.left_out["BRATS_007"].startswith("BRATS_007")
     assert "that of BRATS_003" in records.left_out["BRATS_007"]
     used = (*records.split.train, *records.split.val, *records.split.test)
     assert sorted(used) == [f"BRATS_00{number}" for number in (1, 3, 4, 6, 8)]
@@ -522,8 +523,22 @@ def test_too_few_cases_that_are_left_are_refused(root, params, tmp_path):
     for number in range(1, 7):
         with_voxel(9)(root / f"labelsTr/BRATS_00{number}.nii.gz")
     own = params.override({"data.skip_bad_cases": True}).data
-    with pytest.raises(MisError, match=r"too few cases are left, 2: .*BRATS_001.* got 9 beside"):
-        write_records(read_msd(root), own, tmp_path / "records", jobs=2, progress=False)
+    refused = tmp_path / "check"
+    with pytest.raises(MisError, match=r"needs 3 patients without errors, got 2; .*check\.html lists") as error:
+        write_records(read_msd(root), own, tmp_path / "records", jobs=2, progress=False, refused=refused)
+    assert "skip_bad_cases" not in str(error.value)
+    assert "BRATS_001" in (refused / "findings.csv").read_text()
+
+
+def test_a_refusal_has_tables_and_leaves_those_of_the_records(root, params, tmp_path):
+    folder, refused = tmp_path / "records", tmp_path / "results" / "check"
+    write_records(read_msd(root), params.data, folder, jobs=2, progress=False)
+    before = contents(folder)
+    with_voxel(9)(root / "labelsTr/BRATS_001.nii.gz")
+    with pytest.raises(MisError, match=r"got 9 beside .*results/check/check\.html lists all"):
+        write_records(read_msd(root), params.data, folder, jobs=2, progress=False, refused=refused)
+    assert contents(folder) == before
+    assert (refused / "findings.csv").read_text().count("label-values") == 1
 
 
 def test_cases_of_unlike_shapes_share_a_grid_that_holds_them_all(root, params, records, tmp_path):

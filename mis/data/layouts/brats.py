@@ -113,9 +113,10 @@ def _case(
     for files in parts.values():
         folders = {file.parent for file in files}
         if len(folders) > 1:
-            found("duplicate-name", files[-1], f"in {len(folders)} folders")
+            places = ", ".join(sorted(folder.relative_to(root).as_posix() for folder in folders))
+            found("duplicate-name", files[-1], f"in {len(folders)} folders: {places}")
         elif len(files) > 1:
-            found("undeclared-file", files[-1], f"beside {files[0].name}")
+            found("undeclared-file", files[-1], f"one beside {files[0].name}, which is used")
     missing = [what for what in convention.suffixes if what not in parts]
     if label and "seg" not in parts:
         found("misnamed-label", label, label.name)

@@ -40,7 +40,7 @@ def read_data(root: Path, layout: str = "auto") -> DataSet:
     if not root.is_dir():
         raise MisError(
             "data.root must be a folder with a data set",
-            got=root,
+            got=f"{root}, a link to {root.readlink()}, which is not there" if root.is_symlink() else root,
             do="make it with `dvc repro phantom`, or put or link your own there",
         )
     try:
