@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from mis.data.case import MODALITIES, Case, DataSet
@@ -49,7 +50,9 @@ def check(data: DataSet, params: DataParams, *, jobs: int, progress: bool = True
     def look(case: Case) -> Examined:
         return replace(examine(case, data, params), brain=None)  # its voxels need not stay in memory
 
-    examined = for_each(look, (*data.cases, *data.unlabelled), jobs, told="check", progress=progress)
+    cases = (*data.cases, *data.unlabelled)
+    # Threads: unpacking and arithmetic release the interpreter's lock.
+    examined = for_each(look, cases, ThreadPoolExecutor(jobs), told="check", progress=progress)
     contents = [(one.case, one.content) for one in examined]
     findings = ordered(
         (*data.findings, *(finding for one in examined for finding in one.findings), *repeated_images(contents))

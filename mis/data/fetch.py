@@ -18,7 +18,7 @@ from ruamel.yaml.error import YAMLError
 
 from mis.data.archive import SUFFIXES, BrokenArchiveError, unpack
 from mis.data.hashing import content_hash
-from mis.data.root import RAW, check_name, set_root
+from mis.data.root import RAW, check_name, use_folder
 from mis.errors import MisError
 from mis.files import held_alone, new_folder
 from mis.settings import Settings
@@ -107,9 +107,7 @@ def import_archive(url: str, settings: Settings, *, progress: bool = True) -> li
         done = _have_archive(place, url)
         done += _have_folder(place, progress)
         place.begun.unlink(missing_ok=True)
-    root = f"{RAW}/{place.folder.name}"
-    changed = set_root(settings.workspace / "params.yaml", root)
-    return [*done, f"params.yaml: data.root is {'now ' if changed else ''}{root}"]
+    return [*done, use_folder(settings.workspace, place.folder.name)]
 
 
 def _check_free(place: Place, url: str) -> None:

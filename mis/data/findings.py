@@ -63,6 +63,10 @@ WARNINGS = {
 """Rules that do not keep a case out."""
 
 
+PAGE = "check.html"
+"""The table for a person, among the files that `write_tables` writes."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """A rule that is broken.
@@ -114,8 +118,8 @@ def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def write_tables(
     folder: Path, findings: Sequence[Finding], cases: Sequence[Mapping[str, object]], facts: Mapping[str, object]
-) -> None:
-    """Write `findings.csv`, `cases.csv`, `check.json` and `check.html`.
+) -> Path:
+    """Write `findings.csv`, `cases.csv`, `check.json` and `check.html`, and return the page.
 
     Args:
         folder: Where they go.
@@ -127,8 +131,9 @@ def write_tables(
     write_csv(folder / "findings.csv", [finding.row() for finding in findings], header=tuple(header))
     write_csv(folder / "cases.csv", cases)
     write_json(folder / "check.json", {**facts, "findings": [one.row() for one in findings], "cases": list(cases)})
-    with new_file(folder / "check.html") as unfinished:
+    with new_file(folder / PAGE) as unfinished:
         unfinished.write_text(_page(findings, cases, facts), encoding="utf-8")
+    return folder / PAGE
 
 
 STYLE = """

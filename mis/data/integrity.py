@@ -173,8 +173,13 @@ def load_case(case: Case, data: DataSet, params: DataParams) -> Examined:
 def refusal(data: DataSet, wrong: Sequence[Finding], page: Path | None = None) -> MisError:
     """Return what a command says that refuses a data set: the first error, how many there are, and where all are."""
     more = f" ({len(wrong) - 1} more)" if len(wrong) > 1 else ""
-    listed = page or f"`python -m mis.data check {data.root}`"
-    return MisError(f"{data.root}: {wrong[0]}{more}", do=f"{listed} lists all; mend them, or set data.skip_bad_cases")
+    do = f"{page or check_command(data)} lists all; mend them, or set data.skip_bad_cases"
+    return MisError(f"{data.root}: {wrong[0]}{more}", do=do)
+
+
+def check_command(data: DataSet) -> str:
+    """Return what a user types to see everything that is wrong with a data set."""
+    return f"`python -m mis.data check {data.root}`"
 
 
 def _read(path: Path, found: Found) -> Image | None:

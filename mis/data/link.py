@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mis.data.layouts.recognise import recognise
-from mis.data.root import RAW, check_name, set_root
+from mis.data.root import RAW, check_name, use_folder
 from mis.errors import MisError
 from mis.settings import Settings
 
@@ -26,11 +26,8 @@ def link(folder: Path, settings: Settings) -> list[str]:
     _check_folder(target)
     check_name(target.name)
     recognise(target)
-    root = f"{RAW}/{target.name}"
-    own = settings.workspace / root
-    done = _put(own, target)
-    done += [f"params.yaml: data.root is {'now ' if set_root(settings.workspace / 'params.yaml', root) else ''}{root}"]
-    return done
+    done = _put(settings.workspace / RAW / target.name, target)
+    return [*done, use_folder(settings.workspace, target.name)]
 
 
 def _check_folder(folder: Path) -> None:

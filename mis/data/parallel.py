@@ -1,33 +1,32 @@
-"""Work on many cases at once, with a bar."""
+"""Work on many things at once, with a bar."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, as_completed
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from mis.data.case import Case
-
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def for_each(
-    work: Callable[[Case], Result], cases: Sequence[Case], jobs: int, *, told: str, progress: bool
+    work: Callable[[Item], Result], items: Sequence[Item], pool: Executor, *, told: str, progress: bool
 ) -> list[Result]:
-    """Call `work` for every case in threads: unpacking and arithmetic release the interpreter's lock.
+    """Call `work` for every item; after an error in one of them no other is begun.
 
     Args:
         work: What to do.
-        cases: With what.
-        jobs: Cases at once.
+        items: With what: cases, or their numbers.
+        pool: Threads or processes that do it, which are ended.
         told: What the bar says.
         progress: Whether there is one.
 
     Returns:
-        What it returned, in the order of the cases.
+        What it returned, in the order of the items.
     """
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(work, case) for case in cases]
+    with pool:
+        waiting = [pool.submit(work, item) for item in items]
         try:
             with tqdm(total=len(waiting), desc=told, unit="case", disable=not progress) as bar:
                 for future in as_completed(waiting):

@@ -76,15 +76,14 @@ def make_records(params: DataParams, workspace: Path, folder: Path) -> None:
     Raises:
         MisError: See `mis.data.writer.write_records`.
     """
-    from mis.quiet import import_tensorflow
-
-    import_tensorflow()
     from mis.data.hashing import content_hash
     from mis.data.layouts.recognise import read_data
     from mis.data.writer import write_records
+    from mis.quiet import import_tensorflow
 
     data = read_data(workspace / params.root, params.layout)
     # That of dvc.lock may be of other files: it is written after a stage, and one stage makes what the next one reads.
     own = content_hash(workspace, params.root) if (workspace / ".dvc").is_dir() else None
+    import_tensorflow()  # which takes seconds: a folder that is no data set has been refused by now
     records = write_records(data, params, folder, jobs=cores(), data_hash=own, refused=workspace / CHECKED)
     print(*summary(records), sep="\n", file=sys.stderr)  # noqa: T201

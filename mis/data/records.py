@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mis.data.case import MODALITIES, REGIONS, WHOLE_TUMOR
-from mis.data.findings import Finding, from_json, to_json
+from mis.data.findings import PAGE, Finding, from_json, to_json
 from mis.data.geometry import Geometry
 from mis.data.split import Split, read_split, write_split
 from mis.errors import MisError
@@ -264,4 +264,4 @@ def summary(records: Records) -> Sequence[str]:
     stored_mb = sum(stored.size_bytes for stored in records.cases.values()) / 1e6
     grid = " x ".join(map(str, records.shape))
     line = f"{records.folder}: {len(records.cases)} cases ({parts}) of {grid} voxels, {stored_mb:.0f} MB"
-    return [*told, f"{line}; what is known of each: {records.folder / CHECK / 'check.html'}"]
+    return [*told, f"{line}; what is known of each: {records.folder / CHECK / PAGE}"]

@@ -45,8 +45,7 @@ def write_report(checked: Checked, data: DataSet, params: DataParams, folder: Pa
         "spacing_mm": list(params.spacing_mm),
         "other_spacing": params.other_spacing,
     }
-    write_tables(folder, checked.findings, checked.cases, facts)
-    return folder / "check.html"
+    return write_tables(folder, checked.findings, checked.cases, facts)
 
 
 def write_refusal(error: MisError, root: Path, folder: Path) -> None:

@@ -46,6 +46,13 @@ def set_root(params: Path, root: str) -> bool:
     return True
 
 
+def use_folder(workspace: Path, name: str) -> str:
+    """Point `data.root` of a project at a folder under data/raw, and return what a person is told."""
+    root = f"{RAW}/{name}"
+    changed = set_root(workspace / "params.yaml", root)
+    return f"params.yaml: data.root is {'now ' if changed else ''}{root}"
+
+
 def check_name(name: str) -> None:
     """Check that a data set may have this name under data/raw.
 

@@ -12,7 +12,7 @@ import numpy as np
 from mis.data.animation import draw_slices
 from mis.data.case import Case, DataSet
 from mis.data.findings import Finding, errors
-from mis.data.integrity import examine
+from mis.data.integrity import check_command, examine
 from mis.data.layouts.recognise import read_data, recognise
 from mis.data.phantom.write import is_phantom
 from mis.data.pictures import View, draw_planes
@@ -153,5 +153,5 @@ def _refuse_errors(name: str, data: DataSet, findings: Iterable[Finding]) -> Non
     if wrong := errors(findings):
         raise MisError(
             f"case {name} must have no errors to be shown: {'; '.join(map(str, wrong))}",
-            do=f"`python -m mis.data check {data.root}` lists those of all cases",
+            do=f"{check_command(data)} lists those of all cases",
         )

@@ -12,6 +12,9 @@ from mis.errors import MisError
 from mis.files import write_json
 from mis.params import SplitParams
 
+LEAST = 3
+"""Patients that a split needs: one for each part."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -32,7 +35,7 @@ def split_cases(cases: Sequence[Case], params: SplitParams) -> Split:
         MisError: There are fewer than three patients.
     """
     patients = sorted({case.patient for case in cases})
-    if len(patients) < 3:
+    if len(patients) < LEAST:
         raise MisError("a split into train, val and test needs at least three patients", got=len(patients))
     val = min(max(1, round(params.val * len(patients))), len(patients) - 2)
     test = min(max(1, round(params.test * len(patients))), len(patients) - 1 - val)

@@ -5,6 +5,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from mis.data.case import MODALITIES, REGIONS, Case, DataSet
 from mis.data.check import repeated_images
 from mis.data.findings import Finding, errors, ordered, write_tables
-from mis.data.integrity import Examined, examine, refusal, source_sha256
+from mis.data.integrity import Examined, check_command, examine, refusal, source_sha256
 from mis.data.parallel import for_each
 from mis.data.preprocess import Brain, moments, region_bits, standardise
 from mis.data.records import (
@@ -31,13 +32,10 @@ from mis.data.records import (
     record_path,
     write_index,
 )
-from mis.data.split import Split, split_cases
+from mis.data.split import LEAST, Split, split_cases
 from mis.errors import MisError
 from mis.files import held_alone, link_or_copy, new_file, new_folder, read_json, write_json
 from mis.params import DataParams
-
-LEAST = 3
-"""Patients that a split needs."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,8 @@ def write_records(
     ):
         before = ((unfinished, read_stored(unfinished)), (folder, read_stored(folder)))
         make = partial(_make, data=data, params=params, folder=unfinished, before=before)
-        outcomes = for_each(make, data.cases, jobs, told="preprocess", progress=progress)
+        # Threads: unpacking and arithmetic release the interpreter's lock.
+        outcomes = for_each(make, data.cases, ThreadPoolExecutor(jobs), told="preprocess", progress=progress)
         repeated = repeated_images((one.case, one.content) for one in outcomes)
         findings = ordered((*data.findings, *(found for one in outcomes for found in one.findings), *repeated))
         wrong = [finding for finding in errors(findings) if finding.trained_on]
@@ -109,14 +108,12 @@ def write_records(
 
 def _write_refusal(folder: Path, data: DataSet, findings: Sequence[Finding]) -> Path:
     """Write what was found where nothing is made, and return the page."""
-    write_tables(folder, findings, [], {"root": str(data.root), "layout": data.layout, "verdict": "refused"})
-    return folder / "check.html"
+    return write_tables(folder, findings, [], {"root": str(data.root), "layout": data.layout, "verdict": "refused"})
 
 
 def _too_few(data: DataSet, patients: int, page: Path | None) -> MisError:
-    listed = page or f"`python -m mis.data check {data.root}`"
     rule = f"{data.root}: a split needs {LEAST} patients without errors"
-    return MisError(rule, got=patients, do=f"{listed} lists what is wrong with the others")
+    return MisError(rule, got=patients, do=f"{page or check_command(data)} lists what is wrong with the others")
 
 
 def _told(finding: Finding) -> str:
@@ -157,8 +154,11 @@ def _make(
 ) -> Outcome:
     """Take over a case's record or write it, and note it beside it."""
     note = folder / f"{case.id}.json"
-    for source, stored in ((folder, _noted(note)), *((source, known.get(case.id)) for source, known in before)):
-        if stored and stored.key == _key(source_sha256(case), data, params) and _is_whole(source, case, stored):
+    noted = ((folder, _noted(note)), *((source, known.get(case.id)) for source, known in before))
+    candidates = [(source, stored) for source, stored in noted if stored]
+    key = _key(source_sha256(case), data, params) if candidates else ""
+    for source, stored in candidates:
+        if stored.key == key and _is_whole(source, case, stored):
             if source != folder:
                 link_or_copy(record_path(source, case.id), record_path(folder, case.id))
                 write_json(note, stored.to_json())

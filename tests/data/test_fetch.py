@@ -12,17 +12,12 @@ import pytest
 from mis.data.fetch import Place
 from mis.errors import MisError
 from mis.params import load_params
-from tests.data.serving import Project, contents, serving, shown
+from tests.data.serving import contents, serving, shown
 
 pytestmark = pytest.mark.slow
 
 NAME = "Task01_BrainTumour"
 TAR = f"{NAME}.tar"
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory):
-    return Project.copied(tmp_path_factory.mktemp("origin"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from mis.settings import load_settings
 from mis.track.base import TRAIN, Ended, MemoryTracker
 from mis.track.mlflow import MlflowTracker
 from mis.track.provenance import find_origin
-from tests.data.serving import Project, serving
+from tests.data.serving import serving
 
 NAME = "Task01_BrainTumour"
 
@@ -25,11 +25,6 @@ NAME = "Task01_BrainTumour"
 def data(tmp_path_factory, tiny_root):
     """A data set that a test may change."""
     return shutil.copytree(tiny_root, tmp_path_factory.mktemp("scratch") / NAME)
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory):
-    return Project.copied(tmp_path_factory.mktemp("origin"))
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def read_brats(root: Path, convention: Convention) -> DataSet:
     known, repeated = without_repeated(cases)
     if not any(case.label for case in known):
         findings.append(Finding("unlabelled", "", "", f"{len(known)} cases without one"))
-    seen = {file for parts in found.values() for files in parts.values() for file in files}
+    seen = {file for parts in found.values() for own in parts.values() for file in own}
     return DataSet(
         root=root,
         layout=convention.layout,
@@ -90,7 +90,7 @@ def read_brats(root: Path, convention: Convention) -> DataSet:
         label_values=(0, *sorted(convention.regions["WT"])),
         cases=tuple(case for case in known if case.label),
         unlabelled=tuple(case for case in known if not case.label),
-        findings=(*findings, *repeated, *undeclared(root, files_of(known) | seen)),
+        findings=(*findings, *repeated, *undeclared(root, files, files_of(known) | seen)),
     )
 
 

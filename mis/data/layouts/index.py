@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mis.data.case import Case
 from mis.data.findings import Finding
-from mis.data.layouts.files import find, stem, volumes
+from mis.data.layouts.files import find, stem
 from mis.errors import MisError
 
 INDEX = "dataset.json"
@@ -68,10 +68,10 @@ def count_findings(index: Mapping[str, Any], key: str, number: int) -> list[Find
     return [] if told == number else [Finding("case-count", "", INDEX, f"{key} {told!r} and {number} cases")]
 
 
-def undeclared(root: Path, used: set[Path]) -> list[Finding]:
-    """Return a finding for each NIfTI file that belongs to no case."""
+def undeclared(root: Path, files: Iterable[Path], used: set[Path]) -> list[Finding]:
+    """Return a finding for each of the NIfTI files of a data set that belongs to no case."""
     return [
         Finding("undeclared-file", "", path.relative_to(root).as_posix(), "a file of no case")
-        for path in volumes(root)
+        for path in files
         if path not in used
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from mis.data.case import Case, DataSet, files_of, patient_of
 from mis.data.findings import Finding
+from mis.data.layouts.files import volumes
 from mis.data.layouts.index import (
     INDEX,
     case_name,
@@ -49,7 +50,7 @@ def read_msd(root: Path) -> DataSet:
             *repeated,
             *count_findings(index, "numTraining", len(index["training"])),
             *(replace(one, trained_on=False) for one in count_findings(index, "numTest", len(index.get("test", ())))),
-            *undeclared(root, files_of(known) | found),
+            *undeclared(root, volumes(root), files_of(known) | found),
         ),
     )
 

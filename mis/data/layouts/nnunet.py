@@ -68,18 +68,17 @@ def read_nnunet(root: Path) -> DataSet:
     for label in volumes(root / "labelsTr") if "dataset" not in index else ():
         if stem(label) not in labelled and not any(finding.case == stem(label) for finding in findings):
             findings.append(Finding("missing-image", stem(label), label.relative_to(root).as_posix(), "a label alone"))
+    files = list(volumes(root))
     findings += [
         Finding(
             "file-ending", _id_of(path) or stem(path), path.relative_to(root).as_posix(), f"not {index['file_ending']}"
         )
-        for path in volumes(root)
+        for path in files
         if path.name != stem(path) + index["file_ending"]
     ]
     known, repeated = without_repeated([*cases, *unlabelled])
     broken = {finding.case for finding in findings}
-    used = files_of([*cases, *unlabelled]) | {
-        path for path in volumes(root) if stem(path) in broken or _id_of(path) in broken
-    }
+    used = files_of([*cases, *unlabelled]) | {path for path in files if stem(path) in broken or _id_of(path) in broken}
     return DataSet(
         root=root,
         layout="nnunet",
@@ -91,7 +90,7 @@ def read_nnunet(root: Path) -> DataSet:
             *findings,
             *repeated,
             *count_findings(index, "numTraining", number),
-            *undeclared(root, used | set(volumes(root / "labelsTs"))),
+            *undeclared(root, files, used | set(volumes(root / "labelsTs"))),
         ),
     )
 

@@ -1,6 +1,7 @@
 """Writing the data set: its cases, by several processes, and what marks the folder as a phantom."""
 
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
+from mis.data.parallel import for_each
 from mis.data.phantom.formats import FORMATS, PHANTOM_MARK, Volume, readme
 from mis.data.phantom.grid import check_shape
 from mis.data.phantom.scan import make_case
@@ -62,23 +64,14 @@ def case_seed(seed: int, index: int) -> int:
 
 
 def _write_cases(folder: Path, params: PhantomParams, jobs: int, progress: bool) -> None:
-    count = params.cases + params.unlabelled
-    with tqdm(total=count, desc="phantom", unit="case", disable=not progress) as bar:
-        if jobs == 1:
-            for index in range(count):
-                _write_case(folder, params, index)
-                bar.update()
-            return
-        # A forked process may inherit a lock that another thread, e.g. TensorFlow's, holds for ever.
-        with ProcessPoolExecutor(min(jobs, count), mp_context=get_context("spawn")) as pool:
-            tasks = [pool.submit(_write_case, folder, params, index) for index in range(count)]
-            try:
-                for task in as_completed(tasks):
-                    task.result()
-                    bar.update()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    numbers = range(params.cases + params.unlabelled)
+    if jobs == 1:
+        for index in tqdm(numbers, desc="phantom", unit="case", disable=not progress):
+            _write_case(folder, params, index)
+        return
+    # A forked process may inherit a lock that another thread, e.g. TensorFlow's, holds for ever.
+    pool = ProcessPoolExecutor(min(jobs, len(numbers)), mp_context=get_context("spawn"))
+    for_each(partial(_write_case, folder, params), numbers, pool, told="phantom", progress=progress)
 
 
 def _write_case(folder: Path, params: PhantomParams, index: int) -> None:
