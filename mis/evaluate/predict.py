@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mis.data.dataset import case_batches
 from mis.data.records import Records
+from mis.model.group_norm import accelerate
 from mis.model.metrics import hard_dice
 
 
@@ -75,4 +76,4 @@ def predict_cases(model: keras.Model, records: Records, cases: Sequence[str], th
 
 def load_model(path: Path) -> keras.Model:
     """Load a model for prediction alone: plain Keras layers, no class of this project."""
-    return keras.saving.load_model(path, compile=False)
+    return accelerate(keras.saving.load_model(path, compile=False))

@@ -5,6 +5,7 @@ Layers and keras.ops alone, so that it runs on every Keras backend.
 
 import keras
 
+from mis.model.group_norm import from_channel_sums
 from mis.params import ModelParams
 
 BATCH_NORM_MOMENTUM = 0.9
@@ -78,5 +79,5 @@ def _normalise(x: keras.KerasTensor, params: ModelParams, name: str) -> keras.Ke
             axis=-1, momentum=BATCH_NORM_MOMENTUM, synchronized=synchronized, name=name
         )(x)
     if params.norm == "group":
-        return keras.layers.GroupNormalization(params.groups, axis=-1, name=name)(x)
+        return from_channel_sums(keras.layers.GroupNormalization(params.groups, axis=-1, name=name))(x)
     return x

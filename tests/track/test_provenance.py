@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import pytest
@@ -46,10 +47,28 @@ def test_outside_git_the_commit_is_unknown(tmp_path, monkeypatch):
 
 def test_the_machine_is_described():
     facts = provenance.machine()
-    assert {"host", "cpu", "cores", "memory_gib", "os"} <= facts.keys()
+    assert {"host", "cpu", "cores", "memory_gib", "os", "onednn"} <= facts.keys()
     assert int(facts["cores"]) >= 1
     assert float(facts["memory_gib"]) > 0
     assert all(facts.values())
+
+
+# Whether TensorFlow does is asked of TensorFlow itself.
+ONEDNN = """
+import json
+from mis.track.provenance import machine
+from mis.quiet import import_tensorflow
+import_tensorflow()
+from tensorflow.python.util import _pywrap_util_port
+print(json.dumps([machine()["onednn"], _pywrap_util_port.IsMklEnabled()]))
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, ["on", True]), ("0", ["off", False]), ("1", ["on", True])])
+def test_a_run_says_whether_tensorflow_computes_with_onednn(run_script, given, expected):
+    """On every CPU, where the user has not decided."""
+    env = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    assert run_script(ONEDNN, env=env if given is None else env | {"TF_ENABLE_ONEDNN_OPTS": given}) == expected
 
 
 def test_gpus_are_those_that_nvidia_smi_names(tmp_path, monkeypatch):

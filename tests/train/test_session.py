@@ -73,17 +73,20 @@ def test_a_process_that_is_one_of_several_does_not_train_alone(project):
 
 
 def test_the_same_training_does_not_run_twice_at_once(project):
-    with subprocess.Popen(command(), cwd=project, env=environment(), stderr=subprocess.DEVNULL) as process:
-        wait_for_some_epochs(project)
-        second = subprocess.run(
-            command("distribute.devices_per_worker=2"),
-            cwd=project,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        process.kill()
+    endless = "train.epochs=100000", "train.patience=100000"
+    with subprocess.Popen(command(*endless), cwd=project, env=environment(), stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for_some_epochs(project)
+            second = subprocess.run(
+                command(*endless, "distribute.devices_per_worker=2"),
+                cwd=project,
+                env=environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        finally:
+            process.kill()
     assert second.returncode == 2
     (line,) = [line for line in second.stderr.splitlines() if line.startswith("error:")]
     assert "must not run at the same time" in line
