@@ -77,7 +77,7 @@ def measure() -> dict[str, list[float]]:
 
     from mis.model.losses import SoftDiceLoss
     from mis.model.unet import build_unet
-    from mis.params import load_params
+    from mis.params.load import load_params
     from mis.train.devices import claim
 
     claim(1)
@@ -86,7 +86,7 @@ def measure() -> dict[str, list[float]]:
     target = (image[..., :3] > 1).astype(np.float32)
 
     def network(norm: str) -> keras.Model:
-        model = build_unet(params.model_copy(update={"norm": norm.split(",")[0]}), 4, 3)
+        model = build_unet(params.model_copy(update={"norm": norm.split(",", maxsplit=1)[0]}), 4, 3)
         if norm.endswith("own"):
             for layer in model.layers:
                 vars(layer).pop("call", None)  # which replaces that of Keras
@@ -97,14 +97,12 @@ def measure() -> dict[str, list[float]]:
     seconds: dict[str, tuple[list[float], list[float]]] = {norm: ([], []) for norm in NORMS}
     for _ in range(1 + STEPS):
         for norm, model in models.items():
-            for work, times in zip(
-                (lambda model=model: model.train_on_batch(image, target), lambda model=model: model.predict_on_batch(image)),
-                seconds[norm],
-                strict=True,
-            ):
-                begun = time.perf_counter()
-                work()
-                times.append(time.perf_counter() - begun)
+            begun = time.perf_counter()
+            model.train_on_batch(image, target)
+            trained = time.perf_counter()
+            model.predict_on_batch(image)
+            seconds[norm][0].append(trained - begun)
+            seconds[norm][1].append(time.perf_counter() - trained)
     return {norm: [median(times[1:]) for times in both] for norm, both in seconds.items()}
 
 

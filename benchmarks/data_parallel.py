@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from mis.data.layouts.msd import read_msd
 from mis.data.phantom.write import make_phantom
-from mis.data.writer import write_records
-from mis.params import PhantomParams, load_params
+from mis.data.records.writer import write_records
+from mis.params.data import PhantomParams
+from mis.params.load import load_params
 from mis.train.cluster import cluster
 from mis.train.gang import run_gang
 
@@ -116,7 +117,7 @@ def measure(cell: Cell, records: Path) -> dict[str, float]:
 
 def train(worker: Any, cell: Cell, records: Path) -> dict[str, float]:  # noqa: ANN401 - a Worker, made over there
     """Train in one of the processes."""
-    from mis.data.records import read_records
+    from mis.data.records.index import read_records
     from mis.train.checkpoint import Checkpoints
     from mis.train.fit import fit
     from mis.train.strategy import make_strategy

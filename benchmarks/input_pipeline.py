@@ -42,12 +42,13 @@ import paper_records  # noqa: E402 - TensorFlow's own lines are silenced before
 import tensorflow as tf  # noqa: E402
 
 from mis.data.case import DataSet  # noqa: E402
-from mis.data.dataset import READERS, case_batches, training_batches  # noqa: E402
 from mis.data.layouts.recognise import read_data  # noqa: E402
 from mis.data.phantom.write import make_phantom  # noqa: E402
-from mis.data.records import Records  # noqa: E402
-from mis.data.writer import write_records  # noqa: E402
-from mis.params import Params, PhantomParams, load_params  # noqa: E402
+from mis.data.pipeline.dataset import READERS, case_batches, training_batches  # noqa: E402
+from mis.data.records.index import Records  # noqa: E402
+from mis.data.records.writer import write_records  # noqa: E402
+from mis.params.data import PhantomParams  # noqa: E402
+from mis.params.load import Params, load_params  # noqa: E402
 from mis.settings import cores  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -66,8 +67,8 @@ from pathlib import Path
 from mis.quiet import import_tensorflow
 import_tensorflow()
 from mis.data.layouts.recognise import read_data
-from mis.data.writer import write_records
-from mis.params import load_params
+from mis.data.records.writer import write_records
+from mis.params.load import load_params
 raw, params, folder, jobs = sys.argv[1:]
 write_records(read_data(Path(raw)), load_params(Path(params)).data, Path(folder), jobs=int(jobs), progress=False)
 # Not ru_maxrss, which goes on from that of the process that started this one.

@@ -29,8 +29,8 @@ from page import clean_commit, measured_where, write_figures
 
 from mis.data.layouts.msd import read_msd
 from mis.data.phantom.write import make_phantom
-from mis.data.writer import write_records
-from mis.params import Params, load_params
+from mis.data.records.writer import write_records
+from mis.params.load import Params, load_params
 from mis.settings import Settings, cores
 from mis.track.names import EPOCH_S
 from mis.tune.session import Study, tune

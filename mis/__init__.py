@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 # Set before the libraries are imported, which read them only then; a user's own value stands.
 for _name, _value in {
-    # By itself TensorFlow takes oneDNN only on CPUs with AVX512-VNNI or AMX; on others a step takes 5 times as long without.
+    # By itself TensorFlow takes oneDNN only on CPUs with AVX512-VNNI or AMX; on others a step takes 5 times as long.
     "TF_ENABLE_ONEDNN_OPTS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",  # no lines about absent GPUs; what goes wrong is raised as well
     "MLFLOW_DISABLE_TELEMETRY": "true",  # usage reports are the user's decision

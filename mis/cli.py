@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 
 from mis.errors import MisError, WorkerError
-from mis.params import load_params
+from mis.params.load import load_params
 from mis.settings import load_settings
 
 

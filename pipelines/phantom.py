@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mis import cli
 from mis.data.phantom.write import make_phantom
-from mis.params import Params
+from mis.params.load import Params
 from mis.settings import Settings, cores
 
 OUTPUT = Path("data/raw/phantom")

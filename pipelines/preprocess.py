@@ -1,8 +1,8 @@
 """Stage `preprocess`: a data set becomes records, and a split that names every case."""
 
 from mis import cli
-from mis.data.prepare import make_records
-from mis.params import Params
+from mis.data.records.prepare import make_records
+from mis.params.load import Params
 from mis.settings import Settings
 
 

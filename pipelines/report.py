@@ -1,7 +1,7 @@
 """Stage `report`: one page from the files of the other stages, and from nothing else."""
 
 from mis import cli
-from mis.params import Params
+from mis.params.load import Params
 from mis.report.html import write_report
 from mis.settings import Settings
 

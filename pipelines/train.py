@@ -2,7 +2,7 @@
 
 from mis import cli
 from mis.files import copy_file, write_csv, write_json
-from mis.params import Params
+from mis.params.load import Params
 from mis.quiet import import_tensorflow
 from mis.settings import Settings
 from mis.track.provenance import measured_on

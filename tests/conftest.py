@@ -9,8 +9,9 @@ import pytest
 
 from mis.data.layouts.msd import read_msd
 from mis.data.phantom.write import make_phantom
-from mis.data.writer import write_records
-from mis.params import LAYOUTS, PhantomParams, load_params
+from mis.data.records.writer import write_records
+from mis.params.data import LAYOUTS, PhantomParams
+from mis.params.load import load_params
 from mis.quiet import import_tensorflow
 from mis.train.cluster import cluster
 

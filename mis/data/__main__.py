@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mis.cli import add_overrides, ends_when_interrupted, exit_code
 from mis.errors import MisError
-from mis.params import LAYOUTS, load_params
+from mis.params.data import LAYOUTS
+from mis.params.load import load_params
 from mis.settings import cores, load_settings
 
 Command = Callable[[argparse.Namespace], int | None]
@@ -71,10 +72,10 @@ def _run(arguments: argparse.Namespace) -> int | None:
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Check a data set: 0 where nothing keeps a case out, else 2."""
-    from mis.data.check import check
+    from mis.data.check.dataset import check
+    from mis.data.check.report import summary, write_refusal, write_report
     from mis.data.layouts.recognise import read_data
-    from mis.data.records import CHECKED
-    from mis.data.report import summary, write_refusal, write_report
+    from mis.data.records.index import CHECKED
 
     settings = load_settings()
     if arguments.folder and not arguments.folder.is_dir():
@@ -109,7 +110,7 @@ def run_phantom(arguments: argparse.Namespace) -> None:
 
 def run_link(arguments: argparse.Namespace) -> None:
     """Link a folder."""
-    from mis.data.link import link
+    from mis.data.versions.link import link
 
     # Committed first: a run then names a commit that says all.
     print(*link(arguments.folder, load_settings()), "next: git commit params.yaml, then dvc repro", sep="\n")
@@ -117,7 +118,7 @@ def run_link(arguments: argparse.Namespace) -> None:
 
 def run_import(arguments: argparse.Namespace) -> None:
     """Import an archive."""
-    from mis.data.fetch import Place, import_archive
+    from mis.data.versions.fetch import Place, import_archive
 
     settings = load_settings()
     with ends_when_interrupted(within_s=10):  # DVC waits for a server that has stalled
@@ -128,7 +129,7 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 def run_which(arguments: argparse.Namespace) -> int:
     """Compare a run with what stands here: 0 where all is the same, 1 where something differs."""
-    from mis.data.version import compare_origin, compare_params, find_run, report
+    from mis.data.versions.version import compare_origin, compare_params, find_run, report
 
     settings = load_settings()
     params = load_params(settings.workspace / "params.yaml")
@@ -140,7 +141,7 @@ def run_which(arguments: argparse.Namespace) -> int:
 
 def run_show(arguments: argparse.Namespace) -> None:
     """Draw a case and name the pictures."""
-    from mis.data.show import find_root, show
+    from mis.data.pictures.show import find_root, show
 
     settings = load_settings()
     data = load_params(settings.workspace / "params.yaml").data

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mis.data.findings import Finding
+from mis.data.check.findings import Finding
 
 MODALITIES = ("FLAIR", "T1w", "T1gd", "T2w")
 """The channels of an image, in this order in every record."""

@@ -111,7 +111,7 @@ class Geometry:
         """Bring what a network predicted for the whole case back to the file's grid.
 
         Args:
-            volume: (x, y, z) of the grid that all cases share, `mis.data.records.Records.shape`.
+            volume: (x, y, z) of the grid that all cases share, `mis.data.records.index.Records.shape`.
             fill: What lies outside of the box.
 
         Returns:

@@ -10,7 +10,7 @@ import numpy as np
 from mis.data.case import Case
 from mis.errors import MisError
 from mis.files import write_json
-from mis.params import SplitParams
+from mis.params.data import SplitParams
 
 LEAST = 3
 """Patients that a split needs: one for each part."""

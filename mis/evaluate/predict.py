@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from mis.data.dataset import case_batches
-from mis.data.records import Records
+from mis.data.pipeline.dataset import case_batches
+from mis.data.records.index import Records
 from mis.model.group_norm import accelerate
 from mis.model.metrics import hard_dice
 

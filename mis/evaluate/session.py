@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mis.data.case import WHOLE_TUMOR
-from mis.data.dataset import case_batches, told_of_damage
-from mis.data.records import Records, read_records
+from mis.data.pipeline.dataset import case_batches, told_of_damage
+from mis.data.records.index import Records, read_records
 from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
 from mis.evaluate.predict import Score, load_model, predict_cases
 from mis.evaluate.slices import draw_case, pick_evenly
 from mis.files import new_folder
-from mis.params import Params
+from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.base import EVALUATE, tracked
 from mis.track.mlflow import MlflowTracker

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mis.data.colours import REGION_COLOURS, REGION_DASHES
-from mis.data.planes import PLANES, outline, take_plane
+from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
+from mis.data.pictures.planes import PLANES, outline, take_plane
 from mis.evaluate.predict import Prediction, Score
 from mis.files import new_file
 

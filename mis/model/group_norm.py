@@ -53,7 +53,7 @@ def _normalise(layer: keras.layers.GroupNormalization, inputs: keras.KerasTensor
 
 
 def _group_mean(means: keras.KerasTensor, groups: int) -> keras.KerasTensor:
-    """Return for each channel the mean over the channels of its group, of the shape of `means`, (batch, 1, ..., channel)."""
+    """Return for each channel the mean over those of its group; both have the shape (batch, 1, ..., channel)."""
     channels, rank = means.shape[-1], len(means.shape)
     by_group = ops.mean(ops.reshape(means, (-1, groups, channels // groups)), axis=-1)
     return ops.reshape(ops.repeat(by_group, channels // groups, axis=-1), (-1, *(1,) * (rank - 2), channels))

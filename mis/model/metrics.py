@@ -34,7 +34,7 @@ def hard_dice(truth: keras.KerasTensor, probability: keras.KerasTensor, threshol
 class _CaseMean(keras.metrics.Mean):  # type: ignore[misc]  # Keras has no types: its classes are Any
     """The mean of a value of each case, over the cases that count.
 
-    A case whose sample weight is 0 only fills up a batch (`mis.data.dataset`) and is left out;
+    A case whose sample weight is 0 only fills up a batch (`mis.data.pipeline.dataset`) and is left out;
     every other one counts once, whatever its weight.
     """
 

@@ -6,7 +6,7 @@ Layers and keras.ops alone, so that it runs on every Keras backend.
 import keras
 
 from mis.model.group_norm import from_channel_sums
-from mis.params import ModelParams
+from mis.params.model import ModelParams
 
 BATCH_NORM_MOMENTUM = 0.9
 """Volumes come in few batches: Keras' 0.99 averages over 100 of them, and validation would lag by epochs."""
@@ -28,7 +28,7 @@ def build_unet(params: ModelParams, in_channels: int, out_channels: int) -> kera
         A model from (batch, x, y, z, in_channels) to probabilities (batch, x, y, z, out_channels)
         in float32, each channel on its own: regions are nested, not exclusive.
 
-    >>> from mis.params import ModelParams
+    >>> from mis.params.model import ModelParams
     >>> params = ModelParams(depth=1, base_filters=4, kernel_size=3, norm="group", groups=4)
     >>> build_unet(params, in_channels=4, out_channels=3).output_shape
     (None, None, None, None, 3)

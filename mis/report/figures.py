@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from mis.data.colours import REGION_COLOURS, REGION_DASHES
+from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
 from mis.report.results import Case, Epochs, Trial, best_epoch, region_names
 from mis.report.tables import NOTHING, parameter, searched_names
 from mis.style import (

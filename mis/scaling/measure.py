@@ -14,8 +14,8 @@ from typing import Any
 
 import ray
 
-from mis.data.records import read_records
-from mis.params import Params
+from mis.data.records.index import read_records
+from mis.params.load import Params
 from mis.scaling.plan import Cell, plan_round
 from mis.track.names import SELECTION
 from mis.train.allocate import Share
@@ -131,8 +131,8 @@ class _Worker:
 
     def train(self, params: Params, records: Path) -> tuple[float, float]:
         """Run a trial and return its best validation Dice and the seconds of its last epoch."""
-        from mis.tune.reuse import Networks
-        from mis.tune.trial import run_trial
+        from mis.train.graph_cache import Networks
+        from mis.train.trial import run_trial
 
         with TemporaryDirectory(prefix="mis-trial-") as folder:
             checkpoints = Checkpoints(Path(folder))

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
-from mis.data.records import check_patch, read_records
-from mis.params import Params, ScalingParams
+from mis.data.records.index import check_patch, read_records
+from mis.params.load import Params
+from mis.params.scaling import ScalingParams
 from mis.scaling.plan import MODE_NAMES, MODES, plan_round
 from mis.scaling.speedup import Speedup, speedups
 from mis.settings import Settings

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import psutil
 
-from mis.params import DataParams
+from mis.params.data import DataParams
 from mis.settings import Settings, cores
 from mis.track.base import Run
 
@@ -125,7 +125,7 @@ def _cpu() -> str:
 
 
 def _onednn() -> str:
-    """Return `on` or `off` as TensorFlow reads its variable, which `mis` sets where the user has not; else `unknown`."""
+    """Return `on` or `off` as TensorFlow reads its variable, which `mis` sets where it is not; else `unknown`."""
     told = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
     return {"1": "on", "true": "on", "0": "off", "false": "off"}.get(told, UNKNOWN)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mis import cli
-from mis.params import Params
+from mis.params.load import Params
 from mis.quiet import import_tensorflow
 from mis.settings import Settings
 

@@ -2,7 +2,8 @@
 
 import math
 
-from mis.params import DistributeParams, TrainParams
+from mis.params.distribute import DistributeParams
+from mis.params.train import TrainParams
 
 
 def for_replicas(params: TrainParams, rule: DistributeParams, replicas: int) -> TrainParams:

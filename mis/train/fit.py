@@ -9,13 +9,14 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from mis.data.dataset import Part, case_batches, steps_per_epoch, told_of_damage, training_batches
-from mis.data.records import Records
+from mis.data.pipeline.dataset import Part, case_batches, steps_per_epoch, told_of_damage, training_batches
+from mis.data.records.index import Records
 from mis.errors import MisError
 from mis.model.losses import SoftDiceLoss
 from mis.model.metrics import segmentation_metrics
 from mis.model.unet import build_unet
-from mis.params import ModelParams, TrainParams
+from mis.params.model import ModelParams
+from mis.params.train import TrainParams
 from mis.track.names import TRAINED_S, epoch_metrics
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch, is_finished, restore
 from mis.train.teardown import untuned_buffers

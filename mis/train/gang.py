@@ -161,7 +161,7 @@ class _Member:
         from mis.quiet import import_tensorflow
 
         import_tensorflow()
-        from mis.train.meeting import free_port
+        from mis.train.rendezvous import free_port
 
         host = ray.util.get_node_ip_address()
         return f"{host}:{free_port(host)}"
@@ -171,8 +171,8 @@ class _Member:
     ) -> _Returned:
         """Run the function in a folder, where there is one of that name, and catch what it raises."""
         from mis.train.devices import claim
-        from mis.train.meeting import Place
         from mis.train.multiworker import Worker, first_line, is_lost
+        from mis.train.rendezvous import Place
 
         try:
             if folder.is_dir():

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from mis.params import DistributeParams
+from mis.params.distribute import DistributeParams
 from mis.settings import Settings
 from mis.train.devices import Devices, claim
-from mis.train.meeting import Place, find_place
 from mis.train.multiworker import Worker, join
+from mis.train.rendezvous import Place, find_place
 from mis.train.strategy import make_strategy
 
 Work = Callable[[Worker], Any]

@@ -4,7 +4,7 @@ Keras' `fit` fails under `tf.distribute.MultiWorkerMirroredStrategy` (keras issu
 tuples, and scalars along an axis, which this strategy alone refuses. `KerasMultiWorkerStrategy`
 answers both; nothing else is changed, so that models stay plain Keras models.
 
-This module, `mis.train.meeting` (how workers find each other) and `mis.train.gang` (which starts them)
+This module, `mis.train.rendezvous` (how workers find each other) and `mis.train.gang` (which starts them)
 need nothing else of `mis`: see docs/data_parallel.md for how to train a Keras model of your own with them.
 """
 
@@ -26,7 +26,7 @@ from tensorflow.python.distribute.collective_all_reduce_strategy import Collecti
 
 from mis.errors import MisError, WorkerError
 from mis.train.devices import Devices, claim
-from mis.train.meeting import Place
+from mis.train.rendezvous import Place
 
 LOST = (
     tf.errors.AbortedError,

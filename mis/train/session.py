@@ -13,10 +13,10 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
-from mis.data.records import Records, check_patch, read_records
+from mis.data.records.index import Records, check_patch, read_records
 from mis.errors import MisError
 from mis.files import held_alone
-from mis.params import Params
+from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.base import TRAIN, Run, tracked
 from mis.track.keras import WatchEpochs

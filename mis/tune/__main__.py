@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mis import cli
 from mis.errors import MisError
-from mis.params import load_params
+from mis.params.load import load_params
 from mis.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif arguments.params or arguments.dry_run:
             raise MisError("a study goes on with its own parameters: --resume takes neither --params nor --dry-run")
 
-        from mis.data.prepare import find_records  # late, as what follows: it needs NumPy
+        from mis.data.records.prepare import find_records  # late, as what follows: it needs NumPy
         from mis.tune.preview import preview
         from mis.tune.resume import resume
         from mis.tune.session import tune

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from mis.data.prepare import find_records
-from mis.data.records import Records, read_records, size_bytes
-from mis.params import Choice, Distribution, Fixed, Params
+from mis.data.records.index import Records, read_records, size_bytes
+from mis.data.records.prepare import find_records
+from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
 from mis.train.allocate import Share
-from mis.tune.earlier import Estimate, estimate, starting_points
-from mis.tune.phrases import counted
-from mis.tune.search import number_of_trials
+from mis.tune.console.text import counted
+from mis.tune.history import Estimate, estimate, starting_points
+from mis.tune.samplers import number_of_trials
 from mis.tune.session import resources
 
 
@@ -50,24 +50,7 @@ def _table(params: Params) -> Iterator[str]:
     width = max(len(name) for name in space)
     for name, one in space.items():
         conditions = [f"{other} is {' or '.join(map(str, values))}" for other, values in one.conditions.items()]
-        yield f"{name:<{width}}  {_values(one)}" + (f", where {' and '.join(conditions)}" if conditions else "")
-
-
-def _values(one: Distribution) -> str:
-    """Say which values a parameter may have.
-
-    >>> from mis.params import FloatRange
-    >>> _values(FloatRange(type="float", low=1e-4, high=0.1, log=True))
-    'from 0.0001 to 0.1, logarithmic'
-    >>> _values(Choice(type="choice", values=("batch", "group")))
-    'batch or group'
-    """
-    if isinstance(one, Fixed):
-        return f"{one.value}, fixed"
-    if isinstance(one, Choice):
-        return " or ".join(str(value) for value in one.values)
-    steps = f", in steps of {one.step:g}" if one.step else ""
-    return f"from {one.low:g} to {one.high:g}{steps}" + (", logarithmic" if one.log else "")
+        yield f"{name:<{width}}  {one.describe()}" + (f", where {' and '.join(conditions)}" if conditions else "")
 
 
 def _trials(params: Params, trials: int, starts: int) -> str:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mis.data.prepare import find_records
-from mis.data.records import read_records
+from mis.data.records.index import read_records
+from mis.data.records.prepare import find_records
 from mis.errors import MisError
-from mis.params import parse_override
+from mis.params.load import parse_override
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
 from mis.tune.session import Study, run
-from mis.tune.store import BUDGET, StudyStore
+from mis.tune.study.store import BUDGET, StudyStore
 
 
 def resume(name: str, settings: Settings, overrides: Sequence[str] = ()) -> Study:

@@ -16,9 +16,11 @@ import psutil
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from mis.data.records import Records, check_patch, read_contents, read_records, size_bytes
+from mis.data.records.index import Records, check_patch, read_contents, read_records, size_bytes
 from mis.files import new_file, write_csv
-from mis.params import Params, TuneParams
+from mis.params.load import Params
+from mis.params.tune import TuneParams
+from mis.report.study.figures import write_figures
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
@@ -26,11 +28,10 @@ from mis.track.names import BEST_SCORE, SELECTION
 from mis.track.provenance import find_origin
 from mis.train.allocate import Node, Share, allocate
 from mis.train.cluster import cluster
-from mis.tune.earlier import RECORDS_TAG, starting_points
-from mis.tune.figures import write_figures
-from mis.tune.store import StudyStore, Trial, best_trial
-from mis.tune.study import run_study
-from mis.tune.watch import STUDY_TAG, TRIAL_TAG
+from mis.tune.history import RECORDS_TAG, starting_points
+from mis.tune.ray.callback import STUDY_TAG, TRIAL_TAG
+from mis.tune.ray.driver import run_study
+from mis.tune.study.store import StudyStore, Trial, best_trial
 
 KIND_TAG = "mis.kind"
 

@@ -6,13 +6,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mis.data.check import check
-from mis.data.dataset import case_batches
+from mis.data.check.dataset import check
 from mis.data.layouts.recognise import read_data
 from mis.data.phantom.write import make_phantom
-from mis.data.preprocess import region_bits
-from mis.data.writer import write_records
-from mis.params import LAYOUTS, PhantomParams
+from mis.data.pipeline.dataset import case_batches
+from mis.data.records.preprocess import region_bits
+from mis.data.records.writer import write_records
+from mis.params.data import LAYOUTS, PhantomParams
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 
 from mis.data.__main__ import main
 from mis.data.layouts.recognise import read_data
-from mis.params import LAYOUTS
+from mis.params.data import LAYOUTS
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 from moto.server import ThreadedMotoServer
 
-from mis.data.hashing import content_hash
+from mis.data.versions.hashing import content_hash
 from tests.data.serving import Project, contents, serving
 
 pytestmark = pytest.mark.slow

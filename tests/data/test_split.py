@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mis.data.case import Case, patient_of
 from mis.data.split import Split, read_split, split_cases, write_split
 from mis.errors import MisError
-from mis.params import SplitParams
+from mis.params.data import SplitParams
 
 PARAMS = SplitParams(train=0.7, val=0.15, test=0.15, seed=0)
 seeds = st.integers(min_value=0, max_value=2**32)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mis.model.losses import SoftDiceLoss, soft_dice
 from mis.model.metrics import Dice, SoftDiceMean, hard_dice
 from mis.model.unet import build_unet
-from mis.params import ModelParams
+from mis.params.model import ModelParams
 
 few = settings(max_examples=30, deadline=None)
 seeds = st.integers(0, 999)
@@ -22,7 +22,7 @@ import keras, numpy as np
 from mis.model.losses import SoftDiceLoss, soft_dice
 from mis.model.metrics import Dice, SoftDiceMean, hard_dice
 from mis.model.unet import build_unet
-from mis.params import ModelParams
+from mis.params.model import ModelParams
 
 def to_list(value):
     return np.asarray(keras.ops.convert_to_numpy(value)).tolist()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mis.model.unet import build_unet
-from mis.params import ModelParams
+from mis.params.model import ModelParams
 
 # What is stored needs nothing of this project to be read.
 LOADED = """

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mis.params import load_params
+from mis.params.load import load_params
 from mis.train.batch_rule import for_replicas, in_force
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")

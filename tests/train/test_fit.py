@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mis.data.dataset import case_batches, training_batches
+from mis.data.pipeline.dataset import case_batches, training_batches
 from mis.model.metrics import Dice
 from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history, restore
 from mis.train.fit import compile_unet, fit
@@ -22,8 +22,8 @@ from mis.quiet import import_tensorflow
 import_tensorflow()
 import keras
 import tensorflow as tf
-from mis.data.records import read_records
-from mis.params import load_params
+from mis.data.records.index import read_records
+from mis.params.load import load_params
 from mis.train.checkpoint import Checkpoints
 from mis.train.fit import fit
 

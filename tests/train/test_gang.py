@@ -194,7 +194,7 @@ def ray_processes(name):
 
 
 def free_port():
-    from mis.train.meeting import free_port
+    from mis.train.rendezvous import free_port
 
     return free_port("127.0.0.1")
 
@@ -280,7 +280,7 @@ def test_a_training_outlives_a_worker_and_a_node(project):
     # The model of the best epoch, the same in both, after up to 24 steps.
     models = [best_model(project, run.info.run_id) for run in (survived, alone)]
     assert survived.data.metrics["best/epoch"] == alone.data.metrics["best/epoch"]
-    # All weights together: of a bias that has just left 0, rounding alone is 1.2e-4 of its own size on some CPUs. A step
-    # that was lost or made twice is 2e-3 of them.
+    # All weights together: of a bias that has just left 0, rounding alone is 1.2e-4 of its own size on some CPUs. One
+    # step more or less is 2e-3 of them.
     own, expected = (np.concatenate([weight.ravel() for weight in model.get_weights()]) for model in models)
     assert np.linalg.norm(own - expected) < 1e-4 * np.linalg.norm(expected)

@@ -43,7 +43,7 @@ def test_its_imports_are_the_part_that_starts_workers(run_script):
         "mis.train.cluster",
         "mis.train.devices",
         "mis.train.gang",
-        "mis.train.meeting",
+        "mis.train.rendezvous",
         "mis.train.multiworker",
     }
 

@@ -26,10 +26,10 @@ from pathlib import Path
 from mis.quiet import import_tensorflow
 import_tensorflow()
 import keras, numpy as np
-from mis.data.dataset import case_batches, Part
-from mis.data.records import read_records
+from mis.data.pipeline.dataset import case_batches, Part
+from mis.data.records.index import read_records
 from mis.model.losses import SoftDiceLoss
-from mis.params import load_params
+from mis.params.load import load_params
 from mis.settings import Settings
 from mis.train.checkpoint import Checkpoints, restore
 from mis.train.fit import compile_unet, fit

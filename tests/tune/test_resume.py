@@ -8,9 +8,9 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from mis.params import load_params
+from mis.params.load import load_params
 from mis.track.base import TUNE
-from mis.tune.store import StudyStore
+from mis.tune.study.store import StudyStore
 from tests.searches import start, tracker_of
 
 pytestmark = pytest.mark.slow

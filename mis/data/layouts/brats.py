@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from mis.data.case import Case, DataSet, files_of, patient_of
-from mis.data.findings import Finding
+from mis.data.check.findings import Finding
 from mis.data.layouts.files import stem, volumes
 from mis.data.layouts.index import undeclared, without_repeated
 from mis.errors import MisError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mis.data.case import Case
-from mis.data.findings import Finding
+from mis.data.check.findings import Finding
 from mis.data.layouts.files import find, stem
 from mis.errors import MisError
 

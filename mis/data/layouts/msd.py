@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mis.data.case import Case, DataSet, files_of, patient_of
-from mis.data.findings import Finding
+from mis.data.check.findings import Finding
 from mis.data.layouts.files import volumes
 from mis.data.layouts.index import (
     INDEX,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mis.data.case import MODALITIES, REGIONS, Case, DataSet, files_of, patient_of
-from mis.data.findings import Finding
+from mis.data.check.findings import Finding
 from mis.data.layouts.files import find, stem, volumes
 from mis.data.layouts.index import INDEX, count_findings, named_file, read_index, undeclared, without_repeated
 from mis.errors import MisError

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from mis.data.case import Case, DataSet
-from mis.data.findings import Finding
+from mis.data.check.findings import Finding
 from mis.data.layouts.brats import BRATS_2021, BRATS_2023, has_files, read_brats
 from mis.data.layouts.index import INDEX, read_index
 from mis.data.layouts.msd import read_msd

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mis.data.phantom.grid import Array, Labels
 from mis.data.phantom.sample import MODALITIES
-from mis.params import Layout, PhantomParams
+from mis.params.data import Layout, PhantomParams
 
 Volume = NDArray[np.float32] | NDArray[np.int16] | NDArray[np.uint8]
 Volumes = dict[str, Volume]

@@ -15,7 +15,7 @@ from mis.data.phantom.grid import check_shape
 from mis.data.phantom.scan import make_case
 from mis.errors import MisError
 from mis.files import new_folder, write_json
-from mis.params import PhantomParams
+from mis.params.data import PhantomParams
 
 INDEX, README = "dataset.json", "README.md"
 

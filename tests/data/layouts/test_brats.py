@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from mis.data.findings import errors
+from mis.data.check.findings import errors
 from mis.data.layouts.brats import BRATS_2021, BRATS_2023, read_brats
 
 CONVENTIONS = {"brats2021": BRATS_2021, "brats2023": BRATS_2023}

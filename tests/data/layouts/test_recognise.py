@@ -5,7 +5,7 @@ import pytest
 
 from mis.data.layouts.recognise import READERS, read_data, recognise
 from mis.errors import MisError
-from mis.params import LAYOUTS
+from mis.params.data import LAYOUTS
 
 
 def refused(root, layout="auto"):

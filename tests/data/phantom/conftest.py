@@ -6,7 +6,7 @@ import pytest
 from mis.data.phantom.sample import sample_case
 from mis.data.phantom.scan import render_case
 from mis.data.phantom.write import case_seed
-from mis.params import load_params
+from mis.params.load import load_params
 
 DEFAULT = load_params(Path(__file__).parents[3] / "params.yaml").phantom
 

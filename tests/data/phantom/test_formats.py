@@ -7,7 +7,7 @@ import pytest
 from mis.data.phantom.formats import FORMATS
 from mis.data.phantom.scan import make_case
 from mis.data.phantom.write import case_seed, make_phantom
-from mis.params import LAYOUTS, PhantomParams
+from mis.params.data import LAYOUTS, PhantomParams
 
 PARAMS = PhantomParams(layout="msd", cases=2, unlabelled=1, shape=(24, 20, 18), seed=5)
 FILES = {

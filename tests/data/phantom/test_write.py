@@ -10,7 +10,7 @@ from mis.data.phantom.formats import PHANTOM_MARK
 from mis.data.phantom.scan import make_case
 from mis.data.phantom.write import case_seed, is_phantom, make_phantom
 from mis.errors import MisError
-from mis.params import LAYOUTS, PhantomParams
+from mis.params.data import LAYOUTS, PhantomParams
 
 PARAMS = PhantomParams(layout="msd", cases=3, unlabelled=2, shape=(24, 20, 18), seed=5)
 

@@ -1,0 +1,1 @@
+"""From checked cases to records, and back."""

@@ -1,0 +1,1 @@
+"""Where a data set is from, and which version of it a run had."""

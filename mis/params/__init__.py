@@ -1,0 +1,1 @@
+"""The experiment's values: params.yaml as one frozen, typed tree, a file for each section."""

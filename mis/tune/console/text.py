@@ -1,0 +1,127 @@
+"""A search's progress in words, one line each."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from rich.text import Text
+
+from mis.params.base import Scalar
+from mis.tune.console.progress import Progress, Row
+
+
+def headline(progress: Progress, now: float) -> str:
+    """Return how far a search is.
+
+    Args:
+        progress: The search.
+        now: The clock, in seconds.
+    """
+    best, running, interrupted = progress.best, len(progress.running), len(progress.interrupted)
+    trials = _noun(len(progress.ended) if progress.total is None else progress.total, "trial")
+    return f"study {progress.study}: " + _joined(
+        f"{_count(progress)} {trials} ended",
+        f"{running} running" if running else "",
+        f"{interrupted} interrupted" if interrupted else "",
+        f"best Dice {short_dice(best.best)} (trial {best.name})" if best else "",
+        duration(now - progress.begun_at),
+        _left(progress, now),
+    )
+
+
+def tail(progress: Progress, now: float) -> str:
+    """Return how far a search is in fewer words, for the end of a line."""
+    best = progress.best
+    return _joined(f"{_count(progress)} ended", f"best {short_dice(best.best)}" if best else "", _left(progress, now))
+
+
+def end_of(row: Row, names: Mapping[str, str]) -> str:
+    """Return what became of a trial.
+
+    Args:
+        row: The trial.
+        names: What each searched name is shown as.
+    """
+    epochs = f"Dice {short_dice(row.best)} after {counted(row.epochs, 'epoch')}" if row.epochs else "no epoch"
+    values = f" ({short_values(row, names)})" if row.values else ""
+    note = f": {row.note}" if row.note else ""
+    return f"trial {row.name} {row.state}: {epochs}, {duration(row.seconds)}{values}{note}"
+
+
+def short_names(progress: Progress) -> dict[str, str]:
+    """Return what each searched name is shown as: its last part, unless another one ends in the same."""
+    names = dict.fromkeys(name for row in progress.rows.values() for name in row.values)
+    last = {name: name.rpartition(".")[2] for name in names}
+    shared = Counter(last.values())
+    return {name: short if shared[short] == 1 else name for name, short in last.items()}
+
+
+def short_values(row: Row, names: Mapping[str, str]) -> str:
+    """Return a trial's values, as short as they can be told apart."""
+    return one_line(" ".join(f"{names[name]}={_short(value)}" for name, value in row.values.items()))
+
+
+def short_dice(value: float | None) -> str:
+    """Return a Dice as it is shown.
+
+    >>> [short_dice(value) for value in (0.7125, float("nan"), None)]
+    ['0.713', 'nan', '-']
+    """
+    return "-" if value is None else f"{value:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as it is shown.
+
+    >>> [duration(seconds) for seconds in (41.2, 59.7, 1500, 3599, 7500)]
+    ['41 s', '1 min', '25 min', '1 h 00 min', '2 h 05 min']
+    """
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> counted(1, "node"), counted(2, "node")
+    ('1 node', '2 nodes')
+    """
+    return f"{number} {_noun(number, noun)}"
+
+
+def one_line(text: str) -> str:
+    r"""Return a text as one line without control codes: Ray's errors are in colours.
+
+    >>> one_line("\x1b[36mray::train()\x1b[39m\r\n  died [/b]")
+    'ray::train() died [/b]'
+    """
+    plain = Text.from_ansi(" ".join(text.split())).plain
+    return "".join(character for character in plain if character.isprintable())
+
+
+def _count(progress: Progress) -> str:
+    ended = len(progress.ended)
+    return str(ended) if progress.total is None else f"{ended} of {progress.total}"
+
+
+def _left(progress: Progress, now: float) -> str:
+    seconds = progress.seconds_left(now)
+    return "" if seconds is None else f"about {duration(seconds)} left"
+
+
+def _short(value: Scalar) -> str:
+    """Return a value as it is shown.
+
+    >>> [_short(value) for value in (0.00312345, 1e-5, 32, True, "group")]
+    ['0.00312', '1e-05', '32', 'True', 'group']
+    """
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _noun(number: int, noun: str) -> str:
+    return noun if number == 1 else f"{noun}s"
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)

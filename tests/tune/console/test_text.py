@@ -1,0 +1,47 @@
+from math import inf
+
+from mis.tune.console.progress import Progress, Row
+from mis.tune.console.text import end_of, headline, one_line, short_names, short_values, tail
+
+
+def progress(*rows, total=24):
+    return Progress("one", total, 2, 8, 0.0, inf, {row.name: row for row in rows})
+
+
+def values(row):
+    return short_values(row, short_names(progress(row)))
+
+
+def test_a_name_is_its_last_part_unless_another_one_shares_it():
+    row = Row("000", {"train.learning_rate": 0.00312345, "model.norm": "group", "train.norm": 1.0})
+    assert values(row) == "learning_rate=0.00312 model.norm=group train.norm=1"
+
+
+def test_a_name_that_another_trial_has_is_shared_too():
+    rows = Row("000", {"model.norm": "group"}), Row("001", {"train.norm": 1.0})
+    assert short_names(progress(*rows)) == {"model.norm": "model.norm", "train.norm": "train.norm"}
+
+
+def test_values_are_one_line_as_they_are():
+    assert values(Row("000", {"a.b": "[red]x[/]", "a.c": "two\nlines"})) == "b=[red]x[/] c=two lines"
+
+
+def test_a_search_of_one_trial_and_of_nobody_knows_how_many():
+    row = Row("000", {}, "completed", epochs=1, best=0.5, seconds=9.0)
+    assert headline(progress(row, total=1), 9) == "study one: 1 of 1 trial ended, best Dice 0.500 (trial 000), 9 s"
+    assert headline(progress(row, total=None), 9) == "study one: 1 trial ended, best Dice 0.500 (trial 000), 9 s"
+    assert headline(progress(total=None), 0) == "study one: 0 trials ended, 0 s"
+    assert tail(progress(row, total=None), 9) == "1 ended, best 0.500"
+
+
+def test_what_became_of_a_trial():
+    assert end_of(Row("000", {}, "stopped", epochs=1, best=0.5, seconds=90), {}) == (
+        "trial 000 stopped: Dice 0.500 after 1 epoch, 2 min"
+    )
+    assert end_of(Row("001", {"a": 2}, "failed", seconds=3, note="ValueError: [x]"), {"a": "a"}) == (
+        "trial 001 failed: no epoch, 3 s (a=2): ValueError: [x]"
+    )
+
+
+def test_control_codes_go():
+    assert one_line("\x1b[31mred\x1b[0m \x07bell\x00 \x1b[2Kx\r\ny\tz") == "red bell x y z"

@@ -1,0 +1,75 @@
+"""What a trial does in its worker, without one."""
+
+import pytest
+import tensorflow as tf
+from ray import tune
+
+from mis.train.trial import NETWORKS
+from mis.tune.ray import worker
+from mis.tune.ray.worker import reports, within_memory
+
+
+class Batch:
+    """A training for which there is no memory while its batch is above 2."""
+
+    def __init__(self, size, smallest=1):
+        self.size = size
+        self.smallest = smallest
+        self.tried = []
+
+    def train(self):
+        self.tried.append(self.size)
+        if self.size > 2:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    def halve(self):
+        self.size //= 2
+        return self.size >= self.smallest
+
+
+def test_half_the_batch_until_the_memory_suffices():
+    batch = Batch(16)
+    within_memory(batch.train, batch.halve)
+    assert batch.tried == [16, 8, 4, 2]
+
+
+def test_a_tensor_that_no_memory_can_hold_is_such_an_error():
+    sizes = [2**50, 1]
+    within_memory(lambda: tf.zeros(sizes[0]), lambda: bool(sizes.pop(0)))
+    assert sizes == [1]
+
+
+def test_what_is_kept_beside_goes_before_the_batch_is_halved(monkeypatch):
+    monkeypatch.setitem(NETWORKS.kept, "another", None)
+    batch = Batch(4)
+    within_memory(batch.train, batch.halve)
+    assert batch.tried == [4, 4, 2]
+    assert not NETWORKS.kept
+
+
+def test_where_no_half_is_wanted_the_reason_is_told():
+    batch = Batch(8, smallest=4)
+    with pytest.raises(tf.errors.ResourceExhaustedError):
+        within_memory(batch.train, batch.halve)
+    assert batch.tried == [8, 4]
+
+
+def test_another_error_is_none_of_memory():
+    def fail():
+        raise ValueError("of another kind")
+
+    with pytest.raises(ValueError, match="of another kind"):
+        within_memory(fail, pytest.fail)
+
+
+def test_the_donor_is_who_told_of_the_checkpoint(monkeypatch, tmp_path):
+    """Not who is named in what it was told: that may be the one whose weights it has itself gone on from."""
+    (tmp_path / "number").write_text("2")
+    monkeypatch.setattr(tune, "get_checkpoint", lambda: tune.Checkpoint.from_directory(tmp_path))
+    assert worker._donor() == 2
+
+
+def test_the_best_so_far_never_falls():
+    told = reports([{"val/dice": dice} for dice in (0.2, 0.5, 0.3, 0.6)])
+    assert [one["best/dice"] for one in told] == [0.2, 0.5, 0.5, 0.6]
+    assert [one["epoch"] for one in told] == [1, 2, 3, 4]
