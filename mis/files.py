@@ -13,18 +13,23 @@ from filelock import FileLock, Timeout
 
 
 @contextmanager
-def held_alone(lock: Path, refusal: Exception) -> Iterator[None]:
-    """Hold a lock file, which ends with the process however it ends; raise `refusal` where another one has it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock, timeout=0)
+def exclusive_lock(path: Path, refusal: Exception) -> Iterator[None]:
+    """Hold the lock of a lock file during the block; a process that ends, in whatever way, gives it free.
+
+    Args:
+        path: The lock file; it is made, and stays.
+        refusal: What is raised where another process holds the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
     try:
-        held.acquire()
+        lock.acquire()
     except Timeout:
         raise refusal from None
     try:
         yield
     finally:
-        held.release()
+        lock.release()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from mis.files import read_json, write_csv, write_json
 from mis.params.load import Params
 from mis.quiet import import_tensorflow
 from mis.settings import Settings
-from mis.track.names import BEST_SCORE
+from mis.track.names import BEST_DICE
 from mis.track.provenance import measured_on
 
 
@@ -14,7 +14,7 @@ def stage(params: Params, settings: Settings) -> None:
     from mis.evaluate.session import evaluate
 
     root = settings.workspace
-    scores = {"train": "dice", "tune": BEST_SCORE}
+    scores = {"train": "dice", "tune": BEST_DICE}
     models = {
         name: (root / "models" / f"{name}.keras", read_json(root / "results" / name / "metrics.json")[score])
         for name, score in scores.items()

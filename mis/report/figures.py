@@ -24,7 +24,7 @@ from mis.style import (
     new_figure,
     styled,
 )
-from mis.track.names import SELECTION
+from mis.track.names import VAL_DICE
 
 STATE_COLOURS = {"best": INK, "completed": "#4477aa", "stopped": PALE, "failed": "#cc3311"}
 STATE_MARKS = {"best": "*", "completed": "o", "stopped": "x", "failed": "v"}
@@ -52,8 +52,8 @@ def learning_curves(history: Epochs) -> Figure:
         _curve(axes, history, f"val/{metric}", label="validation", color=INK, linewidth=2)
         axes.legend(loc="best")
     labels = {}
-    for region in region_names(list(history[0]) if history else [], f"{SELECTION}_"):
-        metric = f"{SELECTION}_{region.lower()}"
+    for region in region_names(list(history[0]) if history else [], f"{VAL_DICE}_"):
+        metric = f"{VAL_DICE}_{region.lower()}"
         _curve(per_region, history, metric, color=REGION_COLOURS[region], linestyle=REGION_DASHES[region], linewidth=2)
         labels[region] = _last(history, metric)
     _label_ends(per_region, labels, REGION_COLOURS)
@@ -74,9 +74,9 @@ def trial_curves(trials: Sequence[Trial], best: Trial | None) -> Figure:
     for trial in sorted(trials, key=lambda one: one is best):
         state = _state(trial, best)
         colour = STATE_COLOURS[state]
-        axes.plot(*_points(trial.epochs, SELECTION), color=colour, linewidth=2.6 if state == "best" else 1.6)
+        axes.plot(*_points(trial.epochs, VAL_DICE), color=colour, linewidth=2.6 if state == "best" else 1.6)
         if trial.epochs:
-            x, y = trial.epochs[-1]["epoch"], _last(trial.epochs, SELECTION)
+            x, y = trial.epochs[-1]["epoch"], _last(trial.epochs, VAL_DICE)
             size = 13 if state == "best" else 7
             axes.plot([x], [y], linestyle="none", **_mark(state), markersize=size, clip_on=False)
             ends[trial.name] = (x, y)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mis.errors import MisError
 from mis.scaling.speedup import Speedup
-from mis.track.names import SELECTION
+from mis.track.names import VAL_DICE
 
 REGIONS = ("WT", "TC", "ET")
 STAGES = ("train", "tune", "evaluate", "scaling")
@@ -147,7 +147,7 @@ def read_results(folder: Path) -> Results:
     """
     train, tune, evaluate, scaling = (_Stage(folder / name) for name in STAGES)
     return Results(
-        history=[_numbers(row) for row in train.rows("history.csv", "epoch", SELECTION)],
+        history=[_numbers(row) for row in train.rows("history.csv", "epoch", VAL_DICE)],
         trials=_trials(tune),
         evaluation=_evaluation(evaluate),
         scaling=_scaling(scaling),
@@ -161,8 +161,8 @@ def best_epoch(epochs: Epochs) -> int | None:
     >>> best_epoch([{"epoch": 1, "val/dice": 0.2}, {"epoch": 2, "val/dice": 0.3}, {"epoch": 3, "val/dice": 0.3}])
     2
     """
-    scored = [epoch for epoch in epochs if not math.isnan(epoch[SELECTION])]
-    return int(max(scored, key=lambda epoch: epoch[SELECTION])["epoch"]) if scored else None
+    scored = [epoch for epoch in epochs if not math.isnan(epoch[VAL_DICE])]
+    return int(max(scored, key=lambda epoch: epoch[VAL_DICE])["epoch"]) if scored else None
 
 
 def region_names(columns: Sequence[str], prefix: str) -> list[str]:
@@ -237,7 +237,7 @@ def _dice(row: Row, prefix: str) -> dict[str, float]:
 
 def _trials(stage: _Stage) -> list[Trial]:
     epochs: dict[str, list[dict[str, float]]] = {}
-    for row in stage.rows("history.csv", "epoch", SELECTION):
+    for row in stage.rows("history.csv", "epoch", VAL_DICE):
         epochs.setdefault(row["trial"], []).append(_numbers(row))
     return [_trial(row, epochs.get(row["trial"], [])) for row in stage.rows("trials.csv", "trial", "elapsed_s")]
 
@@ -246,8 +246,8 @@ def _trial(row: Row, epochs: Epochs) -> Trial:
     return Trial(
         name=row["trial"],
         state=row.get("state", ""),
-        score=_number(row.get(SELECTION)),
-        dice=_dice(row, f"{SELECTION}_"),
+        score=_number(row.get(VAL_DICE)),
+        dice=_dice(row, f"{VAL_DICE}_"),
         elapsed_s=_number(row["elapsed_s"]),
         values={name: text for name, text in row.items() if name.startswith(("model.", "train."))},
         error=row.get("error", ""),

@@ -10,7 +10,7 @@ from typing import Any
 from mis.report.results import Case, Evaluation, Results, Scaling, Trial, best_epoch
 from mis.scaling.plan import MODE_NAMES, MODES
 from mis.scaling.speedup import Speedup
-from mis.track.names import SELECTION
+from mis.track.names import VAL_DICE
 
 NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -225,7 +225,7 @@ def verdict(results: Results) -> str:
 
 
 def _training_phrase(results: Results) -> str:
-    best = max((epoch[SELECTION] for epoch in results.history if not math.isnan(epoch[SELECTION])), default=math.nan)
+    best = max((epoch[VAL_DICE] for epoch in results.history if not math.isnan(epoch[VAL_DICE])), default=math.nan)
     return (
         f"validation Dice of {dice(best)} at epoch {best_epoch(results.history) or NOTHING} of {len(results.history)}"
     )

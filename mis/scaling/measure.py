@@ -17,7 +17,7 @@ import ray
 from mis.data.records.index import read_records
 from mis.params.load import Params
 from mis.scaling.plan import Cell, plan_round
-from mis.track.names import SELECTION
+from mis.track.names import EPOCH_S, VAL_DICE
 from mis.train.allocate import Share
 from mis.train.checkpoint import Checkpoints
 
@@ -145,4 +145,4 @@ class _Worker:
                 report=lambda history: None,  # noqa: ARG005
                 networks=Networks(),  # none is shared: a process that has had more trials than another would be ahead
             )
-        return fitted.best[SELECTION], fitted.history[-1]["time/epoch_s"]
+        return fitted.best[VAL_DICE], fitted.history[-1][EPOCH_S]

@@ -13,12 +13,25 @@ from mis.scaling.speedup import Speedup, speedups
 from mis.settings import Settings
 from mis.track.base import SCALING, tracked
 from mis.track.mlflow import MlflowTracker
+from mis.track.names import (
+    BATCH_RULE_TAG,
+    EFFICIENCY,
+    ELAPSED_S,
+    GLOBAL_BATCH_SIZE,
+    LEARNING_RATE,
+    LR_SCALING_TAG,
+    MODE_TAG,
+    SPEEDUP,
+    SPEEDUP_MAX,
+    SPEEDUP_MIN,
+)
 from mis.track.provenance import Origin, find_origin
 from mis.train.allocate import allocate
 from mis.train.batch_rule import for_replicas
 from mis.train.cluster import cluster
 
-FIGURES = ("speedup", "speedup_min", "speedup_max", "efficiency", "elapsed_s")
+FIGURES = (SPEEDUP, SPEEDUP_MIN, SPEEDUP_MAX, EFFICIENCY, ELAPSED_S)
+"""Metrics that are attributes of `Speedup`."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +106,13 @@ def _log(comparison: Comparison, params: Params, settings: Settings, origin: Ori
     for mode in MODES:
         own = [one for one in comparison.speedups if one.mode == mode]
         with tracked(
-            tracker.start_run(SCALING, MODE_NAMES[mode], params=params.flatten(), tags={"mis.mode": mode})
+            tracker.start_run(SCALING, MODE_NAMES[mode], params=params.flatten(), tags={MODE_TAG: mode})
         ) as run:
             origin.describe(run)
             rule = params.distribute
-            run.set_tags({"mis.batch_rule": rule.batch_rule, "mis.lr_scaling": rule.lr_scaling})
+            run.set_tags({BATCH_RULE_TAG: rule.batch_rule, LR_SCALING_TAG: rule.lr_scaling})
             for one in own:
                 figures = {name: getattr(one, name) for name in FIGURES}
                 train = for_replicas(params.train, rule, one.workers if mode == "data" else 1)
-                in_force = {"global_batch_size": train.batch_size, "learning_rate": train.learning_rate}
+                in_force = {GLOBAL_BATCH_SIZE: train.batch_size, LEARNING_RATE: train.learning_rate}
                 run.log_metrics({**figures, **in_force}, step=one.workers)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
+from mis.track.names import CHANGED_PREFIX
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 TRAIN = "mis/train"
@@ -22,8 +24,6 @@ SCALING = "mis/scaling"
 
 PARAM_LENGTH = 6000
 """Characters of a parameter's value; MLflow's limit, which holds in memory too."""
-CHANGED = "mis.changed."
-"""Prefix of the tag that records a parameter's later value; its first one cannot change."""
 
 
 class Run(Protocol):
@@ -77,7 +77,9 @@ class Ended:
     @classmethod
     def of(cls, params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]) -> "Ended":
         """Return a run, its changed parameters in place."""
-        changed = {name.removeprefix(CHANGED): text for name, text in tags.items() if name.startswith(CHANGED)}
+        changed = {
+            name.removeprefix(CHANGED_PREFIX): text for name, text in tags.items() if name.startswith(CHANGED_PREFIX)
+        }
         return cls({**params, **changed}, metrics, tags)
 
 
@@ -161,7 +163,7 @@ def split_params(params: Mapping[str, object], known: Mapping[str, str]) -> tupl
     """
     texts = {name: param_text(value) for name, value in params.items()}
     new = {name: text for name, text in texts.items() if name not in known}
-    changed = {f"{CHANGED}{name}": text for name, text in texts.items() if known.get(name, text) != text}
+    changed = {f"{CHANGED_PREFIX}{name}": text for name, text in texts.items() if known.get(name, text) != text}
     return new, changed
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from mis.track.base import SCALING, TRAIN, TUNE
+from mis.track.names import PARENT_RUN_TAG
 
 STUDY_PAGE = "figures/study.html"
 """Where a study has its interactive figures, among its artifacts."""
@@ -57,7 +58,7 @@ def charts_url(base_url: str, experiment_id: str, parent: str | None = None) -> 
     url = f"{runs_url(base_url, experiment_id)}&compareRunsMode=CHART"
     if parent is None:
         return url
-    search, order = quote(f"tags.mlflow.parentRunId = '{parent}'", safe=""), quote("tags.`mlflow.runName`", safe="")
+    search, order = quote(f"tags.{PARENT_RUN_TAG} = '{parent}'", safe=""), quote("tags.`mlflow.runName`", safe="")
     return f"{url}&searchFilter={search}&orderByKey={order}&orderByAsc=true"
 
 

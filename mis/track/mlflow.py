@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from mis.errors import MisError
 from mis.settings import Settings
 from mis.track.base import Ended, Status, metric_value, split_params
+from mis.track.names import HOST_TAG, PARENT_RUN_TAG, PID_NAMESPACE_TAG, PID_TAG, STARTED_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +35,6 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-PARENT = "mlflow.parentRunId"
 OURS = "mis/"
 """Prefix of this project's experiments; runs of other experiments are left alone."""
 
@@ -207,7 +207,7 @@ class MlflowTracker:
         parent: str | None = None,
     ) -> MlflowRun:
         """Start a run in an experiment, which is made if need be; `parent` is another run's id."""
-        below = {PARENT: parent} if parent else {}
+        below = {PARENT_RUN_TAG: parent} if parent else {}
         experiment_id = self._make_experiment(experiment)
         own = {key: text[:TAG_LENGTH] for key, text in (tags or {}).items()}
         # At once: a process that is killed after it has made the run finds it again by them.
@@ -275,7 +275,9 @@ class MlflowTracker:
         dead = [run for run in self._running() if _is_dead(run.data.tags)]
         ends_ms = {run.info.run_id: self._last_seen_ms(run) for run in dead}
         for run in dead:
-            trials = [ends_ms[below.info.run_id] for below in dead if below.data.tags.get(PARENT) == run.info.run_id]
+            trials = [
+                ends_ms[below.info.run_id] for below in dead if below.data.tags.get(PARENT_RUN_TAG) == run.info.run_id
+            ]
             self.client.set_terminated(run.info.run_id, "KILLED", max([ends_ms[run.info.run_id], *trials]))
         return list(ends_ms)
 
@@ -290,7 +292,7 @@ class MlflowTracker:
         if experiment_id is None:
             return None
         runs = self.client.search_runs([experiment_id], max_results=RUNS_PER_PAGE)  # newest first
-        parents = [run.data.tags.get(PARENT) for run in runs]
+        parents = [run.data.tags.get(PARENT_RUN_TAG) for run in runs]
         study = next((run.info.run_id for run in runs if run.info.run_id in parents), None)
         if study is None:
             return None
@@ -321,7 +323,7 @@ class MlflowTracker:
         """Yield the runs that say that a process of this host is at work on them."""
         experiments = self.client.search_experiments(filter_string=f"name LIKE '{OURS}%'")
         ids = [experiment.experiment_id for experiment in experiments]
-        terms, page = f"attributes.status = 'RUNNING' and tags.`mis.host` = {_quoted(platform.node())}", None
+        terms, page = f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = {_quoted(platform.node())}", None
         while ids:
             runs = self.client.search_runs(ids, terms, max_results=RUNS_PER_PAGE, page_token=page)
             yield from runs
@@ -339,16 +341,16 @@ class MlflowTracker:
 def process_tags() -> dict[str, str]:
     """Return the tags that name this process among all that ever ran: pids are used again."""
     pid = os.getpid()
-    tags = {"mis.host": platform.node(), "mis.pid": str(pid), "mis.started": f"{_started_s(pid):.2f}"}
-    return tags | ({"mis.pid_namespace": namespace} if (namespace := _pid_namespace()) else {})
+    tags = {HOST_TAG: platform.node(), PID_TAG: str(pid), STARTED_TAG: f"{_started_s(pid):.2f}"}
+    return tags | ({PID_NAMESPACE_TAG: namespace} if (namespace := _pid_namespace()) else {})
 
 
 def _is_dead(tags: Mapping[str, str]) -> bool:
     """Say whether the process that the tags name has ended; False where that cannot be known."""
-    if tags.get("mis.pid_namespace", "") != _pid_namespace():
+    if tags.get(PID_NAMESPACE_TAG, "") != _pid_namespace():
         return False  # a container with this host's name: its pids mean nothing here
     try:
-        pid, started_s = int(tags["mis.pid"]), float(tags["mis.started"])
+        pid, started_s = int(tags[PID_TAG]), float(tags[STARTED_TAG])
     except (KeyError, ValueError):
         return False
     try:

@@ -1,28 +1,195 @@
-"""What the metrics of an epoch are called wherever they are written."""
+"""The names of all metrics and of all `mis.*` tags, wherever they are written: in MLflow, files and searches.
+
+Their texts never change: users have runs that are found by them. The text before the slash of a metric is what MLflow
+makes a section of its charts from.
+"""
 
 from collections.abc import Mapping
 
-SELECTION = "val/dice"
-"""The metric that chooses the best epoch, trial and model; higher is better."""
+# Metrics of each epoch.
 
-BEST_SCORE = "best/dice"
-"""The best value of it so far."""
+TRAIN_LOSS = "train/loss"
+"""The mean soft Dice loss of an epoch's training cases."""
 
-TRAINED_S = "time/total_s"
-"""Seconds of all epochs so far."""
+TRAIN_DICE = "train/dice"
+"""The mean Dice of an epoch's training cases, over all regions."""
+
+VAL_LOSS = "val/loss"
+"""The mean soft Dice loss of the validation cases."""
+
+VAL_DICE = "val/dice"
+"""The mean Dice of the validation cases, over all regions: it chooses the best epoch, trial and model."""
+
+VAL_PREFIX = "val/"
+"""Prefix of the metrics of the validation cases; `val/dice_<region>` is the Dice of one region."""
 
 EPOCH_S = "time/epoch_s"
-"""Seconds of an epoch."""
+"""Seconds of an epoch, its validation included."""
 
-PARAMETERS = "model/parameters"
-"""Trainable weights."""
+TOTAL_S = "time/total_s"
+"""Seconds of all epochs so far."""
+
+STEP_S = "time/step_s"
+"""Mean seconds of a training step."""
+
+SAMPLES_PER_S = "time/samples_per_s"
+"""Training cases a second."""
+
+INPUT_SHARE = "time/input_share"
+"""The part of a step in which it waits for its batch, from 0 to 1."""
+
+COMMUNICATION_SHARE = "time/communication_share"
+"""The part of a step that all-reduces take, from 0 to 1."""
+
+COMPUTE_SHARE = "time/compute_share"
+"""The part of a step that is left for computing, from 0 to 1."""
+
+DEVICES = "time/devices"
+"""How many devices an epoch was spread over."""
+
+HOST_PEAK_BYTES = "memory/host_peak_bytes"
+"""The most memory that the training process has had."""
+
+DEVICE_PEAK_BYTES = "memory/device_peak_bytes"
+"""The most memory that a GPU of the training process had in an epoch."""
+
+MODEL_PARAMETERS = "model/parameters"
+"""The number of trainable weights."""
+
+# Metrics of a whole training, trial, study or evaluation.
+
+BEST_DICE = "best/dice"
+"""The best validation Dice of all epochs so far."""
+
+BEST_PREFIX = "best/"
+"""Prefix of the metrics of the best epoch, e.g. `best/epoch`."""
+
+TRIAL_S = "time/trial_s"
+"""Seconds of a trial, its set-up included."""
+
+TEST_PREFIX = "test/"
+"""Prefix of the metrics of the test cases."""
+
+# Metrics of the comparison of data and experiment parallelism; their step is the number of workers.
+
+SPEEDUP = "speedup"
+"""The time with one worker divided by the time with n, median over the rounds."""
+
+SPEEDUP_MIN = "speedup_min"
+"""The lowest speed-up of all rounds."""
+
+SPEEDUP_MAX = "speedup_max"
+"""The highest speed-up of all rounds."""
+
+EFFICIENCY = "efficiency"
+"""The speed-up divided by the number of workers."""
+
+ELAPSED_S = "elapsed_s"
+"""Seconds of the whole list of trials, median over the rounds."""
+
+GLOBAL_BATCH_SIZE = "global_batch_size"
+"""Cases in a batch of all devices together."""
+
+LEARNING_RATE = "learning_rate"
+"""The learning rate that the batch rule gives for this number of workers."""
+
+# Tags that name a run and say what became of it.
+
+STUDY_TAG = "mis.study"
+"""The name of the study that a run belongs to."""
+
+TRIAL_TAG = "mis.trial"
+"""The name of a trial within its study."""
+
+KIND_TAG = "mis.kind"
+"""`study` for the run of a whole study."""
+
+STATE_TAG = "mis.state"
+"""What became of a trial: completed, stopped, diverged, failed or killed."""
+
+ERROR_TAG = "mis.error"
+"""Why a trial failed."""
+
+BEST_TRIAL_TAG = "mis.best_trial"
+"""The name of a study's best trial."""
+
+PARETO_FRONT_TAG = "mis.pareto_front"
+"""The names of the trials on a study's Pareto front."""
+
+ENDED_BY_TAG = "mis.ended_by"
+"""The parameter whose limit has ended a study."""
+
+RECORDS_TAG = "mis.records"
+"""The digest of the records that a study was run on."""
+
+CHECKPOINT_TAG = "mis.checkpoint"
+"""The name of a training's checkpoint folder, by which a training that was killed finds its run again."""
+
+MODEL_TAG = "mis.model"
+"""Which model was evaluated: that of `train` or of `tune`."""
+
+MODE_TAG = "mis.mode"
+"""The mode of scaling that was measured: `data` or `experiment`."""
+
+BATCH_RULE_TAG = "mis.batch_rule"
+"""The batch rule of a measurement of scaling."""
+
+LR_SCALING_TAG = "mis.lr_scaling"
+"""How the learning rate follows the number of devices in a measurement of scaling."""
+
+RESTARTED_PREFIX = "mis.restarted."
+"""Prefix, before the time, of a tag for each time that workers were started again."""
+
+CHANGED_PREFIX = "mis.changed."
+"""Prefix, before a parameter's name, of the tag with its later value; the parameter itself cannot change."""
+
+# Tags that say where a run comes from.
+
+DVC_HASH_TAG = "mis.data.dvc_hash"
+"""The DVC hash of the data set."""
+
+DATA_ROOT_TAG = "mis.data.root"
+"""The folder of the data set."""
+
+LEFT_OUT_TAG = "mis.data.left_out"
+"""The cases that were not used, with the reason."""
+
+GIT_COMMIT_TAG = "mis.git_commit"
+"""The commit's hash, with `-dirty` where tracked files differ from it."""
+
+VERSION_PREFIX = "mis.version."
+"""Prefix, before a package's name, of the tag with its version."""
+
+MACHINE_PREFIX = "mis."
+"""Prefix of the tags of the machine: `mis.host`, `mis.cpu`, ..., see `mis.track.provenance.machine`."""
+
+# Tags that name the process which records a run.
+
+HOST_TAG = "mis.host"
+"""The host's name."""
+
+PID_TAG = "mis.pid"
+"""The process' number."""
+
+PID_NAMESPACE_TAG = "mis.pid_namespace"
+"""The namespace in which the process' number counts: a container has its own."""
+
+STARTED_TAG = "mis.started"
+"""When the process started, in seconds since 1970."""
+
+# Tags that MLflow itself reads.
+
+PARENT_RUN_TAG = "mlflow.parentRunId"
+"""The id of the run below which MLflow shows this one."""
+
+SOURCE_COMMIT_TAG = "mlflow.source.git.commit"
+"""The commit's bare hash, which MLflow's pages show."""
 
 
 def epoch_metrics(logs: Mapping[str, float]) -> dict[str, float]:
-    """Rename Keras' logs to the names used in MLflow, files and searches.
+    """Rename Keras' logs of an epoch to the names of this module.
 
-    The text before the slash is what MLflow makes a section of its charts from. `case_loss`, a
-    mean over cases, stands for Keras' own `loss`, a mean over batches of whatever size.
+    `case_loss`, a mean over cases, takes the name of Keras' own `loss`, a mean over batches of whatever size.
 
     >>> epoch_metrics({"loss": 1.0, "case_loss": 0.9, "val_dice_wt": 0.5, "epoch_s": 2.0})
     {'train/loss': 0.9, 'val/dice_wt': 0.5, 'time/epoch_s': 2.0}
@@ -39,7 +206,7 @@ def epoch_metrics(logs: Mapping[str, float]) -> dict[str, float]:
         if name.endswith(("_s", "_share")) or name == "devices":
             named[f"time/{name}"] = float(value)
         elif name == "parameters":
-            named[PARAMETERS] = float(value)
+            named[MODEL_PARAMETERS] = float(value)
         elif name.endswith("_bytes"):
             named[f"memory/{name}"] = float(value)
         elif name != "loss":

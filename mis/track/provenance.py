@@ -15,6 +15,15 @@ import psutil
 from mis.params.data import DataParams
 from mis.settings import Settings, cores
 from mis.track.base import Run
+from mis.track.names import (
+    DATA_ROOT_TAG,
+    DVC_HASH_TAG,
+    GIT_COMMIT_TAG,
+    LEFT_OUT_TAG,
+    MACHINE_PREFIX,
+    SOURCE_COMMIT_TAG,
+    VERSION_PREFIX,
+)
 
 PACKAGES = ("mis", "keras", "tensorflow", "ray", "mlflow", "optuna", "dvc", "numpy")
 UNKNOWN = "unknown"
@@ -60,10 +69,10 @@ def run_tags(root: Path) -> dict[str, str]:
     `mlflow.source.git.commit` is what MLflow's own pages show; it takes a bare hash.
     """
     commit = git_commit(root)
-    tags = {f"mis.{name}": value for name, value in machine().items()}
-    tags |= {f"mis.version.{package}": number for package, number in versions().items()}
-    tags |= {"mis.git_commit": commit}
-    return tags if commit == UNKNOWN else tags | {"mlflow.source.git.commit": commit.removesuffix("-dirty")}
+    tags = {f"{MACHINE_PREFIX}{name}": value for name, value in machine().items()}
+    tags |= {f"{VERSION_PREFIX}{package}": number for package, number in versions().items()}
+    tags |= {GIT_COMMIT_TAG: commit}
+    return tags if commit == UNKNOWN else tags | {SOURCE_COMMIT_TAG: commit.removesuffix("-dirty")}
 
 
 @dataclass(frozen=True)
@@ -100,11 +109,11 @@ def find_origin(
         data_hash: Its DVC hash, of the files that the records were made from; None where it is not versioned.
         left_out: The cases of it that were not used, with the reason.
     """
-    own = {"mis.data.dvc_hash": data_hash or UNKNOWN, "mis.data.root": data.root}
+    own = {DVC_HASH_TAG: data_hash or UNKNOWN, DATA_ROOT_TAG: data.root}
     if left_out:
         reasons = "; ".join(f"{case or 'data set'}: {reason}" for case, reason in left_out.items())
         names = [case for case in left_out if case]
-        own["mis.data.left_out"] = f"{', '.join(names)} ({len(names)}). {reasons}"
+        own[LEFT_OUT_TAG] = f"{', '.join(names)} ({len(names)}). {reasons}"
     return Origin(run_tags(settings.workspace) | own, data.root, data_hash)
 
 

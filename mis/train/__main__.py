@@ -12,13 +12,13 @@ def command(params: Params, settings: Settings, *, profile: bool) -> None:
     """Train and say what came out and where it is."""
     import_tensorflow()
     from mis.track.mlflow import MlflowTracker
-    from mis.track.names import SELECTION
+    from mis.track.names import VAL_DICE
     from mis.train.session import train
 
     fitted = train(params, settings, profile=profile)
     if fitted is None:  # one of several workers; the chief tells
         return
-    print(f"best validation Dice {fitted.best[SELECTION]:.4f} in epoch {fitted.best_epoch}")
+    print(f"best validation Dice {fitted.best[VAL_DICE]:.4f} in epoch {fitted.best_epoch}")
     print(f"the model and its curves: run {fitted.run_id} in {MlflowTracker(settings).location()}")
     fitted.checkpoints.remove()
 

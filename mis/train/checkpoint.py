@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mis.files import new_file, new_folder, write_json
-from mis.track.names import SELECTION
+from mis.track.names import TRAIN_LOSS, VAL_DICE
 
 if TYPE_CHECKING:  # a search's driver reads histories and does without Keras
     import keras
@@ -36,7 +36,7 @@ def best_epoch(history: History) -> int:
     >>> best_epoch([{"val/dice": 0.1}, {"val/dice": 0.3}, {"val/dice": 0.3}])
     2
     """
-    scores = [epoch[SELECTION] if isfinite(epoch[SELECTION]) else -inf for epoch in history]
+    scores = [epoch[VAL_DICE] if isfinite(epoch[VAL_DICE]) else -inf for epoch in history]
     return scores.index(max(scores)) + 1
 
 
@@ -48,7 +48,7 @@ def is_finished(history: History, *, epochs: int, patience: int) -> bool:
     """
     if not history:
         return False
-    if not isfinite(history[-1]["train/loss"]):
+    if not isfinite(history[-1][TRAIN_LOSS]):
         return True
     return len(history) >= epochs or len(history) - best_epoch(history) >= patience
 

@@ -17,7 +17,7 @@ from mis.model.metrics import segmentation_metrics
 from mis.model.unet import build_unet
 from mis.params.model import ModelParams
 from mis.params.train import TrainParams
-from mis.track.names import TRAINED_S, epoch_metrics
+from mis.track.names import TOTAL_S, VAL_PREFIX, epoch_metrics
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch, is_finished, restore
 from mis.train.teardown import untuned_buffers
 from mis.train.timing import TimeSteps
@@ -63,11 +63,13 @@ class Fitted:
     @property
     def elapsed_s(self) -> float:
         """Seconds of all epochs, validation and checkpoints included, set-up not."""
-        return self.history[-1][TRAINED_S]
+        return self.history[-1][TOTAL_S]
 
     def summary(self) -> dict[str, float]:
         """Return the best validation figures, when they came, and what they took."""
-        validation = {name.removeprefix("val/"): value for name, value in self.best.items() if name.startswith("val/")}
+        validation = {
+            name.removeprefix(VAL_PREFIX): value for name, value in self.best.items() if name.startswith(VAL_PREFIX)
+        }
         return validation | {
             "epoch": self.best_epoch,
             "epochs": len(self.history),
@@ -198,7 +200,7 @@ class _Keep(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no typ
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
         """Extend the history and the logs, and write the checkpoint."""
-        before = self.history[-1][TRAINED_S] if self.history else 0.0
+        before = self.history[-1][TOTAL_S] if self.history else 0.0
         logs["total_s"] = before + logs["epoch_s"]
         logs["parameters"] = count_parameters(self.model)
         self.history.append(epoch_metrics(logs))

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from mis.data.records.index import Records, check_patch, read_records
 from mis.errors import MisError
-from mis.files import held_alone
+from mis.files import exclusive_lock
 from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.base import TRAIN, Run, tracked
 from mis.track.keras import WatchEpochs
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import SELECTION
+from mis.track.names import BEST_PREFIX, CHECKPOINT_TAG, RESTARTED_PREFIX, TRAIN_LOSS, VAL_DICE
 from mis.track.provenance import find_origin
 from mis.train.batch_rule import for_replicas, in_force
 from mis.train.checkpoint import Checkpoints
@@ -29,8 +29,6 @@ from mis.train.fit import Fitted, fit
 from mis.train.launch import find_launcher
 from mis.train.multiworker import Worker
 from mis.train.profile import Profile
-
-CHECKPOINT_TAG = "mis.checkpoint"
 
 
 @dataclass(frozen=True)
@@ -75,14 +73,14 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
         do="wait for it, or give this one another MIS_ROOT or train.seed",
     )
     with (
-        held_alone(lock, running),
+        exclusive_lock(lock, running),
         tracked(_run(params, settings, checkpoints, records)) as run,
         _Progress(params.train.epochs, len(checkpoints.history())) as progress,
     ):
         run.log_params({**in_force(params.train, rule, replicas), "in_force.kind": rule.chosen})
         parameters = launcher.run(work, _Watch(run, progress), partial(_note, run))
         fitted = Fitted(checkpoints.history(), parameters, checkpoints, run.id)
-        run.log_metrics({f"best/{name}": value for name, value in fitted.summary().items()})
+        run.log_metrics({f"{BEST_PREFIX}{name}": value for name, value in fitted.summary().items()})
         run.log_file(fitted.best_model, "model")
         if profile and not Profile.files(folder):
             tqdm.write("no profile was kept: it begins with the third step of a process", file=sys.stderr)
@@ -95,7 +93,7 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
 def _note(run: Run, line: str) -> None:
     """Say that workers are started again or wait, and keep it with the run."""
     tqdm.write(line, file=sys.stderr)
-    run.set_tags({f"mis.restarted.{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}": line})
+    run.set_tags({f"{RESTARTED_PREFIX}{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}": line})
 
 
 def fingerprint(params: Params, records: Records) -> str:
@@ -204,7 +202,7 @@ class _Progress:
         """Move to an epoch; not back to one that was there at the beginning."""
         if epoch.number <= self.done:
             return
-        values = {"loss": epoch.metrics["train/loss"], SELECTION: epoch.metrics[SELECTION]}
+        values = {"loss": epoch.metrics[TRAIN_LOSS], VAL_DICE: epoch.metrics[VAL_DICE]}
         self.bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
         self.bar.n = epoch.number
         self.bar.refresh()

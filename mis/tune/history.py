@@ -9,7 +9,7 @@ from mis.params.base import Scalar
 from mis.params.load import Params
 from mis.params.space import fixed_values
 from mis.track.base import TUNE, Ended, Tracker
-from mis.track.names import BEST_SCORE, EPOCH_S, TRAINED_S
+from mis.track.names import BEST_DICE, EPOCH_S, TOTAL_S
 from mis.tune.ray.callback import STATE_TAG, STUDY_TAG, TRIAL_S, TRIAL_TAG
 from mis.tune.study.store import Values
 
@@ -31,11 +31,11 @@ def starting_points(params: Params, tracker: Tracker) -> list[Values]:
     trials = [
         run
         for run in _trials(tracker, {STUDY_TAG: start.study})
-        if BEST_SCORE in run.metrics and run.tags.get(STATE_TAG) != "diverged"
+        if BEST_DICE in run.metrics and run.tags.get(STATE_TAG) != "diverged"
     ]
     if not trials:
         raise MisError("tune.start.study must name a study in MLflow with ended trials", got=start.study)
-    best = sorted(trials, key=lambda run: (-run.metrics[BEST_SCORE], run.tags[TRIAL_TAG]))[: start.best]
+    best = sorted(trials, key=lambda run: (-run.metrics[BEST_DICE], run.tags[TRIAL_TAG]))[: start.best]
     points = [point for run in best if (point := dict(_in_space(run, params)))]
     if not points:
         raise MisError(
@@ -93,14 +93,14 @@ def estimate(params: Params, tracker: Tracker, records: str, trials: int, concur
     found = [
         run
         for run in _trials(tracker, {RECORDS_TAG: records})
-        if {TRIAL_S, TRAINED_S, EPOCH_S} <= run.metrics.keys()
+        if {TRIAL_S, TOTAL_S, EPOCH_S} <= run.metrics.keys()
         and alike.items() <= run.params.items()
         and float(run.params["tune.devices_per_trial"]) == params.tune.devices_per_trial
     ]
     if not found:
         return None
     epoch_s = median(run.metrics[EPOCH_S] for run in found)
-    beside_s = max(0.0, median(run.metrics[TRIAL_S] - run.metrics[TRAINED_S] for run in found))
+    beside_s = max(0.0, median(run.metrics[TRIAL_S] - run.metrics[TOTAL_S] for run in found))
     rounds = -(-trials // concurrent)
     return Estimate(rounds * (params.tune.epochs * epoch_s + beside_s), len(found), epoch_s, beside_s)
 

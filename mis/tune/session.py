@@ -24,7 +24,7 @@ from mis.report.study.figures import write_figures
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import BEST_SCORE, SELECTION
+from mis.track.names import BEST_DICE, VAL_DICE
 from mis.track.provenance import find_origin
 from mis.train.allocate import Node, Share, allocate
 from mis.train.cluster import cluster
@@ -83,7 +83,7 @@ class Study:
     def summary(self) -> dict[str, float]:
         """Return the figures of the study as a whole."""
         return {
-            BEST_SCORE: self.best.best[SELECTION],
+            BEST_DICE: self.best.best[VAL_DICE],
             "trials": len(self.trials),
             "trials_failed": sum(trial.state == "failed" for trial in self.trials),
             "trials_per_hour": 3600 * len(self.trials) / self.elapsed_s,

@@ -11,7 +11,8 @@ import pytest
 
 from mis.settings import load_settings
 from mis.track.base import MemoryRun, MemoryTracker, tracked
-from mis.track.mlflow import PARENT, MlflowTracker
+from mis.track.mlflow import MlflowTracker
+from mis.track.names import PARENT_RUN_TAG
 
 
 @pytest.fixture(scope="module", params=["memory", "sqlite", pytest.param("http", marks=pytest.mark.slow)])
@@ -37,7 +38,7 @@ def read(tracker, run) -> MemoryRun:
     return MemoryRun(
         experiment=client.get_experiment(recorded.info.experiment_id).name,
         name=recorded.info.run_name,
-        parent=recorded.data.tags.get(PARENT),
+        parent=recorded.data.tags.get(PARENT_RUN_TAG),
         id=run.id,
         params=recorded.data.params,
         tags=recorded.data.tags,

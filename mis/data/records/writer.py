@@ -34,7 +34,7 @@ from mis.data.records.index import (
 from mis.data.records.preprocess import Brain, moments, region_bits, standardise
 from mis.data.split import LEAST, Split, split_cases
 from mis.errors import MisError
-from mis.files import held_alone, link_or_copy, new_file, new_folder, read_json, write_json
+from mis.files import exclusive_lock, link_or_copy, new_file, new_folder, read_json, write_json
 from mis.params.data import DataParams
 
 
@@ -82,7 +82,7 @@ def write_records(
     """
     running = MisError("records must be made by one process at a time", got=f"another one that makes {folder}")
     with (
-        held_alone(folder.with_name(f".{folder.name}.making"), running),
+        exclusive_lock(folder.with_name(f".{folder.name}.making"), running),
         new_folder(folder, go_on=True) as unfinished,
     ):
         before = ((unfinished, read_stored(unfinished)), (folder, read_stored(folder)))

@@ -20,7 +20,7 @@ from mis.data.versions.archive import SUFFIXES, BrokenArchiveError, unpack
 from mis.data.versions.hashing import content_hash
 from mis.data.versions.root import RAW, check_name, use_folder
 from mis.errors import MisError
-from mis.files import held_alone, new_folder
+from mis.files import exclusive_lock, new_folder
 from mis.settings import Settings
 
 STALLED_S = 60.0
@@ -102,7 +102,7 @@ def import_archive(url: str, settings: Settings, *, progress: bool = True) -> li
     place = Place.of(url, settings.workspace)
     place.archive.parent.mkdir(parents=True, exist_ok=True)
     running = MisError(f"{place.archive.name} must not be imported twice at once", do="wait for the other process")
-    with held_alone(place.archive.with_name(".import.lock"), running):
+    with exclusive_lock(place.archive.with_name(".import.lock"), running):
         _check_free(place, url)
         done = _have_archive(place, url)
         done += _have_folder(place, progress)

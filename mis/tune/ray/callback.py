@@ -11,7 +11,7 @@ from typing import Any
 from ray import tune
 
 from mis.track.base import TUNE, Run, Tracker
-from mis.track.names import BEST_SCORE, EPOCH_S, SELECTION, TRAINED_S
+from mis.track.names import BEST_DICE, EPOCH_S, TOTAL_S, VAL_DICE
 from mis.train.allocate import Share
 from mis.train.batch_rule import in_force
 from mis.train.checkpoint import is_finished
@@ -99,7 +99,7 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         self.all_begun = False
         self.begun_at = time.monotonic() - store.seconds
         done = store.trials()
-        self.best = max((trial.best[SELECTION] for trial in done if trial.history), default=float("-inf"))
+        self.best = max((trial.best[VAL_DICE] for trial in done if trial.history), default=float("-inf"))
         own = store.tune
         self.board = Board(
             store.name,
@@ -149,7 +149,7 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         told = trial.config[TRIAL]
         asked = Asked(told[NUMBER], told[VALUES])
         history = self.store.checkpoints(asked.number).history()
-        before_s = history[-1][TRAINED_S] if history else 0.0
+        before_s = history[-1][TOTAL_S] if history else 0.0
         seen = _Seen(asked, self._run(asked), time.time(), before_s, asked.values)
         self.seen[trial.trial_id] = seen
         self.board.begin(asked.name, asked.values)
@@ -183,8 +183,8 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         self._note_time()
         if ATTEMPT in result:
             seen.worked_s[result[ATTEMPT]] = result[WORKED_S]
-        self.best = max(self.best, result[BEST_SCORE])
-        self.board.report(seen.asked.name, result[EPOCH], result[SELECTION], result[BEST_SCORE], result[EPOCH_S])
+        self.best = max(self.best, result[BEST_DICE])
+        self.board.report(seen.asked.name, result[EPOCH], result[VAL_DICE], result[BEST_DICE], result[EPOCH_S])
 
     def _log_untold(self, seen: _Seen, epoch: int) -> None:
         """Log the epochs before one that are in the checkpoint, and of which a process that died has not told."""
@@ -247,9 +247,9 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         with self._later_if_it_fails():
             self._record(seen.run, outcome)
         if outcome.history:
-            last, best = outcome.history[-1], outcome.best[SELECTION]
-            self.board.report(outcome.name, len(outcome.history), last[SELECTION], best, last[EPOCH_S])
-        self.board.end(outcome.name, outcome.state, outcome.best.get(SELECTION), outcome.elapsed_s, outcome.error)
+            last, best = outcome.history[-1], outcome.best[VAL_DICE]
+            self.board.report(outcome.name, len(outcome.history), last[VAL_DICE], best, last[EPOCH_S])
+        self.board.end(outcome.name, outcome.state, outcome.best.get(VAL_DICE), outcome.elapsed_s, outcome.error)
 
     @contextmanager
     def _later_if_it_fails(self) -> Iterator[None]:
@@ -314,8 +314,8 @@ class Watcher(tune.Callback):  # type: ignore[misc]
 
 def _row(trial: Trial) -> Row:
     """Return a trial of an earlier process as the board shows it."""
-    last = trial.history[-1][SELECTION] if trial.history else None
-    best = trial.best.get(SELECTION)
+    last = trial.history[-1][VAL_DICE] if trial.history else None
+    best = trial.best.get(VAL_DICE)
     return Row(trial.name, trial.values, trial.state, len(trial.history), last, best, trial.elapsed_s)
 
 

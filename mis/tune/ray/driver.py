@@ -27,7 +27,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from mis.params.tune import TuneParams
 from mis.track.base import Run, Tracker
-from mis.track.names import BEST_SCORE
+from mis.track.names import BEST_DICE
 from mis.train.allocate import Share
 from mis.tune.ray.callback import Watcher
 from mis.tune.ray.worker import CLONED, EPOCH, TRIAL, VALUES, told, train_one
@@ -134,7 +134,7 @@ class _Asks(Searcher):  # type: ignore[misc]  # Ray's classes are Any here
     """Hands out the trials that were interrupted, and then new ones."""
 
     def __init__(self, store: StudyStore, watcher: Watcher) -> None:
-        super().__init__(metric=BEST_SCORE, mode="max")
+        super().__init__(metric=BEST_DICE, mode="max")
         self.store = store
         self.watcher = watcher
         self.waiting = store.interrupted()
@@ -168,7 +168,7 @@ class _Asks(Searcher):  # type: ignore[misc]  # Ray's classes are Any here
 
 def _scheduler(params: TuneParams) -> TrialScheduler | None:
     own, epochs = params.scheduler, params.epochs
-    compared = {"time_attr": EPOCH, "metric": BEST_SCORE, "mode": "max"}
+    compared = {"time_attr": EPOCH, "metric": BEST_DICE, "mode": "max"}
     grace = min(own.grace_epochs, epochs)
     if own.name == "asha":
         return ASHAScheduler(**compared, max_t=epochs, grace_period=grace, reduction_factor=own.reduction_factor)

@@ -12,7 +12,7 @@ from ray import tune
 
 from mis.data.records.index import Records, read_records
 from mis.files import read_json, write_json
-from mis.track.names import BEST_SCORE, SELECTION
+from mis.track.names import BEST_DICE, VAL_DICE
 from mis.train.allocate import Share
 from mis.train.checkpoint import Checkpoints, History
 from mis.tune.study.store import Asked, StudyStore, Values
@@ -158,6 +158,6 @@ def reports(history: History) -> list[dict[str, float]]:
     """
     best, rows = 0.0, []
     for number, epoch in enumerate(history, start=1):
-        best = max(best, epoch[SELECTION])
-        rows.append({**epoch, EPOCH: number, BEST_SCORE: best})
+        best = max(best, epoch[VAL_DICE])
+        rows.append({**epoch, EPOCH: number, BEST_DICE: best})
     return rows

@@ -28,13 +28,13 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from mis.errors import MisError
-from mis.files import held_alone, new_folder, read_json, write_json
+from mis.files import exclusive_lock, new_folder, read_json, write_json
 from mis.params.base import Scalar
 from mis.params.load import Params
 from mis.params.space import suggest
 from mis.params.tune import TuneParams
 from mis.report.study.drawable import STATE
-from mis.track.names import PARAMETERS, SELECTION, TRAINED_S
+from mis.track.names import MODEL_PARAMETERS, TOTAL_S, VAL_DICE
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch
 from mis.tune.samplers import make_sampler, number_of_trials
 
@@ -46,7 +46,7 @@ VALUES, CLONED, SECONDS = "values.json", "cloned.json", "seconds.json"
 
 BATCH_SIZE = "train.batch_size"
 
-OBJECTIVES = {"seconds": TRAINED_S, "parameters": PARAMETERS}
+OBJECTIVES = {"seconds": TOTAL_S, "parameters": MODEL_PARAMETERS}
 """The metric of each second objective."""
 
 
@@ -114,7 +114,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial:
         errors = [trial.error for trial in trials if trial.error]
         reason = f"the first error: {errors[0]}" if errors else "which the budget has ended"
         raise MisError("at least one trial must finish an epoch", got=f"{len(trials)} that did not, {reason}")
-    return max(scored, key=lambda trial: (trial.best[SELECTION], -int(trial.name)))
+    return max(scored, key=lambda trial: (trial.best[VAL_DICE], -int(trial.name)))
 
 
 def trial_name(number: int) -> str:
@@ -210,7 +210,7 @@ class StudyStore:
             MisError: Another process runs the study.
         """
         running = MisError("a study must run once at a time", got=self.name, do="end its other process")
-        with held_alone(self.folder / "lock", running):
+        with exclusive_lock(self.folder / "lock", running):
             self._cut_torn_line()
             yield
 
@@ -369,7 +369,7 @@ class StudyStore:
         # The result of half a batch says nothing of the batch that was suggested.
         other = not self.is_population and any(trial.values.get(name) != value for name, value in known.params.items())
         if trial.history and not other:
-            objectives = [max(0.0, trial.best[SELECTION])]
+            objectives = [max(0.0, trial.best[VAL_DICE])]
             if self.tune.second_objective is not None:
                 objectives.append(trial.costs[self.tune.second_objective])
             self.study.tell(number, objectives, skip_if_finished=True)
@@ -390,7 +390,7 @@ class StudyStore:
     def keep(self, most: int) -> None:
         """Delete the checkpoints of trials that have ended, but for those of the best ones."""
         scored = [trial for trial in self.trials() if trial.history]
-        best = sorted(scored, key=lambda trial: (-trial.best[SELECTION], trial.name))[:most]
+        best = sorted(scored, key=lambda trial: (-trial.best[VAL_DICE], trial.name))[:most]
         for trial in scored:
             if trial.name not in {one.name for one in best}:
                 for checkpoint in self._folder(int(trial.name)).glob("epoch-*"):
