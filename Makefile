@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help install repro test check format ui lock clean
+.PHONY: help install repro test check format ui stages lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -43,6 +43,9 @@ format: install  ## format the code and mend what can be mended
 
 ui: install  ## show the runs in the MLflow UI and print links to the comparison
 	python -m mis.track
+
+stages: install  ## write the dependencies of the stages on code into dvc.yaml
+	python tools/stages.py
 
 lock: install  ## choose the newest versions that fit pyproject.toml anew
 	python -m pip install --quiet uv

@@ -31,6 +31,7 @@ from mis.data.layouts.msd import read_msd
 from mis.data.phantom.write import make_phantom
 from mis.data.records.writer import write_records
 from mis.params.load import Params, load_params
+from mis.report.study.figures import write_figures as write_study_figures
 from mis.settings import Settings, cores
 from mis.track.names import EPOCH_S
 from mis.tune.session import Study, tune
@@ -123,7 +124,7 @@ class Bench:
         fixed = {"tune.space": SPACE, "tune.sampler.name": "random", "tune.scheduler.name": "none", "tune.keep": 1}
         params: Params = self.params.override({**fixed, "train.patience": 99, **values})
         begun = time.perf_counter()
-        study = tune(params, replace(self.settings, devices=devices))
+        study = tune(params, replace(self.settings, devices=devices), draw=write_study_figures)
         return study, time.perf_counter() - begun
 
 

@@ -3,13 +3,14 @@
 from mis import cli
 from mis.files import copy_file, write_json
 from mis.params.load import Params
+from mis.report.study.figures import write_figures
 from mis.settings import Settings
 from mis.track.provenance import measured_on
 from mis.tune.session import tune
 
 
 def stage(params: Params, settings: Settings) -> None:
-    study = tune(params, settings, go_on=True)
+    study = tune(params, settings, draw=write_figures, go_on=True)
     results = settings.workspace / "results" / "tune"
     copy_file(study.best.best_model, settings.workspace / "models" / "tune.keras")
     study.write_table(results / "trials.csv")

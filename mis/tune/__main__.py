@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise MisError("a study goes on with its own parameters: --resume takes neither --params nor --dry-run")
 
         from mis.data.records.prepare import find_records  # late, as what follows: it needs NumPy
+        from mis.report.study.figures import write_figures
         from mis.tune.preview import preview
         from mis.tune.resume import resume
         from mis.tune.session import tune
@@ -55,9 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(preview(params, settings))
             return
         if arguments.resume is None:
-            study = tune(params, replace(settings, records_folder=find_records(params.data, settings)))
+            settings = replace(settings, records_folder=find_records(params.data, settings))
+            study = tune(params, settings, draw=write_figures)
         else:
-            study = resume(arguments.resume, settings, arguments.overrides)
+            study = resume(arguments.resume, settings, arguments.overrides, draw=write_figures)
         show(study, settings)
         study.remove()
 

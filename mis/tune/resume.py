@@ -9,11 +9,11 @@ from mis.errors import MisError
 from mis.params.load import parse_override
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
-from mis.tune.session import Study, run
+from mis.tune.session import Draw, Study, run
 from mis.tune.study.store import BUDGET, StudyStore
 
 
-def resume(name: str, settings: Settings, overrides: Sequence[str] = ()) -> Study:
+def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw: Draw) -> Study:
     """Go on with a study that was interrupted or killed, with its own parameters.
 
     No trial that has ended is run again; those that ran go on from their checkpoints.
@@ -22,6 +22,7 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = ()) -> Stud
         name: The study's.
         settings: The machine.
         overrides: Another budget, as `name=value`; names are those of `BUDGET`.
+        draw: Draws the study's figures.
 
     Raises:
         MisError: There is no study of this name, another process runs it, its records have changed, or
@@ -39,4 +40,4 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = ()) -> Stud
             do="begin a new one",
         )
     params = store.params.override(values) if values else None
-    return run(store, records, MlflowTracker(settings), settings, params)
+    return run(store, records, MlflowTracker(settings), settings, draw=draw, params=params)

@@ -3,7 +3,7 @@
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +12,7 @@ from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import optuna
 import psutil
 from ruamel.yaml import YAML
 from tqdm import tqdm
@@ -20,7 +21,6 @@ from mis.data.records.index import Records, check_patch, read_contents, read_rec
 from mis.files import new_file, write_csv
 from mis.params.load import Params
 from mis.params.tune import TuneParams
-from mis.report.study.figures import write_figures
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
@@ -34,6 +34,9 @@ from mis.tune.ray.driver import run_study
 from mis.tune.study.store import StudyStore, Trial, best_trial
 
 KIND_TAG = "mis.kind"
+
+Draw = Callable[[optuna.Study, Path], Sequence[Path]]
+"""Draws a study's figures into a folder, and returns their files: `mis.report.study.figures.write_figures`."""
 
 SHARED_USABLE = 0.8
 """Of the memory that a node's processes share, what the data may take."""
@@ -124,12 +127,13 @@ class Study:
         self.store.remove()
 
 
-def tune(params: Params, settings: Settings, *, go_on: bool = False) -> Study:
+def tune(params: Params, settings: Settings, *, draw: Draw, go_on: bool = False) -> Study:
     """Search over the devices of the cluster, each trial a run below the study's.
 
     Args:
         params: All parameters; `params.tune` is the study.
         settings: The machine.
+        draw: Draws the study's figures, which its run has as artifacts.
         go_on: Whether to go on with a study of the same parameters and records that did not end.
 
     Raises:
@@ -141,14 +145,20 @@ def tune(params: Params, settings: Settings, *, go_on: bool = False) -> Study:
     check_patch(records, params.train.patch_size)
     tracker, folder = MlflowTracker(settings), settings.checkpoints / "tune"
     if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
-        return run(store, records, tracker, settings)
+        return run(store, records, tracker, settings, draw=draw)
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     starts = starting_points(params, tracker)
-    return run(StudyStore.create(folder / name, params, records.digest, starts), records, tracker, settings)
+    return run(StudyStore.create(folder / name, params, records.digest, starts), records, tracker, settings, draw=draw)
 
 
 def run(
-    store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings, params: Params | None = None
+    store: StudyStore,
+    records: Records,
+    tracker: MlflowTracker,
+    settings: Settings,
+    *,
+    draw: Draw,
+    params: Params | None = None,
 ) -> Study:
     """Run a study that is on disk to its end, from wherever it is; `params` is it with another budget."""
     with store.held():
@@ -158,11 +168,17 @@ def run(
         if begun := ended + len(store.interrupted()):
             _say(f"it goes on: {ended} of {store.total} trials have ended, {begun} were begun")
         with resources(store.tune, size_bytes(records), settings) as own:
-            return _run_on(own, store, records, tracker, settings)
+            return _run_on(own, store, records, tracker, settings, draw=draw)
 
 
 def _run_on(
-    resources: Resources, store: StudyStore, records: Records, tracker: MlflowTracker, settings: Settings
+    resources: Resources,
+    store: StudyStore,
+    records: Records,
+    tracker: MlflowTracker,
+    settings: Settings,
+    *,
+    draw: Draw,
 ) -> Study:
     params, share, key = store.params, resources.share, {STUDY_TAG: store.name, KIND_TAG: "study"}
     origin = find_origin(settings, params.data, records.data_hash, records.left_out)
@@ -191,7 +207,7 @@ def _run_on(
             _say(f"what has ended is kept; go on with python -m mis.tune --resume {store.name}")
             raise
         study = Study(store.name, trials, store.seconds, store, share.concurrent)
-        _record(study, own, tracker)
+        _record(study, own, tracker, draw)
     return study
 
 
@@ -233,7 +249,7 @@ def _say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def _record(study: Study, run: Run, tracker: MlflowTracker) -> None:
+def _record(study: Study, run: Run, tracker: MlflowTracker, draw: Draw) -> None:
     run.log_metrics(study.summary())
     run.set_tags({"mis.best_trial": study.best.name})
     if front := study.store.pareto_front():
@@ -244,7 +260,7 @@ def _record(study: Study, run: Run, tracker: MlflowTracker) -> None:
         study.write_best_params(values)
         run.log_file(table)
         run.log_file(values)
-        for figure in write_figures(study.store.study, Path(folder) / "figures"):
+        for figure in draw(study.store.study, Path(folder) / "figures"):
             run.log_file(figure, "figures")
     for trial in study.trials:
         if trial.best_model is not None:

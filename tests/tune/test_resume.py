@@ -1,5 +1,6 @@
 """`python -m mis.tune` killed again and again, against the same study undisturbed."""
 
+import json
 import random
 import re
 import time
@@ -42,6 +43,26 @@ def kill(process):
             child.kill()
 
 
+def epochs_done(project):
+    """Return how many epochs the trials of the study have had, those that have ended too."""
+    done = 0
+    for trial in project.glob("checkpoints/tune/*-*/trials/*"):
+        if (trial / "outcome.json").exists():
+            done += len(json.loads((trial / "outcome.json").read_text())["history"])
+        else:
+            done += max((int(path.name[-4:]) for path in trial.glob("epoch-*")), default=0)
+    return done
+
+
+def wait_until(process, condition):
+    """Wait for what a search does; it must not end before."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "the search has ended before the kill: it needs more trials"
+        assert time.monotonic() < deadline, "nothing happens"
+        time.sleep(0.02)
+
+
 def outcomes(project):
     return {path: path.stat().st_mtime_ns for path in project.glob("checkpoints/tune/*/trials/*/outcome.json")}
 
@@ -65,10 +86,12 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
     drawn = random.Random(1)  # noqa: S311 - moments, not secrets
     process, name, ended = start(project, sets=SMALL), None, {}
     for number in range(KILLS):
-        time.sleep(
-            drawn.uniform(1, 12) if number % 2 else drawn.uniform(12, 20)
-        )  # the first trials begin after some 10
-        assert process.poll() is None, "a kill came too late: the study needs more trials"
+        if number % 2:  # before the first trial begins, and Ray has begun
+            left = set(project.glob("checkpoints/tune/*-*/ray-*"))
+            wait_until(process, lambda left=left: set(project.glob("checkpoints/tune/*-*/ray-*")) - left)
+        else:
+            wanted = epochs_done(project) + drawn.randint(6, 18)
+            wait_until(process, lambda wanted=wanted: epochs_done(project) >= wanted)
         kill(process)
         now = outcomes(project)
         assert ended.items() <= now.items(), "no outcome is written twice"
@@ -100,9 +123,9 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "sampler", "kills_s"), [("asha", "tpe", [16]), ("pbt", "random", [16, 14])], ids=["asha", "pbt"]
+    ("scheduler", "sampler", "kills"), [("asha", "tpe", 1), ("pbt", "random", 2)], ids=["asha", "pbt"]
 )
-def test_whoever_stops_or_changes_trials_nothing_is_lost(project, scheduler, sampler, kills_s):
+def test_whoever_stops_or_changes_trials_nothing_is_lost(project, scheduler, sampler, kills):
     """The scheduler is a new one after each kill."""
     trials, epochs = 5, 16
     rate = "{train.learning_rate: {type: float, low: 1e-5, high: 1e-2, log: true}}"
@@ -110,9 +133,8 @@ def test_whoever_stops_or_changes_trials_nothing_is_lost(project, scheduler, sam
     values += [f"tune.epochs={epochs}", f"tune.space={rate}", "tune.scheduler.interval_epochs=4"]
     values += [f"tune.scheduler.name={scheduler}", f"tune.sampler.name={sampler}"]
     process = start(project, sets=values)
-    for seconds in kills_s:
-        time.sleep(seconds)
-        assert process.poll() is None, "a kill came too late: the study needs more epochs"
+    for number in range(kills):
+        wait_until(process, lambda wanted=10 * (number + 1): epochs_done(project) >= wanted)
         kill(process)
         (folder,) = project.glob("checkpoints/tune/*-*")
         process = start(project, "--resume", folder.name)

@@ -12,8 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-STATE = "state"
-"""The user attribute of a trial that says what became of it."""
+from mis.tune.study.store import STATE
 
 FEWEST = 4
 """Completed trials from which on importances are drawn: two on either side of the line between good and bad."""

@@ -33,7 +33,6 @@ from mis.params.base import Scalar
 from mis.params.load import Params
 from mis.params.space import suggest
 from mis.params.tune import TuneParams
-from mis.report.study.drawable import STATE
 from mis.track.names import MODEL_PARAMETERS, TOTAL_S, VAL_DICE
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch
 from mis.tune.samplers import make_sampler, number_of_trials
@@ -45,6 +44,9 @@ BUDGET = ("tune.num_samples", "tune.hours", "tune.target_dice", "tune.max_failur
 VALUES, CLONED, SECONDS = "values.json", "cloned.json", "seconds.json"
 
 BATCH_SIZE = "train.batch_size"
+
+STATE = "state"
+"""The attribute of Optuna's trial that says what became of ours."""
 
 OBJECTIVES = {"seconds": TOTAL_S, "parameters": MODEL_PARAMETERS}
 """The metric of each second objective."""

@@ -120,9 +120,25 @@ def test_values_that_do_not_go_together_fail_their_trial_alone(search):
     assert all("groups must divide base_filters" in error for error in errors), errors
 
 
-def test_ctrl_c_ends_a_search_and_is_no_success(search):
+def after_epoch(folder, number, action):
+    """Do something in a thread once a trial of a study below a folder has had so many epochs."""
+
+    def wait():
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if any(int(path.name[-4:]) >= number for path in folder.glob("tune/*/trials/*/epoch-*")):
+                action()
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_ctrl_c_ends_a_search_and_is_no_success(search, tmp_path):
     """Ray Tune would end it as if it were complete."""
-    threading.Timer(12, os.kill, (os.getpid(), signal.SIGINT)).start()
+    after_epoch(tmp_path, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
     tracker = MemoryTracker()
     with pytest.raises(KeyboardInterrupt):
         search(tracker=tracker, tune__num_samples=50, tune__epochs=100, train__patience=100, tune__space=LEARNING_RATE)
@@ -140,28 +156,21 @@ def is_trial(process):
         return False
 
 
-def test_a_trial_whose_process_is_killed_goes_on(search):
+def test_a_trial_whose_process_is_killed_goes_on(search, tmp_path):
     """It resumes after its last checkpoint: no epoch is lost or counted twice."""
     killed = threading.Event()
 
     def kill_a_trial():
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            for process in psutil.Process().children(recursive=True):
-                if is_trial(process):
-                    time.sleep(8)  # into the first epochs: before them there is the import of TensorFlow
-                    if process.is_running():
-                        os.kill(process.pid, signal.SIGKILL)
-                        killed.set()
-                        return
-            time.sleep(0.05)
+        for process in psutil.Process().children(recursive=True):
+            if is_trial(process):
+                process.kill()
+                killed.set()
 
-    thread = threading.Thread(target=kill_a_trial)
-    thread.start()
+    thread = after_epoch(tmp_path, 4, kill_a_trial)
     trials, tracker = search(
         tune__num_samples=1,
-        tune__epochs=150,
-        train__patience=150,
+        tune__epochs=60,
+        train__patience=60,
         tune__max_failures=1,
         tune__space=LEARNING_RATE,
         tune__scheduler=NO_SCHEDULER,
@@ -170,9 +179,9 @@ def test_a_trial_whose_process_is_killed_goes_on(search):
     assert killed.is_set()
     (trial,) = trials
     assert trial.state == "completed"
-    assert len(trial.history) == 150
+    assert len(trial.history) == 60
     (run,) = tracker.runs[1:]
-    assert sorted({step for step, _ in run.metrics["val/dice"]}) == list(range(1, 151))
+    assert sorted({step for step, _ in run.metrics["val/dice"]}) == list(range(1, 61))
 
 
 @pytest.mark.parametrize("scheduler", ["median", "hyperband"])
