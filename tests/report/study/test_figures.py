@@ -313,7 +313,7 @@ def test_diverged_trials_may_be_most():
 
 SCRIPT = """
 import json, sys, tempfile
-from tests.tune.test_figures import digests
+from tests.report.study.test_figures import digests
 with tempfile.TemporaryDirectory() as folder:
     print(json.dumps([digests(folder), sorted({"torch", "tensorflow", "ray"} & {*sys.modules})]))
 """
