@@ -10,9 +10,8 @@ def from_channel_sums(layer: keras.layers.GroupNormalization) -> keras.layers.Gr
     """Let one of Keras' layers compute the same result faster, and return it.
 
     Keras reduces over (x, y, z, channel of the group), for which TensorFlow transposes the volume. Here each channel
-    is reduced over (x, y, z), where it lies in memory as it is, and the few sums are then combined by group: at
-    (2, 64, 64, 64, 8) with 4 groups and 2 threads, 49 in place of 78 ms forward and backward, 22 in place of 47 ms
-    forward (AMD EPYC 9R14, TensorFlow 2.21).
+    is reduced over (x, y, z), where it lies in memory as it is, and the few sums are then combined by group. docs/cpu.md
+    has what that gains.
 
     The layer stays one of Keras' own: its name, its weights and its configuration are those of before, so that a model
     that is saved loads without this package. Only its `call` is replaced, in this object.
