@@ -18,7 +18,7 @@ def stage(params: Params, settings: Settings) -> None:
     study.write_best_params(results / "best_params.yaml")
     write_json(results / "metrics.json", study.summary())
     write_json(results / "measured_on.json", measured_on(settings))
-    study.remove()
+    study.finish()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ def from_channel_sums(layer: keras.layers.GroupNormalization) -> keras.layers.Gr
     """Let one of Keras' layers compute the same result faster, and return it.
 
     Keras reduces over (x, y, z, channel of the group), for which TensorFlow transposes the volume. Here each channel
-    is reduced over (x, y, z), where it lies in memory as it is, and the few sums are then combined by group. docs/cpu.md
-    has what that gains.
+    is reduced over (x, y, z), where it lies in memory as it is, and the few sums are then combined by group: see
+    docs/cpu.md.
 
     The layer stays one of Keras' own: its name, its weights and its configuration are those of before, so that a model
     that is saved loads without this package. Only its `call` is replaced, in this object.

@@ -10,10 +10,10 @@ from mis.params.load import load_params
 from mis.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from mis.tune.session import Study
+    from mis.tune.result import StudyResult
 
 
-def show(study: "Study", settings: Settings) -> None:
+def show(study: "StudyResult", settings: Settings) -> None:
     """Say what came out and where it is."""
     import pandas as pd
 
@@ -22,8 +22,8 @@ def show(study: "Study", settings: Settings) -> None:
     table = pd.DataFrame([trial.row() for trial in study.trials]).dropna(axis=1, how="all")
     print(table.to_string(index=False, float_format="{:.4g}".format))
     values = ", ".join(f"{name}={value}" for name, value in study.best.values.items())
-    print(f"best: trial {study.best.name} with validation Dice {study.best.best['val/dice']:.4f}: {values}")
-    if front := study.store.pareto_front():
+    print(f"best: trial {study.best.name} with validation Dice {study.best.score:.4f}: {values}")
+    if front := study.store.journal.pareto_front():
         print(f"no other is better in both objectives: {', '.join(front)}")
     print(f"study {study.name}, its curves and its model: {MlflowTracker(settings).location()}")
 
@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--resume",
         metavar="NAME",
-        help="go on with a study that was interrupted or killed; --set may give it another budget",
+        help="go on with a study that was interrupted, was killed or has ended; --set may give it another budget",
     )
+    parser.add_argument("--name", metavar="NAME", help="the name of a new study; by default the time")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, and how long it would take")
     arguments = parser.parse_args(argv)
 
@@ -43,8 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings()
         if arguments.resume is None:
             params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
-        elif arguments.params or arguments.dry_run:
-            raise MisError("a study goes on with its own parameters: --resume takes neither --params nor --dry-run")
+        elif arguments.params or arguments.dry_run or arguments.name:
+            raise MisError(
+                "a study goes on with its own parameters: --resume takes neither --params, --name nor --dry-run"
+            )
 
         from mis.data.records.prepare import find_records  # late, as what follows: it needs NumPy
         from mis.report.study.figures import write_figures
@@ -57,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return
         if arguments.resume is None:
             settings = replace(settings, records_folder=find_records(params.data, settings))
-            study = tune(params, settings, draw=write_figures)
+            study = tune(params, settings, draw=write_figures, name=arguments.name)
         else:
             study = resume(arguments.resume, settings, arguments.overrides, draw=write_figures)
         show(study, settings)
-        study.remove()
+        study.finish()
 
     return cli.exit_code(command)
 

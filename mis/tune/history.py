@@ -9,12 +9,8 @@ from mis.params.base import Scalar
 from mis.params.load import Params
 from mis.params.space import fixed_values
 from mis.track.base import TUNE, Ended, Tracker
-from mis.track.names import BEST_DICE, EPOCH_S, TOTAL_S
-from mis.tune.ray.callback import STATE_TAG, STUDY_TAG, TRIAL_S, TRIAL_TAG
-from mis.tune.study.store import Values
-
-RECORDS_TAG = "mis.records"
-"""The digest of the records that a trial had."""
+from mis.track.names import BEST_DICE, EPOCH_S, RECORDS_TAG, STATE_TAG, STUDY_TAG, TOTAL_S, TRIAL_S, TRIAL_TAG
+from mis.tune.trial import TrialState, Values
 
 
 def starting_points(params: Params, tracker: Tracker) -> list[Values]:
@@ -31,7 +27,7 @@ def starting_points(params: Params, tracker: Tracker) -> list[Values]:
     trials = [
         run
         for run in _trials(tracker, {STUDY_TAG: start.study})
-        if BEST_DICE in run.metrics and run.tags.get(STATE_TAG) != "diverged"
+        if BEST_DICE in run.metrics and run.tags.get(STATE_TAG) != TrialState.DIVERGED
     ]
     if not trials:
         raise MisError("tune.start.study must name a study in MLflow with ended trials", got=start.study)

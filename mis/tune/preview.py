@@ -8,10 +8,10 @@ from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
 from mis.train.allocate import Share
-from mis.tune.console.text import counted
+from mis.tune.console.text import counted, duration
 from mis.tune.history import Estimate, estimate, starting_points
+from mis.tune.resources import resources
 from mis.tune.samplers import number_of_trials
-from mis.tune.session import resources
 
 
 def preview(params: Params, settings: Settings) -> str:
@@ -79,24 +79,13 @@ def _data(records: Records | None, size: int, *, in_memory: bool) -> str:
         return "the records for these parameters are not there: they are made first"
     place = "read once into each node's memory" if in_memory else "read from their files by each trial"
     split = records.split
-    return f"{len(split.train)} cases to train on, {len(split.val)} to choose by, {size / 1e6:.1f} MB, {place}"
+    return f"{len(split.train)} cases to train on, {len(split.val)} for validation, {size / 1e6:.1f} MB, {place}"
 
 
 def _time(told: Estimate | None) -> str:
     if told is None:
         return "not known: there are no earlier trials on these records with these parameters"
     return (
-        f"about {_duration(told.seconds)} where none is stopped early (from {counted(told.trials, 'earlier trial')}: "
+        f"about {duration(told.seconds)} where none is stopped early (from {counted(told.trials, 'earlier trial')}: "
         f"{told.epoch_s:.3g} s an epoch, {told.beside_s:.3g} s a trial beside its epochs)"
     )
-
-
-def _duration(seconds: float) -> str:
-    """Return a time for people.
-
-    >>> _duration(42), _duration(700), _duration(9000)
-    ('42 s', '12 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""`--resume`: a study that was interrupted or killed goes on."""
+"""`--resume`: a study that was interrupted or killed goes on, and so does one that has ended, with another budget."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,17 +9,19 @@ from mis.errors import MisError
 from mis.params.load import parse_override
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
-from mis.tune.session import Draw, Study, run
+from mis.tune.result import StudyResult
+from mis.tune.session import Draw, Session, run, studies_folder
 from mis.tune.study.store import BUDGET, StudyStore
 
 
-def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw: Draw) -> Study:
-    """Go on with a study that was interrupted or killed, with its own parameters.
+def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw: Draw) -> StudyResult:
+    """Go on with a study, with its own parameters.
 
-    No trial that has ended is run again; those that ran go on from their checkpoints.
+    No trial that has ended is run again; those that ran go on from their checkpoints. A study that has ended goes on
+    with another budget; the models of its earlier trials are with their runs in the tracker.
 
     Args:
-        name: The study's.
+        name: The study's name.
         settings: The machine.
         overrides: Another budget, as `name=value`; names are those of `BUDGET`.
         draw: Draws the study's figures.
@@ -28,7 +30,7 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw
         MisError: There is no study of this name, another process runs it, its records have changed, or
             something else than its budget would change.
     """
-    store = StudyStore.open(settings.checkpoints / "tune" / name)
+    store = StudyStore.open(studies_folder(settings) / name)
     values = dict(parse_override(text) for text in overrides)
     for key in values.keys() - set(BUDGET):
         raise MisError(f"a study that goes on may change {', '.join(BUDGET)}", got=key, do="begin a new one")
@@ -40,4 +42,4 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw
             do="begin a new one",
         )
     params = store.params.override(values) if values else None
-    return run(store, records, MlflowTracker(settings), settings, draw=draw, params=params)
+    return run(store, Session(records, MlflowTracker(settings), settings, draw), params)

@@ -4,7 +4,8 @@ import pytest
 
 from mis.errors import MisError
 from mis.track.base import TUNE, MemoryTracker
-from mis.tune.history import RECORDS_TAG, estimate, starting_points
+from mis.track.names import RECORDS_TAG
+from mis.tune.history import estimate, starting_points
 
 SPACE = {
     "train.learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True},

@@ -118,7 +118,7 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
     undisturbed = StudyStore.create(project / "undisturbed", load_params(project / "params.yaml", SMALL))
     for number in range(TRIALS):
         (run,) = [run for run in children if run.data.tags["mis.trial"] == f"{number:03d}"]
-        expected = undisturbed.ask().values
+        expected = undisturbed.next_trial().values
         assert {name: run.data.params[name] for name in expected} == {key: str(one) for key, one in expected.items()}
 
 
@@ -154,7 +154,9 @@ def test_a_study_goes_on_with_its_own_parameters(project):
     process = start(project, "--resume", "any", "--dry-run")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err == "error: a study goes on with its own parameters: --resume takes neither --params nor --dry-run\n"
+    assert (
+        err == "error: a study goes on with its own parameters: --resume takes neither --params, --name nor --dry-run\n"
+    )
     StudyStore.create(project / "checkpoints" / "tune" / "mine", load_params(project / "params.yaml"))
     process = start(project, "--resume", "mine", sets=["train.seed=1"])
     _, err = process.communicate(timeout=60)

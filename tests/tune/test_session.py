@@ -11,7 +11,7 @@ from mis.track.__main__ import free_port, server, wait_until_ready
 from mis.track.base import TUNE
 from mis.train.allocate import Node
 from mis.train.cluster import OBJECT_STORE_BYTES
-from mis.tune.session import fits_in_memory, shared_room
+from mis.tune.resources import fits_in_memory, shared_room
 from tests.conftest import ROOT
 from tests.searches import start, tracker_of
 
@@ -69,7 +69,7 @@ def test_searches_at_the_same_time_share_a_store(project):
     assert "trials: 2, of which 1 from starting points, sampler tpe, for validation Dice" in out
     assert re.search(r"time: about .* \(from 4 earlier trials: ", out)
     assert len(runs_of(tracker)) == len(runs)
-    assert not list(project.glob("checkpoints/tune/*-*"))
+    assert not list(project.glob("checkpoints/tune/*/trials/*/epoch-*"))
 
 
 @pytest.mark.parametrize(("free_gib", "disk_gib", "fits"), [(64, 64, True), (8, 64, False), (64, 1, False)])
@@ -92,7 +92,7 @@ def test_a_dry_run_prints_the_space_and_runs_nothing(project):
     assert "  model.norm           batch or group" in lines
     assert "trials: 2, sampler tpe, for validation Dice" in lines
     assert any(line.startswith("devices: 2 trials at once on 1 node, each on 1 CPU core") for line in lines)
-    assert any(line.startswith("data: 6 cases to train on, 1 to choose by, ") for line in lines)
+    assert any(line.startswith("data: 6 cases to train on, 1 for validation, ") for line in lines)
     assert "time: not known: there are no earlier trials on these records with these parameters" in lines
     assert lines[-1] == "nothing was run"
     assert tracker_of(project).experiment_id(TUNE) is None

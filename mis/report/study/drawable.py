@@ -12,7 +12,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mis.tune.study.store import STATE
+from mis.tune.study.journal import STATE_ATTRIBUTE
+from mis.tune.trial import TrialState as OurState
 
 FEWEST = 4
 """Completed trials from which on importances are drawn: two on either side of the line between good and bad."""
@@ -42,7 +43,8 @@ class Drawable:
         """Return what there is to draw of a study whose first objective is the Dice."""
         names = study.metric_names or ["Dice", "second objective"][: len(study.directions)]
         trials = study.get_trials(deepcopy=False)
-        early = frozenset(trial.number for trial in trials if trial.user_attrs.get(STATE) == "stopped")
+        stopped = [trial for trial in trials if trial.user_attrs.get(STATE_ATTRIBUTE) == OurState.STOPPED]
+        early = frozenset(trial.number for trial in stopped)
         return cls(_copy(study, trials, len(names)), _copy(study, trials, 1), tuple(names), early)
 
     @property

@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from mis.report.study.drawable import Drawable, dice_of, single_trials_are_fine
 from mis.report.study.pictures import wrapped
-from mis.tune.study.store import trial_name
+from mis.tune.trial import trial_name
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">

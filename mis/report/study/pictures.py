@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from mis.report.study.drawable import Drawable, dice_of
 from mis.style import GREY, HALO, INK, PALE, new_figure, styled
-from mis.tune.study.store import trial_name
+from mis.tune.trial import trial_name
 
 BLUE, RED = "#4477aa", "#cc3311"
 

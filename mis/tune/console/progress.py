@@ -6,45 +6,20 @@ from heapq import heapreplace
 from math import inf, isfinite
 from statistics import fmean
 
-from mis.params.base import Scalar
-
-RUNNING = "running"
-INTERRUPTED = "interrupted"
-"""The state of a trial that still ran when the search was left; resumed, it goes on."""
+from mis.tune.trial import Trial, TrialState
 
 
 @dataclass(frozen=True)
-class Row:
-    """What is known of one trial.
+class Heard:
+    """When this process has heard of a trial last, and what of its duration.
 
     Attributes:
-        name: Its number as it is shown, e.g. "003".
-        values: What is searched and what it has of it, by dotted name.
-        state: `running`, `interrupted`, or what became of it.
-        epochs: How many have ended.
-        dice: After the last of them, in [0, 1] or NaN; None before the first.
-        best: The highest so far.
-        seconds: From its start to its end; 0 while it runs.
-        note: Why it failed.
+        at: The clock, in seconds, at its start or at the end of its last epoch.
         epoch_s: Seconds of its last epoch; None if none of them ended in this process.
-        heard_at: Clock in seconds at its last word: its start or the end of an epoch.
     """
 
-    name: str
-    values: Mapping[str, Scalar]
-    state: str = RUNNING
-    epochs: int = 0
-    dice: float | None = None
-    best: float | None = None
-    seconds: float = 0.0
-    note: str = ""
+    at: float
     epoch_s: float | None = None
-    heard_at: float = 0.0
-
-    @property
-    def score(self) -> float:
-        """What trials are compared by: the best Dice, minus infinity if it is none or NaN."""
-        return self.best if self.best is not None and isfinite(self.best) else -inf
 
 
 @dataclass(frozen=True)
@@ -53,13 +28,14 @@ class Progress:
 
     Attributes:
         study: The search's name.
-        total: Trials that it will have, those of earlier processes included; None if nobody knows.
+        total: Trials that it will have, those of earlier sessions included; None if nobody knows.
         concurrent: How many run at once.
-        epochs: The most that a trial has.
-        begun_at: Clock in seconds at the start of this process's part of it.
-        ends_at: Clock at which its budget is spent; infinity without one.
-        rows: Its trials by name, in the order of their starts.
-        over: Whether it has come to its end, of its own or not.
+        epochs: The most epochs that a trial has.
+        begun_at: The clock, in seconds, at the start of this session.
+        ends_at: The clock at which the search's budget is reached; infinity without one.
+        trials: Its trials by number, in the order of their starts.
+        heard: Of each trial that this process has heard of, when and what.
+        over: Whether the search has come to its end, of its own or not.
     """
 
     study: str
@@ -68,61 +44,69 @@ class Progress:
     epochs: int
     begun_at: float
     ends_at: float
-    rows: Mapping[str, Row]
+    trials: Mapping[int, Trial]
+    heard: Mapping[int, Heard]
     over: bool = False
 
-    def put(self, row: Row) -> "Progress":
-        """Return the search with a trial's row in place of the one of this name, if there is one."""
-        return replace(self, rows={**self.rows, row.name: row})
+    def put(self, trial: Trial, heard: Heard) -> "Progress":
+        """Return the search with a trial in place of what was known of it."""
+        return replace(
+            self,
+            trials={**self.trials, trial.number: trial},
+            heard={**self.heard, trial.number: heard},
+        )
 
     def leave(self) -> "Progress":
-        """Return the search as it is left: what still runs is interrupted."""
-        rows = [replace(row, state=INTERRUPTED) if row.state == RUNNING else row for row in self.rows.values()]
-        return replace(self, rows={row.name: row for row in rows}, over=True)
+        """Return the search as it is left: trials that still run are interrupted."""
+        trials = {
+            number: replace(trial, state=TrialState.INTERRUPTED) if trial.state is TrialState.RUNNING else trial
+            for number, trial in self.trials.items()
+        }
+        return replace(self, trials=trials, over=True)
 
     @property
-    def running(self) -> list[Row]:
+    def running(self) -> list[Trial]:
         """The trials that run, in the order of their starts."""
-        return self._in(RUNNING)
+        return self._in(TrialState.RUNNING)
 
     @property
-    def interrupted(self) -> list[Row]:
+    def interrupted(self) -> list[Trial]:
         """The trials that were left while they ran."""
-        return self._in(INTERRUPTED)
+        return self._in(TrialState.INTERRUPTED)
 
     @property
-    def ended(self) -> list[Row]:
-        """The trials that have ended, best first, the earlier of equals first."""
-        rows = [row for row in self.rows.values() if row.state not in (RUNNING, INTERRUPTED)]
-        return sorted(rows, key=lambda row: -row.score)
+    def ended(self) -> list[Trial]:
+        """The trials that have ended, the best first, the earlier of equals first."""
+        ended = [trial for trial in self.trials.values() if trial.state.has_ended]
+        return sorted(ended, key=lambda trial: -trial.score)
 
     @property
-    def best(self) -> Row | None:
+    def best(self) -> Trial | None:
         """The trial with the best Dice, running or not; None if there is no Dice yet."""
-        row = max(self.rows.values(), key=lambda row: row.score, default=None)
-        return None if row is None or row.score == -inf else row
+        best = max(self.trials.values(), key=lambda trial: trial.score, default=None)
+        return None if best is None or best.score == -inf else best
 
     def seconds_left(self, now: float) -> float | None:
         """Estimate the seconds to the end of the search.
 
-        Trials that are still to begin take the mean of those that have ended in this process, early
-        or not; the running ones go on to their last epoch, each epoch as long as its last one. Each
-        begins as soon as one of the `concurrent` places is free. A budget ends the search earlier.
+        Trials that are still to begin take the mean of those that have ended in this session, early or not; the
+        running ones go on to their last epoch, each epoch as long as its last one. Each begins as soon as one of the
+        `concurrent` shares of the devices is free. A budget ends the search earlier.
 
         Args:
             now: The clock, in seconds.
 
         Returns:
-            None before the first epoch has ended, when nothing is left, and if neither the number of
-            trials nor a budget is known.
+            None before the first epoch has ended, when nothing is left, and if neither the number of trials nor a
+            budget is known.
         """
         mean = self._mean_seconds()
         if mean is None or self.over:
             return None
         left = max(0.0, self.ends_at - now)
         if self.total is not None:
-            rest = [self._rest(row, mean, now) for row in self.running]
-            to_begin = max(0, self.total - len(self.rows))
+            rest = [self._rest(trial, mean, now) for trial in self.running]
+            to_begin = max(0, self.total - len(self.trials))
             if not rest and not to_begin:
                 return None
             left = min(left, _makespan([*rest, *[mean] * to_begin], self.concurrent))
@@ -133,26 +117,27 @@ class Progress:
 
         One that failed before its first epoch tells nothing of how long a trial takes.
         """
-        heard = [row for row in self.rows.values() if row.epoch_s is not None]
-        ended = [row.seconds for row in heard if row.state != RUNNING]
-        promised = [self.epochs * row.epoch_s for row in heard if row.epoch_s is not None]
-        return fmean(ended or promised) if heard else None
+        timed = [(self.trials[number], heard.epoch_s) for number, heard in self.heard.items()]
+        ended = [trial.elapsed_s for trial, epoch_s in timed if trial.state.has_ended and epoch_s is not None]
+        promised = [self.epochs * epoch_s for _, epoch_s in timed if epoch_s is not None]
+        return fmean(ended or promised) if promised else None
 
-    def _rest(self, row: Row, mean: float, now: float) -> float:
-        whole = mean if row.epoch_s is None else (self.epochs - row.epochs) * row.epoch_s
-        return max(0.0, whole - (now - row.heard_at))
+    def _rest(self, trial: Trial, mean: float, now: float) -> float:
+        heard = self.heard[trial.number]
+        whole = mean if heard.epoch_s is None else (self.epochs - trial.epochs) * heard.epoch_s
+        return max(0.0, whole - (now - heard.at))
 
-    def _in(self, state: str) -> list[Row]:
-        return [row for row in self.rows.values() if row.state == state]
+    def _in(self, state: TrialState) -> list[Trial]:
+        return [trial for trial in self.trials.values() if trial.state is state]
 
 
-def _makespan(durations: Iterable[float], places: int) -> float:
-    """Return when the last ends of what begins one after another, each in the place that is free first.
+def _makespan(durations: Iterable[float], concurrent: int) -> float:
+    """Return when the last ends of trials that begin one after another, each on the devices that are free first.
 
-    >>> _makespan([30.0, 10.0, 40.0, 40.0], places=2)
+    >>> _makespan([30.0, 10.0, 40.0, 40.0], concurrent=2)
     70.0
     """
-    free_at = [0.0] * places
+    free_at = [0.0] * concurrent
     for duration in durations:
         heapreplace(free_at, free_at[0] + duration)
     return max(free_at)

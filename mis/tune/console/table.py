@@ -2,9 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from math import inf
 from typing import IO, Final, TextIO, cast
 
@@ -14,9 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mis.params.base import Scalar
-from mis.tune.console.progress import INTERRUPTED, RUNNING, Progress, Row
+from mis.track.names import EPOCH_S
+from mis.tune.console.progress import Heard, Progress
 from mis.tune.console.text import end_of, headline, one_line, short_dice, short_names, short_values, tail
+from mis.tune.trial import Trial, TrialState
 
 MOST_ENDED: Final = 5
 """Ended trials in the table while the search runs."""
@@ -28,29 +28,29 @@ PROGRESS_EVERY_S: Final = 60.0
 """Between two plain lines at least, if no trial ends."""
 
 STYLES: Final = {
-    RUNNING: "cyan",
-    INTERRUPTED: "dim",
-    "completed": "green",
-    "stopped": "yellow",
-    "diverged": "magenta",
-    "failed": "red",
+    TrialState.RUNNING: "cyan",
+    TrialState.INTERRUPTED: "dim",
+    TrialState.COMPLETED: "green",
+    TrialState.STOPPED: "yellow",
+    TrialState.DIVERGED: "magenta",
+    TrialState.FAILED: "red",
 }
 
 
-class Board:
+class StudyConsole:
     """Shows a search from `with` to its end.
 
-    One thread calls it. `begin` and `report` write nothing to a terminal themselves, so that one that
-    is slow, or held with Ctrl-S, does not hold the search.
+    One thread calls it. `show` writes nothing to a terminal while a trial runs, so that one that is slow, or held with
+    Ctrl-S, does not hold the search.
 
     Args:
         study: The search's name.
-        total: Trials that it will have, those of earlier processes included; None if nobody knows.
+        total: Trials that it will have, those of earlier sessions included; None if nobody knows.
         concurrent: How many run at once.
-        epochs: The most that a trial has.
-        earlier: Trials that have ended in earlier processes, in the order of their starts.
+        epochs: The most epochs that a trial has.
+        ended: Trials that have ended in earlier sessions, in the order of their starts.
         hours_left: After so many hours the search ends, from now; None if it has no such budget.
-        stream: Where it is written: standard error, unless told otherwise.
+        stream: Where it is written: standard error by default.
         clock: Seconds that never go back.
     """
 
@@ -61,7 +61,7 @@ class Board:
         total: int | None,
         concurrent: int,
         epochs: int,
-        earlier: Iterable[Row] = (),
+        ended: Iterable[Trial] = (),
         hours_left: float | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -74,11 +74,12 @@ class Board:
             epochs,
             begun_at=clock(),
             ends_at=inf if hours_left is None else clock() + 3600 * hours_left,
-            rows={row.name: row for row in earlier},
+            trials={trial.number: trial for trial in ended},
+            heard={},
         )
         self._view = _view(stream or sys.stderr, lambda: self._progress, clock)
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "StudyConsole":
         self._view.start()
         return self
 
@@ -86,52 +87,22 @@ class Board:
         self._progress = self._progress.leave()
         self._view.stop()
 
-    def begin(self, name: str, values: Mapping[str, Scalar]) -> None:
-        """Show a trial that starts, or starts again from its last epoch."""
-        row = self._row(name)
-        self._put(replace(row, values=values, state=RUNNING, note="", heard_at=self._clock()))
-        self._view.tick()
-
-    def report(self, name: str, epoch: int, dice: float, best: float, epoch_s: float) -> None:
-        """Show an epoch that has ended.
-
-        Args:
-            name: The trial's.
-            epoch: Its number, from 1.
-            dice: After it, on the validation split; may be NaN.
-            best: The highest of the trial so far.
-            epoch_s: Seconds of the epoch. Not taken from the clock: a trial that goes on in another
-                process reports its earlier epochs once more, all at once, and one may pause.
-        """
-        row = self._row(name)
-        self._put(replace(row, epochs=epoch, dice=dice, best=best, epoch_s=epoch_s, heard_at=self._clock()))
-        self._view.tick()
-
-    def end(self, name: str, state: str, dice: float | None, seconds: float, note: str = "") -> None:
-        """Show what became of a trial; said twice, the last one counts.
-
-        Args:
-            name: The trial's.
-            state: `completed`, `stopped`, `diverged` or `failed`.
-            dice: Its best; None if it had no epoch.
-            seconds: From its start to its end.
-            note: Why it failed.
-        """
-        before = self._row(name)
-        row = replace(before, state=state, best=dice, seconds=seconds, note=one_line(note))
-        self._put(row)
-        if (row.state, row.note) != (before.state, before.note):
-            self._view.tell_end(row)
+    def show(self, trial: Trial) -> None:
+        """Show a trial as it is now: at its start, after each epoch, at its end; a repetition changes nothing."""
+        before, heard = self._progress.trials.get(trial.number), self._progress.heard.get(trial.number)
+        epoch_s = heard.epoch_s if heard else None
+        # Seconds of an epoch are not taken from the clock: a trial may pause.
+        if before is not None and trial.epochs > before.epochs:
+            epoch_s = trial.last.get(EPOCH_S)
+        self._progress = self._progress.put(trial, Heard(self._clock(), epoch_s))
+        if not trial.state.has_ended:
+            self._view.tick()
+        elif before is None or (before.state, before.error) != (trial.state, trial.error):
+            self._view.show_end(trial)
 
     def say(self, line: str) -> None:
         """Write a line that stays, above the table."""
         self._view.say(one_line(line))
-
-    def _row(self, name: str) -> Row:
-        return self._progress.rows.get(name, Row(name, {}))
-
-    def _put(self, row: Row) -> None:
-        self._progress = self._progress.put(row)
 
 
 def _view(stream: TextIO, progress: Callable[[], Progress], clock: Callable[[], float]) -> "_Table | _Lines":
@@ -203,10 +174,10 @@ class _Table:
     def tick(self) -> None:
         """Do nothing: the thread draws."""
 
-    def tell_end(self, row: Row) -> None:
+    def show_end(self, trial: Trial) -> None:
         """Write why a trial failed: the table has no room for it."""
-        if row.note:
-            self.say(end_of(row, short_names(self._progress())))
+        if trial.error:
+            self.say(end_of(trial, short_names(self._progress())))
 
     def say(self, line: str) -> None:
         """Write a line above the table."""
@@ -216,15 +187,15 @@ class _Table:
         progress = self._progress()  # once: it is another one a moment later
         head = Text(headline(progress, self._clock()), style="bold")
         if progress.over:
-            rows = [*progress.ended, *progress.interrupted][:MOST_AT_THE_END]
+            trials = [*progress.ended, *progress.interrupted][:MOST_AT_THE_END]
         else:
             width, height = self._console.size
             room = height - len(head.wrap(self._console, width)) - 3  # the table's head, its rule, and a line to spare
-            rows = [*progress.running, *progress.ended[:MOST_ENDED]][: max(room, 1)]
-        return Group(head, _table(rows, progress)) if rows else Group(head)
+            trials = [*progress.running, *progress.ended[:MOST_ENDED]][: max(room, 1)]
+        return Group(head, _table(trials, progress)) if trials else Group(head)
 
 
-def _table(rows: Iterable[Row], progress: Progress) -> Table:
+def _table(trials: Iterable[Trial], progress: Progress) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("trial", "state"):
         table.add_column(name, no_wrap=True)
@@ -232,16 +203,16 @@ def _table(rows: Iterable[Row], progress: Progress) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("values")
     names, best = short_names(progress), progress.best
-    for row in rows:
-        values = Text(short_values(row, names))
+    for trial in trials:
+        values = Text(short_values(trial, names))
         if not progress.over:  # a row of two lines would push another one out
             values.no_wrap, values.overflow = True, "ellipsis"
         table.add_row(
-            Text(row.name, style="bold" if best and row.name == best.name else ""),
-            Text(row.state, style=STYLES.get(row.state, "")),
-            f"{row.epochs}/{progress.epochs}",
-            short_dice(row.dice),
-            short_dice(row.best),
+            Text(trial.name, style="bold" if best and trial.number == best.number else ""),
+            Text(str(trial.state), style=STYLES[trial.state]),
+            f"{trial.epochs}/{progress.epochs}",
+            short_dice(trial.dice),
+            short_dice(trial.best_dice),
             values,
         )
     return table
@@ -271,10 +242,10 @@ class _Lines:
         if self._clock() - self._last_at >= PROGRESS_EVERY_S:
             self.say(headline(self._progress(), self._clock()))
 
-    def tell_end(self, row: Row) -> None:
+    def show_end(self, trial: Trial) -> None:
         """Write what became of a trial."""
         progress = self._progress()
-        self.say(f"{end_of(row, short_names(progress))}; {tail(progress, self._clock())}")
+        self.say(f"{end_of(trial, short_names(progress))}; {tail(progress, self._clock())}")
 
     def say(self, line: str) -> None:
         """Write a line."""

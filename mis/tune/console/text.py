@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from rich.text import Text
 
 from mis.params.base import Scalar
-from mis.tune.console.progress import Progress, Row
+from mis.tune.console.progress import Progress
+from mis.tune.trial import Trial
 
 
 def headline(progress: Progress, now: float) -> str:
@@ -22,7 +23,7 @@ def headline(progress: Progress, now: float) -> str:
         f"{_count(progress)} {trials} ended",
         f"{running} running" if running else "",
         f"{interrupted} interrupted" if interrupted else "",
-        f"best Dice {short_dice(best.best)} (trial {best.name})" if best else "",
+        f"best Dice {short_dice(best.best_dice)} (trial {best.name})" if best else "",
         duration(now - progress.begun_at),
         _left(progress, now),
     )
@@ -31,33 +32,34 @@ def headline(progress: Progress, now: float) -> str:
 def tail(progress: Progress, now: float) -> str:
     """Return how far a search is in fewer words, for the end of a line."""
     best = progress.best
-    return _joined(f"{_count(progress)} ended", f"best {short_dice(best.best)}" if best else "", _left(progress, now))
+    best_dice = f"best {short_dice(best.best_dice)}" if best else ""
+    return _joined(f"{_count(progress)} ended", best_dice, _left(progress, now))
 
 
-def end_of(row: Row, names: Mapping[str, str]) -> str:
+def end_of(trial: Trial, names: Mapping[str, str]) -> str:
     """Return what became of a trial.
 
     Args:
-        row: The trial.
+        trial: The trial.
         names: What each searched name is shown as.
     """
-    epochs = f"Dice {short_dice(row.best)} after {counted(row.epochs, 'epoch')}" if row.epochs else "no epoch"
-    values = f" ({short_values(row, names)})" if row.values else ""
-    note = f": {row.note}" if row.note else ""
-    return f"trial {row.name} {row.state}: {epochs}, {duration(row.seconds)}{values}{note}"
+    dice = f"Dice {short_dice(trial.best_dice)} after {counted(trial.epochs, 'epoch')}" if trial.epochs else "no epoch"
+    values = f" ({short_values(trial, names)})" if trial.values else ""
+    error = f": {one_line(trial.error)}" if trial.error else ""
+    return f"trial {trial.name} {trial.state}: {dice}, {duration(trial.elapsed_s)}{values}{error}"
 
 
 def short_names(progress: Progress) -> dict[str, str]:
     """Return what each searched name is shown as: its last part, unless another one ends in the same."""
-    names = dict.fromkeys(name for row in progress.rows.values() for name in row.values)
+    names = dict.fromkeys(name for trial in progress.trials.values() for name in trial.values)
     last = {name: name.rpartition(".")[2] for name in names}
     shared = Counter(last.values())
     return {name: short if shared[short] == 1 else name for name, short in last.items()}
 
 
-def short_values(row: Row, names: Mapping[str, str]) -> str:
+def short_values(trial: Trial, names: Mapping[str, str]) -> str:
     """Return a trial's values, as short as they can be told apart."""
-    return one_line(" ".join(f"{names[name]}={_short(value)}" for name, value in row.values.items()))
+    return one_line(" ".join(f"{names[name]}={_short(value)}" for name, value in trial.values.items()))
 
 
 def short_dice(value: float | None) -> str:

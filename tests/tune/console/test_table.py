@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mis.tune.console.progress import Row
-from mis.tune.console.table import Board
+from tests.tune.console.showing import Shown, ended_before
 
 ROOT = Path(__file__).parents[3]
 VALUES = {"train.learning_rate": 0.0031, "model.norm": "group"}
@@ -39,7 +38,7 @@ def clock():
 
 def plain(clock, **others):
     settings = {"total": 24, "concurrent": 2, "epochs": 8, "stream": io.StringIO(), "clock": clock}
-    board = Board("one", **{**settings, **others})
+    board = Shown("one", **{**settings, **others})
     return board, (others.get("stream") or board._view._stream._stream).getvalue
 
 
@@ -124,7 +123,7 @@ def test_a_trial_that_begins_again_runs_again_from_where_it_was(clock):
 
 
 def test_trials_of_earlier_processes_count(clock):
-    board, text = plain(clock, earlier=[Row("000", VALUES, "completed", 8, 0.6, 0.7, 40.0)])
+    board, text = plain(clock, ended=[ended_before(0, VALUES, dice=0.6, best=0.7)])
     with board:
         pass
     assert text() == "study one: 1 of 24 trials ended, best Dice 0.700 (trial 000), 0 s\n"
@@ -154,7 +153,7 @@ def test_a_reader_that_has_gone_does_not_end_the_search(clock):
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w", buffering=1) as stream:  # noqa: PTH123  # it is no path
-        with Board("one", total=1, concurrent=1, epochs=1, stream=stream, clock=clock) as board:
+        with Shown("one", total=1, concurrent=1, epochs=1, stream=stream, clock=clock) as board:
             board.begin("000", {})
             board.end("000", "completed", 0.5, 1.0)
         with suppress(BrokenPipeError):
@@ -209,11 +208,10 @@ def start(script, columns, rows, **pipes):
 PREAMBLE = """
 import os, sys, time
 from math import nan
-from mis.tune.console.table import Board
-from mis.tune.console.progress import Row
+from tests.tune.console.showing import Shown, ended_before
 
 def board(**others):
-    return Board("one", **{"total": 24, "concurrent": 2, "epochs": 8, "clock": lambda: 720.0, **others})
+    return Shown("one", **{"total": 24, "concurrent": 2, "epochs": 8, "clock": lambda: 720.0, **others})
 
 def values(number):
     return {"train.learning_rate": 0.0031 * (1 + number), "model.norm": "[b]group[/b]", "train.augment.flip": True}
@@ -282,7 +280,7 @@ def test_what_stands_on_a_terminal_of_80_columns():
 
 def test_no_more_rows_than_fit_and_the_running_ones_first():
     script = """
-    with board(total=100, concurrent=9, earlier=[Row("000", {}, "completed", 8, 0.5, 0.5)]) as shown:
+    with board(total=100, concurrent=9, ended=[ended_before(0, {}, dice=0.5, best=0.5)]) as shown:
         for number in range(1, 10):
             shown.begin(f"00{number}", {})
         leave_it_on_the_screen()

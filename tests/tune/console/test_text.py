@@ -1,33 +1,34 @@
 from math import inf
 
-from mis.tune.console.progress import Progress, Row
+from mis.tune.console.progress import Progress
 from mis.tune.console.text import end_of, headline, one_line, short_names, short_values, tail
+from mis.tune.trial import Trial, TrialState
 
 
-def progress(*rows, total=24):
-    return Progress("one", total, 2, 8, 0.0, inf, {row.name: row for row in rows})
+def progress(*trials, total=24):
+    return Progress("one", total, 2, 8, 0.0, inf, {trial.number: trial for trial in trials}, {})
 
 
-def values(row):
-    return short_values(row, short_names(progress(row)))
+def values(trial):
+    return short_values(trial, short_names(progress(trial)))
 
 
 def test_a_name_is_its_last_part_unless_another_one_shares_it():
-    row = Row("000", {"train.learning_rate": 0.00312345, "model.norm": "group", "train.norm": 1.0})
+    row = Trial(0, {"train.learning_rate": 0.00312345, "model.norm": "group", "train.norm": 1.0})
     assert values(row) == "learning_rate=0.00312 model.norm=group train.norm=1"
 
 
 def test_a_name_that_another_trial_has_is_shared_too():
-    rows = Row("000", {"model.norm": "group"}), Row("001", {"train.norm": 1.0})
+    rows = Trial(0, {"model.norm": "group"}), Trial(1, {"train.norm": 1.0})
     assert short_names(progress(*rows)) == {"model.norm": "model.norm", "train.norm": "train.norm"}
 
 
 def test_values_are_one_line_as_they_are():
-    assert values(Row("000", {"a.b": "[red]x[/]", "a.c": "two\nlines"})) == "b=[red]x[/] c=two lines"
+    assert values(Trial(0, {"a.b": "[red]x[/]", "a.c": "two\nlines"})) == "b=[red]x[/] c=two lines"
 
 
 def test_a_search_of_one_trial_and_of_nobody_knows_how_many():
-    row = Row("000", {}, "completed", epochs=1, best=0.5, seconds=9.0)
+    row = Trial(0, {}, TrialState.COMPLETED, epochs=1, best={"val/dice": 0.5}, elapsed_s=9.0)
     assert headline(progress(row, total=1), 9) == "study one: 1 of 1 trial ended, best Dice 0.500 (trial 000), 9 s"
     assert headline(progress(row, total=None), 9) == "study one: 1 trial ended, best Dice 0.500 (trial 000), 9 s"
     assert headline(progress(total=None), 0) == "study one: 0 trials ended, 0 s"
@@ -35,10 +36,10 @@ def test_a_search_of_one_trial_and_of_nobody_knows_how_many():
 
 
 def test_what_became_of_a_trial():
-    assert end_of(Row("000", {}, "stopped", epochs=1, best=0.5, seconds=90), {}) == (
+    assert end_of(Trial(0, {}, TrialState.STOPPED, epochs=1, best={"val/dice": 0.5}, elapsed_s=90), {}) == (
         "trial 000 stopped: Dice 0.500 after 1 epoch, 2 min"
     )
-    assert end_of(Row("001", {"a": 2}, "failed", seconds=3, note="ValueError: [x]"), {"a": "a"}) == (
+    assert end_of(Trial(1, {"a": 2}, TrialState.FAILED, elapsed_s=3, error="ValueError: [x]"), {"a": "a"}) == (
         "trial 001 failed: no epoch, 3 s (a=2): ValueError: [x]"
     )
 

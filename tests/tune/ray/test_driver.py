@@ -14,7 +14,8 @@ from mis.data.records.index import read_contents
 from mis.track.base import TUNE, MemoryTracker
 from mis.train.allocate import allocate
 from mis.tune.ray.driver import run_study
-from mis.tune.study.store import StudyStore, best_trial
+from mis.tune.study.store import StudyStore
+from mis.tune.trial import best_trial
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,7 @@ def search(nodes, records, tiny_params, tmp_path):
         study = tracker.start_run(TUNE, "study")
         share = allocate(nodes, params.tune.devices_per_trial)
         store = StudyStore.create(tmp_path / "tune" / f"study-{len(tracker.runs)}", params)
-        with store.held():
+        with store.locked():
             trials = run_study(store, share, records=folder, contents=contents, tracker=tracker, study=study)
         run.store = store
         return trials, tracker
@@ -161,10 +162,12 @@ def test_a_trial_whose_process_is_killed_goes_on(search, tmp_path):
     killed = threading.Event()
 
     def kill_a_trial():
-        for process in psutil.Process().children(recursive=True):
-            if is_trial(process):
-                process.kill()
-                killed.set()
+        deadline = time.monotonic() + 60
+        while not killed.is_set() and time.monotonic() < deadline:  # between two epochs it has another name
+            for process in psutil.Process().children(recursive=True):
+                if is_trial(process):
+                    process.kill()
+                    killed.set()
 
     thread = after_epoch(tmp_path, 4, kill_a_trial)
     trials, tracker = search(
@@ -245,7 +248,7 @@ def test_two_objectives_and_two_trials_on_a_device(search):
     assert len(trials) == 8
     weights = {trial.values["model.base_filters"]: trial.costs["parameters"] for trial in trials}
     assert weights[8] > 3 * weights[4] > 0
-    front = search.store.pareto_front()
+    front = search.store.journal.pareto_front()
 
     def beats(one, other):
         ours, theirs = ((-trial.best["val/dice"], trial.costs["parameters"]) for trial in (one, other))

@@ -5,8 +5,9 @@ import tensorflow as tf
 from ray import tune
 
 from mis.train.trial import NETWORKS
+from mis.tune.epochs import reports
 from mis.tune.ray import worker
-from mis.tune.ray.worker import reports, within_memory
+from mis.tune.ray.worker import within_memory
 
 
 class Batch:

@@ -1,11 +1,13 @@
 """A study on disk, half-written in every way."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from mis.errors import MisError
-from mis.tune.study.store import StudyStore, Trial, best_trial
+from mis.tune.study.store import StudyStore
+from mis.tune.trial import Trial, TrialState, best_trial
 
 HISTORY = [{"val/dice": 0.3, "train/loss": 0.7}, {"val/dice": 0.5, "train/loss": 0.5}]
 
@@ -17,16 +19,16 @@ def store(params, tmp_path):
 
 def again(store):
     """Return the study as another process finds it."""
-    return StudyStore.open(store.folder)
+    return StudyStore.open(store.path)
 
 
-def ended(asked, history=HISTORY, state="completed", **values):
-    return Trial(f"{asked.number:03d}", asked.values, state, history, 1.5, **values)
+def ended(trial, history=HISTORY, state=TrialState.COMPLETED, **values):
+    return replace(trial, state=state, elapsed_s=1.5, **values).with_history(history)
 
 
 def test_what_was_asked_for_and_has_not_ended_is_interrupted(store):
-    first, second, third = (store.ask() for _ in range(3))
-    store.end(second.number, ended(second))
+    first, second, third = (store.next_trial() for _ in range(3))
+    store.end(ended(second))
     assert again(store).interrupted() == [first, third]
     assert again(store).trials() == [ended(second)]
 
@@ -35,82 +37,82 @@ def test_the_next_trial_is_what_it_would_have_been(store, params, tmp_path):
     undisturbed = StudyStore.create(tmp_path / "tune" / "other", params)
     for _ in range(8):
         own, expected = again(store), undisturbed
-        asked = own.ask()
-        assert asked == expected.ask()
-        own.end(asked.number, ended(asked, [{"val/dice": asked.values["train.learning_rate"], "train/loss": 0.1}]))
-        expected.end(asked.number, ended(asked, [{"val/dice": asked.values["train.learning_rate"], "train/loss": 0.1}]))
+        asked = own.next_trial()
+        assert asked == expected.next_trial()
+        own.end(ended(asked, [{"val/dice": asked.values["train.learning_rate"], "train/loss": 0.1}]))
+        expected.end(ended(asked, [{"val/dice": asked.values["train.learning_rate"], "train/loss": 0.1}]))
 
 
 def test_an_outcome_that_optuna_was_not_told_of_is_told(store):
-    asked = store.ask()
-    (store.folder / "trials" / "000").mkdir(parents=True)
-    (store.folder / "trials" / "000" / "outcome.json").write_text(
-        json.dumps({"name": "000", "values": asked.values, "state": "completed", "history": HISTORY, "elapsed_s": 1.0})
+    asked = store.next_trial()
+    (store.path / "trials" / "000").mkdir(parents=True)
+    (store.path / "trials" / "000" / "outcome.json").write_text(
+        json.dumps({"values": asked.values, "state": "completed", "history": HISTORY, "elapsed_s": 1.0})
     )
     other = again(store)
     assert other.interrupted() == []
     other.catch_up()
-    assert [trial.value for trial in again(store).study.trials] == [0.5]
+    assert [trial.value for trial in again(store).journal.study.trials] == [0.5]
 
 
 def test_a_line_that_was_torn_by_a_kill_is_cut_off(store):
-    asked = store.ask()
-    with (store.folder / "journal.log").open("a") as journal:
+    asked = store.next_trial()
+    with (store.path / "journal.log").open("a") as journal:
         journal.write('{"op_code": 4, "worker')
     other = again(store)
-    with other.held():
+    with other.locked():
         assert other.interrupted() == [asked]
-        following = other.ask()
+        following = other.next_trial()
     assert again(store).interrupted() == [asked, following]
 
 
 def test_a_suggestion_that_was_interrupted_is_completed_as_it_would_have_been(store, params, tmp_path):
-    number = store.study.ask().number
+    number = store.journal.study.ask().number
     (asked,) = again(store).interrupted()
     assert asked.number == number
-    assert asked == StudyStore.create(tmp_path / "tune" / "other", params).ask()
+    assert asked == StudyStore.create(tmp_path / "tune" / "other", params).next_trial()
 
 
 def test_a_trial_without_an_epoch_is_a_failure_for_optuna_too(store):
-    asked = store.ask()
-    store.end(asked.number, ended(asked, [], "failed", error="ValueError: no"))
-    assert [trial.state.name for trial in again(store).study.trials] == ["FAIL"]
+    asked = store.next_trial()
+    store.end(ended(asked, [], TrialState.FAILED, error="ValueError: no"))
+    assert [trial.state.name for trial in again(store).journal.study.trials] == ["FAIL"]
     assert again(store).trials()[0].error == "ValueError: no"
 
 
 def test_a_study_is_found_by_its_parameters_and_records(store, params):
-    folder = store.folder.parent
+    folder = store.path.parent
     assert StudyStore.find(folder, params, "") == store
     assert StudyStore.find(folder, params.override({"train.seed": 5}), "") is None
     assert StudyStore.find(folder, params, "others") is None
-    (store.folder / "study.json").write_text('{"params": {"train": {}}, "records": ""}')
+    (store.path / "study.json").write_text('{"params": {"train": {}}, "records": ""}')
     assert StudyStore.find(folder, params, "") is None
     with pytest.raises(MisError, match="has parameters that this version does not take"):
-        StudyStore.open(store.folder)
+        StudyStore.open(store.path)
 
 
 def test_two_processes_do_not_run_one_study(store):
-    with store.held(), pytest.raises(MisError, match="must run once at a time, got study"), again(store).held():
+    with store.locked(), pytest.raises(MisError, match="must run once at a time, got study"), again(store).locked():
         pass
 
 
 def test_a_study_that_is_not_there_is_refused_with_those_that_are(store):
     with pytest.raises(MisError, match="got studdy; there is study"):
-        StudyStore.open(store.folder.parent / "studdy")
+        StudyStore.open(store.path.parent / "studdy")
     with pytest.raises(MisError, match="got any; there is none"):
-        StudyStore.open(store.folder / "any")
+        StudyStore.open(store.path / "any")
 
 
 def test_the_best_trial_is_the_earliest_of_equals():
-    def trial(name, *scores):
-        return Trial(name, {}, "completed", [{"val/dice": score} for score in scores], 1.0)
+    def trial(number, *scores):
+        return Trial(number, {}).with_history([{"val/dice": score} for score in scores])
 
-    trials = [trial("000", 0.2), trial("001", 0.7, 0.6), trial("002", 0.7)]
+    trials = [trial(0, 0.2), trial(1, 0.7, 0.6), trial(2, 0.7)]
     assert best_trial(trials).name == "001"
 
 
 def test_without_a_single_epoch_there_is_no_best_trial():
-    failed = Trial("000", {}, "failed", [], 1.0, error="ValueError: no")
+    failed = Trial(0, {}, TrialState.FAILED, error="ValueError: no")
     with pytest.raises(MisError, match="ValueError: no"):
         best_trial([failed])
 
@@ -118,7 +120,7 @@ def test_without_a_single_epoch_there_is_no_best_trial():
 def test_starting_points_come_first_and_are_filled_up(params, tmp_path):
     starts = [{"train.learning_rate": 0.004, "model.norm": "group"}, {"model.norm": "batch"}]
     store = StudyStore.create(tmp_path / "tune" / "study", params, starts=starts)
-    first, second, third = store.ask(), again(store).ask(), again(store).ask()
+    first, second, third = store.next_trial(), again(store).next_trial(), again(store).next_trial()
     assert {name: first.values[name] for name in starts[0]} == starts[0]
     assert second.values["model.norm"] == "batch"
     assert set(first.values) == set(second.values) == set(third.values) == set(params.tune.space)
@@ -127,8 +129,8 @@ def test_starting_points_come_first_and_are_filled_up(params, tmp_path):
 
 def test_a_starting_point_that_a_killed_process_has_not_taken_is_taken_once(params, tmp_path):
     store = StudyStore.create(tmp_path / "tune" / "study", params, starts=[{"train.learning_rate": 0.004}])
-    store.study.enqueue_trial({"train.learning_rate": 0.004})  # and then it was killed
-    asked = [again(store).ask() for _ in range(2)]
+    store.journal.study.enqueue_trial({"train.learning_rate": 0.004})  # and then it was killed
+    asked = [again(store).next_trial() for _ in range(2)]
     assert [one.number for one in asked] == [0, 1]
     assert asked[0].values["train.learning_rate"] == 0.004
     assert asked[1].values["train.learning_rate"] != 0.004
@@ -136,7 +138,7 @@ def test_a_starting_point_that_a_killed_process_has_not_taken_is_taken_once(para
 
 def test_half_a_batch_is_remembered_and_shared_evenly(params, tmp_path):
     store = StudyStore.create(tmp_path / "study", params.override({"train.batch_size": 12, "tune.retry_oom": True}))
-    asked = store.ask()
+    asked = store.next_trial()
     sizes = []
     while store.halve_batch(0, asked.values, devices=2):
         sizes.append(again(store).values(0, asked.values)["train.batch_size"])
@@ -147,7 +149,7 @@ def test_half_a_batch_is_remembered_and_shared_evenly(params, tmp_path):
 
 def test_no_half_batch_where_the_study_wants_none(params, tmp_path):
     store = StudyStore.create(tmp_path / "study", params.override({"train.batch_size": 8, "tune.retry_oom": False}))
-    asked = store.ask()
+    asked = store.next_trial()
     assert not store.halve_batch(0, asked.values, devices=1)
     assert store.values(0, asked.values) == asked.values
 
@@ -156,15 +158,15 @@ def test_optuna_is_told_of_both_objectives(params, tmp_path):
     two = {"tune.second_objective": "parameters", "tune.scheduler.name": "none"}
     store = StudyStore.create(tmp_path / "study", params.override(two))
     for dice, weights in ((0.5, 100.0), (0.6, 300.0), (0.4, 200.0)):
-        asked = store.ask()
+        asked = store.next_trial()
         history = [{"val/dice": dice, "train/loss": 0.5, "model/parameters": weights, "time/total_s": 1.0}]
-        store.end(asked.number, ended(asked, history))
-    assert [trial.values for trial in again(store).study.trials] == [[0.5, 100.0], [0.6, 300.0], [0.4, 200.0]]
-    assert again(store).pareto_front() == ["000", "001"]
+        store.end(ended(asked, history))
+    assert [trial.values for trial in again(store).journal.study.trials] == [[0.5, 100.0], [0.6, 300.0], [0.4, 200.0]]
+    assert again(store).journal.pareto_front() == ["000", "001"]
 
 
 def test_a_study_goes_on_with_another_budget(store, params):
-    store.ask()
+    store.next_trial()
     more = again(store).with_params(params.override({"tune.num_samples": 99}))
     assert more.total == again(store).total == 99
     assert len(again(store).interrupted()) == 1
@@ -176,8 +178,8 @@ def test_a_grid_ends_with_its_last_point(params, tmp_path):
     grid = params.override({"tune.space": space, "tune.sampler.name": "grid", "tune.scheduler.name": "none"})
     store = StudyStore.create(tmp_path / "study", grid)
     for _ in range(2):
-        asked = store.ask()
-        store.end(asked.number, ended(asked))
+        asked = store.next_trial()
+        store.end(ended(asked))
     assert {trial.values["model.norm"] for trial in store.trials()} == {"batch", "group"}
 
 
@@ -185,21 +187,50 @@ def test_the_result_of_another_batch_than_suggested_does_not_count(params, tmp_p
     space = {"train.batch_size": {"type": "choice", "values": [4, 8]}}
     store = StudyStore.create(tmp_path / "study", params.override({"tune.space": space}))
     for halved in (False, True):
-        asked = store.ask()
+        asked = store.next_trial()
         if halved:
             assert store.halve_batch(asked.number, asked.values, devices=1)
         values = store.values(asked.number, asked.values)
-        store.end(asked.number, Trial(asked.name, values, "completed", HISTORY, 1.5))
-    assert [trial.value for trial in store.study.trials] == [0.5, None]
+        store.end(ended(replace(asked, values=values)))
+    assert [trial.value for trial in store.journal.study.trials] == [0.5, None]
     assert [trial.best["val/dice"] for trial in store.trials()] == [0.5, 0.5]
 
 
 def test_what_follows_starting_points_is_no_trial_of_the_study_that_they_come_from(params, tmp_path):
     random = params.override({"tune.sampler.name": "random"})
     before = StudyStore.create(tmp_path / "before", random)
-    first = [before.ask().values for _ in range(4)]
+    first = [before.next_trial().values for _ in range(4)]
     after = StudyStore.create(tmp_path / "after", random, starts=first[:2])
-    second = [after.ask().values for _ in range(4)]
+    second = [after.next_trial().values for _ in range(4)]
     assert second[:2] == first[:2]
     rates = [one["train.learning_rate"] for one in (*first, *second[2:])]
     assert len(set(rates)) == 6
+
+
+def test_a_finished_study_is_not_found_and_goes_on_where_it_is_wanted(store, params):
+    trial = store.next_trial()
+    store.end(ended(trial))
+    (store.path / "trials" / "000" / "epoch-0002").mkdir()
+    store.finish()
+    assert StudyStore.find(store.path.parent, params, "") is None
+    assert not list(store.path.glob("trials/*/epoch-*"))
+    later = again(store)
+    later.reopen()
+    assert StudyStore.find(store.path.parent, params, "") == store
+    assert [known.best_dice for known in later.trials()] == [0.5]
+    assert later.next_trial().number == 1
+
+
+def test_a_study_that_was_half_finished_by_a_kill_is_not_begun_again(store, params, monkeypatch):
+    """The mark comes first: with its models half-deleted it is not taken for one that is to go on."""
+    store.end(ended(store.next_trial()))
+    (store.path / "trials" / "000" / "epoch-0002").mkdir()
+
+    def killed(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mis.tune.study.store.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.finish()
+    assert StudyStore.find(store.path.parent, params, "") is None
+    assert len(again(store).trials()) == 1

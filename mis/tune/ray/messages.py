@@ -1,0 +1,30 @@
+"""What the driver and the worker of a trial tell each other through Ray Tune."""
+
+from typing import Any
+
+from mis.tune.trial import Trial, Values
+
+TRIAL = "trial"
+"""The key, in the configuration that Ray hands to a worker, of all that concerns the trial."""
+
+NUMBER, VALUES, MARK = "number", "values", "mark"
+"""Below it: the trial's number and values; in a population, the mark of a change of values and weights."""
+
+ATTEMPT, WORKED_S = "attempt", "worked_s"
+"""What a report has beside its epoch: which start of the trial this is, and how many seconds it has worked."""
+
+
+def config_of(trial: Trial) -> dict[str, Any]:
+    """Return the configuration that Ray hands to the trial's worker."""
+    return {TRIAL: {NUMBER: trial.number, VALUES: dict(trial.values)}}
+
+
+def suggested_trial(config: dict[str, Any]) -> Trial:
+    """Return the trial that a configuration is for."""
+    return Trial(config[TRIAL][NUMBER], config[TRIAL][VALUES])
+
+
+def values_of(config: dict[str, Any]) -> Values:
+    """Return the values in a configuration."""
+    values: Values = config[TRIAL][VALUES]
+    return values

@@ -1,0 +1,72 @@
+"""What the trials of a study have of a cluster, or of this machine: devices, and memory for the records."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import psutil
+
+from mis.params.tune import TuneParams
+from mis.settings import Settings
+from mis.train.allocate import Node, Share, allocate
+from mis.train.cluster import cluster
+
+SHARED_USABLE = 0.8
+"""Of the memory that a node's processes share, what the data may take."""
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - it is looked at, nothing is written
+"""Where Linux has it; Ray would take the disk where it is too small."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the trials of a study have of a cluster.
+
+    Attributes:
+        nodes: How many nodes there are.
+        share: What each trial has.
+        in_memory: Whether the records are in the memory of each node.
+    """
+
+    nodes: int
+    share: Share
+    in_memory: bool
+
+
+@contextmanager
+def resources(params: TuneParams, size_bytes: int, settings: Settings) -> Iterator[Resources]:
+    """Yield what the trials of a study have of the cluster, or of this machine, while its records have so many bytes.
+
+    Raises:
+        MisError: A trial wants more devices than there are, or no cluster answers.
+    """
+    with cluster(settings.ray_address, shared_bytes=shared_room(size_bytes, params.data_memory_share)) as nodes:
+        share = allocate(nodes, params.devices_per_trial, settings.devices)
+        yield Resources(len(nodes), share, in_memory=fits_in_memory(size_bytes, nodes, params.data_memory_share))
+
+
+def shared_room(size_bytes: int, share: float) -> int:
+    """Return how much memory a local cluster must share between its processes for so many bytes of records.
+
+    It is none where they do not fit the share of the memory that is free.
+    """
+    free = psutil.virtual_memory().available
+    if SHARED_MEMORY.is_dir():
+        free = min(free, shutil.disk_usage(SHARED_MEMORY).free)
+    return ceil(size_bytes / SHARED_USABLE) if size_bytes <= share * free else 0
+
+
+def fits_in_memory(size_bytes: int, nodes: Sequence[Node], share: float) -> bool:
+    """Return whether so many bytes fit a share of each node's memory, and the part of it that its processes share.
+
+    >>> fits_in_memory(5, [Node(cpus=8, gpus=1, memory_bytes=100, shared_bytes=20)], share=0.1)
+    True
+    >>> fits_in_memory(5, [Node(cpus=8, gpus=1, memory_bytes=100, shared_bytes=4)], share=0.1)
+    False
+    """
+    return all(
+        size_bytes <= share * node.memory_bytes and size_bytes <= SHARED_USABLE * node.shared_bytes for node in nodes
+    )

@@ -1,0 +1,79 @@
+"""What came out of a study, as tables and figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from mis.files import new_file, write_csv
+from mis.track.names import BEST_DICE
+from mis.tune.study.store import StudyStore
+from mis.tune.trial import Trial, TrialState, best_trial
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What came out of a study.
+
+    Attributes:
+        name: Its name in MLflow.
+        trials: Every trial, in the order of their starts.
+        elapsed_s: Seconds from the first trial's submission to the end of the last; over all its sessions.
+        store: The study on disk.
+        concurrent: How many trials ran at once.
+    """
+
+    name: str
+    trials: Sequence[Trial]
+    elapsed_s: float
+    store: StudyStore
+    concurrent: int
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the best validation Dice."""
+        return best_trial(self.trials)
+
+    def summary(self) -> dict[str, float]:
+        """Return the figures of the study as a whole."""
+        return {
+            BEST_DICE: self.best.score,
+            "trials": len(self.trials),
+            "trials_failed": sum(trial.state is TrialState.FAILED for trial in self.trials),
+            "trials_per_hour": 3600 * len(self.trials) / self.elapsed_s,
+            "elapsed_s": self.elapsed_s,
+            "device_hours": self.store.tune.devices_per_trial * self._busy_s / 3600,
+            "device_utilisation": self._busy_s / (self.concurrent * self.elapsed_s),
+        }
+
+    @property
+    def _busy_s(self) -> float:
+        """Seconds that trials ran, added up: set-up is among them, waiting for devices is not."""
+        return sum(trial.elapsed_s for trial in self.trials)
+
+    def write_table(self, path: Path) -> None:
+        """Write a line for each trial (CSV)."""
+        front = self.store.journal.pareto_front()
+        rows = [trial.row() for trial in self.trials]
+        if front:
+            rows = [{**row, "pareto": row["trial"] in front} for row in rows]
+        write_csv(path, rows)
+
+    def write_histories(self, path: Path) -> None:
+        """Write a line for each epoch of each trial (CSV)."""
+        rows = [
+            {"trial": trial.name, "epoch": number, **epoch}
+            for trial in self.trials
+            for number, epoch in enumerate(trial.history, start=1)
+        ]
+        write_csv(path, rows)
+
+    def write_best_params(self, path: Path) -> None:
+        """Write the best trial's values as YAML, ready for params.yaml or `--set`."""
+        with new_file(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+            YAML().dump(dict(self.best.values), file)
+
+    def finish(self) -> None:
+        """Mark the study as finished; call it once the best model is elsewhere. What `--resume` needs stays."""
+        self.store.finish()

@@ -1,0 +1,72 @@
+"""Whether a study is over: because its budget is reached, or because all its trials have ended."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Literal
+
+from mis.params.tune import TuneParams
+
+
+@dataclass
+class Budget:
+    """Knows when a study ends. What it knows changes while the study runs.
+
+    Attributes:
+        params: The search, with its limits.
+        earlier_s: Seconds that the study has run in earlier sessions.
+        best_dice: The best validation Dice so far.
+        clock: Seconds that never go back.
+        unended: The numbers of the trials that have begun and not ended.
+        all_begun: Whether no further trial will begin.
+    """
+
+    params: TuneParams
+    earlier_s: float = 0.0
+    best_dice: float = -inf
+    clock: Callable[[], float] = time.monotonic
+    unended: set[int] = field(default_factory=set)
+    all_begun: bool = False
+
+    def __post_init__(self) -> None:
+        self.started_at = self.clock() - self.earlier_s
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that the study has run, over all its sessions."""
+        return self.clock() - self.started_at
+
+    @property
+    def hours_left(self) -> float | None:
+        """Hours until `tune.hours` is reached; None where there is no such limit."""
+        return None if self.params.hours is None else self.params.hours - self.elapsed_s / 3600
+
+    @property
+    def reached(self) -> Literal["", "target_dice", "hours"]:
+        """The limit that is reached, by its name under `tune`; empty while none is."""
+        if self.params.target_dice is not None and self.best_dice >= self.params.target_dice:
+            return "target_dice"
+        return "hours" if self.hours_left is not None and self.hours_left < 0 else ""
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether a limit is reached: then trials that still run are stopped."""
+        return bool(self.reached)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the study has come to its end: a limit is reached, or all its trials have ended."""
+        return self.is_reached or (self.all_begun and not self.unended)
+
+    def begin(self, number: int) -> None:
+        """Note that a trial has begun."""
+        self.unended.add(number)
+
+    def end(self, number: int) -> None:
+        """Note that a trial has ended."""
+        self.unended.discard(number)
+
+    def note_dice(self, dice: float) -> None:
+        """Note a validation Dice."""
+        self.best_dice = max(self.best_dice, dice)

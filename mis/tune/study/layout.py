@@ -1,0 +1,113 @@
+"""Where everything of a study lies in its folder.
+
+A study is a folder:
+
+- `study.json`: its parameters, the digest of its records, and its starting points;
+- `journal.log`: Optuna's study, written line by line: what was suggested, and what came of it;
+- `seconds.json`: how long it has run, over all its sessions;
+- `finished`: there once it has ended and its results have been taken; `--resume` removes it;
+- `trials/007/`: the checkpoints of a trial while it runs; `values.json` if its values have changed since they were
+  suggested; `cloned.json` if it has taken over the weights of another one; `session`, the session whose scheduler has
+  been told of its epochs; `outcome.json` once it has ended; `recorded` once the tracker has that.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mis.train.checkpoint import Checkpoints
+from mis.tune.trial import trial_name
+
+STUDY_JSON = "study.json"
+RAY_STATE_PREFIX = "ray-"
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """The files of one trial."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        """The trial's number."""
+        return int(self.path.name)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of its training."""
+        return Checkpoints(self.path)
+
+    @property
+    def values(self) -> Path:
+        """The file of the values that it has in place of those that were suggested."""
+        return self.path / "values.json"
+
+    @property
+    def cloned(self) -> Path:
+        """The file that says whose weights it has taken over last."""
+        return self.path / "cloned.json"
+
+    @property
+    def session(self) -> Path:
+        """The file with the session whose scheduler has been told of the epochs of earlier ones."""
+        return self.path / "session"
+
+    @property
+    def outcome(self) -> Path:
+        """The file that says what became of the trial: it has ended if this file is there."""
+        return self.path / "outcome.json"
+
+    @property
+    def recorded(self) -> Path:
+        """The file that says that the tracker has the outcome."""
+        return self.path / "recorded"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The files of one study."""
+
+    path: Path
+
+    @property
+    def study(self) -> Path:
+        """The file of its parameters."""
+        return self.path / STUDY_JSON
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal."""
+        return self.path / "journal.log"
+
+    @property
+    def seconds(self) -> Path:
+        """The file of the seconds that it has run."""
+        return self.path / "seconds.json"
+
+    @property
+    def finished(self) -> Path:
+        """The mark of a study that has ended, and whose results have been taken."""
+        return self.path / "finished"
+
+    @property
+    def lock(self) -> Path:
+        """The file that is locked by the process that runs the study."""
+        return self.path / "lock"
+
+    @property
+    def ray_states(self) -> list[Path]:
+        """The folders of Ray's own notes that processes which were killed have left."""
+        return sorted(self.path.glob(f"{RAY_STATE_PREFIX}*"))
+
+    def ray_trial(self, trial_id: str) -> Path:
+        """Return the file with the number of the trial that Ray knows by this name."""
+        return self.path / "ray" / trial_id
+
+    def trial(self, number: int) -> TrialFolder:
+        """Return the folder of a trial; it need not be there."""
+        return TrialFolder(self.path / "trials" / trial_name(number))
+
+    @property
+    def trials(self) -> list[TrialFolder]:
+        """The folders of all trials, in the order of their numbers."""
+        return sorted(map(TrialFolder, self.path.glob("trials/[0-9]*")), key=lambda trial: trial.number)

@@ -1,0 +1,208 @@
+"""What happens in a study while it runs: it goes to the store, to the tracker, to the console, and to the budget."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from typing import Any
+
+from mis.track.base import Run, Tracker
+from mis.track.names import BEST_DICE, ENDED_BY_TAG, TOTAL_S, TRAIN_LOSS
+from mis.train.allocate import Share
+from mis.train.checkpoint import History, is_finished
+from mis.tune.console.table import StudyConsole
+from mis.tune.epochs import EPOCH, metrics_of
+from mis.tune.study.budget import Budget
+from mis.tune.study.population import donor_of
+from mis.tune.study.recorder import Recorder
+from mis.tune.study.store import StudyStore
+from mis.tune.trial import Trial, TrialState, Values, ranked, trial_name
+
+NOW = "now/"
+"""Prefix of the metrics with a population's values, which change from epoch to epoch."""
+
+
+@dataclass
+class RunningTrial:
+    """A trial that this process has seen start.
+
+    Attributes:
+        trial: The trial as it is now.
+        suggested: The values that it was begun with.
+        begun_at: When it was seen first, in seconds since 1970.
+        earlier_s: Seconds of its epochs in earlier sessions.
+        worked_s: Seconds that each of its starts has worked on it: it may be paused between them.
+    """
+
+    trial: Trial
+    suggested: Values
+    begun_at: float
+    earlier_s: float
+    worked_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that were worked on it; where no start has told of any, those since it was seen first."""
+        return self.earlier_s + (sum(self.worked_s.values()) or time.time() - self.begun_at)
+
+
+class StudyMonitor:
+    """Keeps the store, the tracker, the console and the budget up to date with what becomes of the trials.
+
+    Attributes:
+        store: The study.
+        budget: When it ends.
+        console: What the user sees.
+        recorder: The runs of its trials.
+    """
+
+    def __init__(
+        self,
+        store: StudyStore,
+        share: Share,
+        tracker: Tracker,
+        parent: Run,
+        describe: Callable[[Run], None] = lambda run: None,  # noqa: ARG005
+    ) -> None:
+        ended = store.trials()
+        best = ranked(ended)
+        self.store = store
+        self.share = share
+        self.parent = parent
+        self.budget = Budget(store.tune, earlier_s=store.seconds)
+        if best:
+            self.budget.note_dice(best[0].score)
+        self.console = StudyConsole(
+            store.name,
+            total=store.total,
+            concurrent=share.concurrent,
+            epochs=store.tune.epochs,
+            ended=[trial.without_history() for trial in ended],
+            hours_left=self.budget.hours_left,
+        )
+        self.recorder = Recorder(store, share, tracker, parent, describe, say=self.console.say)
+        self._running: dict[int, RunningTrial] = {}
+        self._kept = [trial.without_history() for trial in best if trial.best_model is not None]
+
+    def begin(self, trial: Trial) -> None:
+        """Note that a trial has started; once, however often it is called."""
+        if trial.number in self._running or self.store.folder.trial(trial.number).outcome.exists():
+            return
+        history = self.store.checkpoints(trial.number).history()
+        earlier_s = history[-1][TOTAL_S] if history else 0.0
+        known = trial.with_history(history).without_history()
+        self._running[trial.number] = RunningTrial(known, trial.values, time.time(), earlier_s)
+        self.recorder.begin(known)
+        self.console.show(known)
+
+    def epoch_ended(self, number: int, report: Mapping[str, Any], attempt: str = "", worked_s: float = 0.0) -> None:
+        """Note an epoch of a trial; one that was reported before changes nothing.
+
+        Args:
+            number: The trial's number.
+            report: What its worker tells, see `mis.tune.epochs.reports`.
+            attempt: Which start of the trial tells it; empty where an epoch of an earlier session is repeated.
+            worked_s: Seconds that this start has worked on the trial.
+        """
+        running = self._running[number]
+        self._note_values(running)
+        running.trial = running.trial.after(int(report[EPOCH]), metrics_of(report))
+        if attempt:
+            running.worked_s[attempt] = worked_s
+        self.recorder.log_epoch(running.trial, report, self._population_metrics(running.trial))
+        self.budget.note_dice(report[BEST_DICE])
+        self.console.show(running.trial)
+        self._note_time()
+
+    def restarted(self, number: int, reason: str, *, out_of_memory: bool) -> None:
+        """Say that a trial starts again, and with half the batch if the memory was full."""
+        running, again = self._running[number], "goes on from its last epoch"
+        if out_of_memory and self.store.halve_batch(number, running.suggested, self.share.devices):
+            again = "goes on with half the batch"
+        self.console.say(f"trial {trial_name(number)} {again}: {reason}")
+
+    def ended(self, number: int, error: str | None = None) -> None:
+        """Note that a trial has ended; once, however often it is called.
+
+        Args:
+            number: The trial's number.
+            error: Why it failed; None if it has not.
+        """
+        running = self._running.pop(number, None)
+        if running is None:
+            return
+        self._note_values(running)
+        trial = self._outcome(running, error)
+        self.store.end(trial)
+        self.budget.end(number)
+        self._note_time()
+        self.recorder.end(trial)
+        self.console.show(trial.without_history())
+        if not self.store.is_population:  # there others may go on from its weights
+            self._keep_best(trial.without_history())
+
+    def leave(self) -> None:
+        """Note that the study is left: trials that still run have ended with its budget, or are interrupted."""
+        self._note_time()
+        if self.budget.is_reached:
+            limit = f"tune.{self.budget.reached}"
+            self.console.say(f"{limit} is reached: the study ends, and trials that still run with it")
+            self.parent.set_tags({ENDED_BY_TAG: limit})
+        for number, running in list(self._running.items()):
+            if self.budget.is_reached:
+                self.ended(number)
+            else:
+                self.recorder.leave(running.trial)
+
+    def _outcome(self, running: RunningTrial, error: str | None) -> Trial:
+        """Return a trial as it has ended, with the history of its newest checkpoint."""
+        number = running.trial.number
+        history = self.store.checkpoints(number).history()
+        return replace(
+            running.trial.with_history(history),
+            values=dict(self.store.values(number, running.suggested)),
+            state=TrialState.FAILED if error is not None else self._state(history, running.suggested),
+            elapsed_s=running.elapsed_s,
+            error=error or "",
+        )
+
+    def _state(self, history: History, values: Values) -> TrialState:
+        patience = int(values.get("train.patience", self.store.params.train.patience))
+        if history and not isfinite(history[-1][TRAIN_LOSS]):
+            return TrialState.DIVERGED
+        if is_finished(history, epochs=self.store.tune.epochs, patience=patience):
+            return TrialState.COMPLETED
+        return TrialState.STOPPED
+
+    def _keep_best(self, trial: Trial) -> None:
+        """Delete the model that is no longer among the best, be it this trial's or one that was kept before."""
+        models = ranked([*self._kept, trial])
+        self._kept = models[: self.store.tune.keep]
+        for other in models[self.store.tune.keep :]:
+            self.store.delete_model(other.number)
+
+    def _note_values(self, running: RunningTrial) -> None:
+        """Record values that have changed since the trial was begun: another batch, another trial's weights."""
+        trial = running.trial
+        values = self.store.values(trial.number, running.suggested)
+        if values == trial.values:
+            return
+        changed = {name: value for name, value in values.items() if trial.values.get(name) != value}
+        running.trial = replace(trial, values=values)
+        self.recorder.log_values(running.trial, changed)
+        self.console.show(running.trial)
+        donor = donor_of(self.store, trial.number)
+        whose = "" if donor is None else f" from the weights of trial {trial_name(donor)}"
+        shown = ", ".join(f"{name} {value}" for name, value in changed.items())
+        self.console.say(f"trial {trial.name} goes on{whose} with {shown}")
+
+    def _population_metrics(self, trial: Trial) -> dict[str, float]:
+        """Return what changes from epoch to epoch in a population: values, and whose weights a trial goes on from."""
+        if not self.store.is_population:
+            return {}
+        donor = donor_of(self.store, trial.number)
+        values = {f"{NOW}{name}": value for name, value in trial.values.items() if isinstance(value, float)}
+        return values if donor is None else {**values, f"{NOW}cloned_from": float(donor)}
+
+    def _note_time(self) -> None:
+        self.store.set_seconds(self.budget.elapsed_s)

@@ -1,0 +1,143 @@
+"""From the trials of a study to their runs in the tracker. A tracker that fails ends no search."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mis.track.base import TUNE, Run, Tracker
+from mis.track.names import ERROR_TAG, STATE_TAG, STUDY_TAG, TRIAL_S, TRIAL_TAG
+from mis.train.allocate import Share
+from mis.train.batch_rule import in_force
+from mis.tune.epochs import EPOCH, metrics_of, reports
+from mis.tune.study.store import BUDGET, StudyStore
+from mis.tune.trial import Trial, TrialState, Values
+
+RETRY_S = 5.0
+"""Seconds after a failure in which the tracker is left alone: each call may wait for a server that is away."""
+
+KILLED = "killed"
+"""The state that a run has while its trial is interrupted."""
+
+
+@dataclass
+class Recorder:
+    """Records trials as runs below their study's. Whatever the tracker did not take is recorded later, in order.
+
+    Attributes:
+        store: The study.
+        share: What each trial has of the devices.
+        tracker: Where the runs are.
+        parent: The study's run.
+        describe: Records where a run comes from.
+        say: Takes a line for the user.
+        clock: Seconds that never go back.
+    """
+
+    store: StudyStore
+    share: Share
+    tracker: Tracker
+    parent: Run
+    describe: Callable[[Run], None]
+    say: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    _runs: dict[int, Run] = field(default_factory=dict)
+    _logged: dict[int, int] = field(default_factory=dict)
+    _retry_at: float = float("-inf")
+
+    def begin(self, trial: Trial) -> None:
+        """Start a trial's run, or go on with it."""
+        self._attempt(lambda: self._run(trial))
+
+    def log_epoch(self, trial: Trial, report: Mapping[str, float], extra: Mapping[str, float]) -> None:
+        """Record an epoch, and those before it that are not recorded yet.
+
+        Args:
+            trial: The trial.
+            report: What its worker has told of the epoch.
+            extra: More metrics of it.
+        """
+        self._attempt(lambda: self._log_epoch(trial, report, extra))
+
+    def log_values(self, trial: Trial, changed: Values) -> None:
+        """Record values that have changed since the trial was begun."""
+        self._attempt(lambda: self._run(trial).log_params(changed))
+
+    def end(self, trial: Trial) -> None:
+        """Record what became of a trial; it comes with its history."""
+        self._attempt(lambda: self._record(trial))
+        self._forget(trial.number)
+
+    def leave(self, trial: Trial) -> None:
+        """Record that a trial was interrupted."""
+
+        def killed() -> None:
+            run = self._run(trial)
+            run.set_tags({STATE_TAG: KILLED})
+            run.finish("KILLED")
+
+        self._attempt(killed)
+
+    def record_rest(self) -> None:
+        """Record what became of the trials of which the tracker does not have it: now an error is raised."""
+        for trial in self.store.trials():
+            if not self.store.is_recorded(trial.number):
+                self._record(trial)
+                self._forget(trial.number)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        """Do something with the tracker; where it fails, say so and leave it alone for a while.
+
+        An error here would be the trial's for Ray Tune, which would run it again, or would end the whole search.
+        """
+        if self.clock() < self._retry_at:
+            return
+        try:
+            action()
+        except Exception as error:  # whatever a tracker, or the network before it, may raise
+            self._retry_at = self.clock() + RETRY_S
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self.say(f"the tracker does not answer, what it missed is recorded later: {lines[-1]}")
+
+    def _run(self, trial: Trial) -> Run:
+        if trial.number not in self._runs:
+            self._runs[trial.number] = self._start_run(trial)
+        return self._runs[trial.number]
+
+    def _start_run(self, trial: Trial) -> Run:
+        key = {STUDY_TAG: self.store.name, TRIAL_TAG: trial.name}
+        params = self.store.params
+        # Not checked here: values that do not go together are found by the trial, and fail it alone.
+        values = {**params.flatten(), **trial.values, "train.epochs": params.tune.epochs}
+        values = {name: value for name, value in values.items() if name not in BUDGET}  # the study's, and may change
+        train = {name.removeprefix("train."): value for name, value in values.items() if name.startswith("train.")}
+        rule = in_force(params.train.model_copy(update=train), params.distribute, self.share.devices)
+        run = self.tracker.find_run(TUNE, key) or self.tracker.start_run(
+            TUNE, f"trial-{trial.name}", tags=key, parent=self.parent.id
+        )
+        # Also where the run was there: the process that began it may have been killed before it came so far.
+        run.log_params({**values, **rule})
+        self.describe(run)
+        return run
+
+    def _log_epoch(self, trial: Trial, report: Mapping[str, float], extra: Mapping[str, float]) -> None:
+        run, epoch = self._run(trial), int(report[EPOCH])
+        logged = self._logged.get(trial.number, 0)
+        if epoch > logged + 1:  # of which a worker that died has not told, or which the tracker did not take
+            for missed in reports(self.store.checkpoints(trial.number).history())[logged : epoch - 1]:
+                run.log_metrics(metrics_of(missed), step=int(missed[EPOCH]))
+        run.log_metrics({**metrics_of(report), **extra}, step=epoch)
+        self._logged[trial.number] = max(logged, epoch)
+
+    def _record(self, trial: Trial) -> None:
+        run = self._run(trial)
+        for report in reports(list(map(dict, trial.history))):  # what the run has is not recorded twice
+            run.log_metrics(metrics_of(report), step=int(report[EPOCH]))
+        run.set_tags({STATE_TAG: str(trial.state), **({ERROR_TAG: trial.error} if trial.error else {})})
+        run.log_metrics({TRIAL_S: trial.elapsed_s})
+        run.finish("FAILED" if trial.state is TrialState.FAILED else "FINISHED")
+        self.store.set_recorded(trial.number)
+
+    def _forget(self, number: int) -> None:
+        """Drop what is kept of a trial that has ended: a run in MLflow keeps every point that it has logged."""
+        self._runs.pop(number, None)
+        self._logged.pop(number, None)

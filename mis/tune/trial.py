@@ -1,0 +1,181 @@
+"""A trial of a study: what it is given, how far it has come, and what becomes of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+from mis.errors import MisError
+from mis.params.base import Scalar
+from mis.track.names import MODEL_PARAMETERS, TOTAL_S, VAL_DICE, VAL_PREFIX
+from mis.train.checkpoint import History, best_epoch
+
+Values = Mapping[str, Scalar]
+"""What a trial has in place of params.yaml, by dotted name."""
+
+Metrics = Mapping[str, float]
+"""The metrics of one epoch, by name."""
+
+OBJECTIVES = {"seconds": TOTAL_S, "parameters": MODEL_PARAMETERS}
+"""The metric of each second objective: seconds of training, trainable weights."""
+
+
+class TrialState(StrEnum):
+    """Where a trial is. Its text stands in files, in MLflow's tag `mis.state` and in tables."""
+
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    """It ran when its study was left, and goes on when that is resumed."""
+    COMPLETED = "completed"
+    """It has had all its epochs, or as many without a better Dice as `train.patience` allows."""
+    STOPPED = "stopped"
+    """The scheduler, or the end of the budget, has stopped it."""
+    DIVERGED = "diverged"
+    """Its loss is no longer a finite number."""
+    FAILED = "failed"
+    """It raised an error, or its process was lost more often than `tune.max_failures` allows."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the trial does not go on."""
+        return self not in (TrialState.RUNNING, TrialState.INTERRUPTED)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial, at one moment.
+
+    Attributes:
+        number: Its place in the order of the trials' starts, from 0.
+        values: What it has in place of params.yaml; what a search has changed in the middle of it included.
+        state: Where it is.
+        epochs: How many have ended.
+        last: The metrics of the last of them.
+        best: The metrics of the epoch with the best validation Dice, the first of equals.
+        history: The metrics of every epoch; empty where they are not needed.
+        elapsed_s: Seconds that its processes have worked on it: set-up included, pauses not. Of a trial that was
+            interrupted, the seconds of its epochs until then, and all since.
+        error: Why it failed, in one line.
+        best_model: The file of the model after its best epoch; None if it has had no epoch, or was not kept.
+    """
+
+    number: int
+    values: Values
+    state: TrialState = TrialState.RUNNING
+    epochs: int = 0
+    last: Metrics = field(default_factory=dict)
+    best: Metrics = field(default_factory=dict)
+    history: Sequence[Metrics] = field(default=(), repr=False)
+    elapsed_s: float = 0.0
+    error: str = ""
+    best_model: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The number as it is shown, e.g. "003"."""
+        return trial_name(self.number)
+
+    @property
+    def dice(self) -> float | None:
+        """The validation Dice after the last epoch, in [0, 1] or NaN; None before the first epoch."""
+        return self.last.get(VAL_DICE)
+
+    @property
+    def best_dice(self) -> float | None:
+        """The best validation Dice; None before the first epoch."""
+        return self.best.get(VAL_DICE)
+
+    @property
+    def score(self) -> float:
+        """What trials are ranked by: the best validation Dice, minus infinity where there is none or it is NaN."""
+        return self.best_dice if self.best_dice is not None and isfinite(self.best_dice) else -inf
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What may be made small beside the Dice, by the name of the objective; empty before the first epoch."""
+        return {name: self.last[metric] for name, metric in OBJECTIVES.items() if metric in self.last}
+
+    def with_history(self, history: History) -> "Trial":
+        """Return the trial after these epochs."""
+        if not history:
+            return replace(self, epochs=0, last={}, best={}, history=())
+        best = history[best_epoch(history) - 1]
+        return replace(self, epochs=len(history), last=history[-1], best=best, history=history)
+
+    def after(self, epoch: int, metrics: Metrics) -> "Trial":
+        """Return the trial after one more epoch, without its history; an epoch that it has had changes nothing."""
+        if epoch <= self.epochs:
+            return self
+        better = metrics[VAL_DICE] > self.score or not self.best
+        return replace(self, epochs=epoch, last=metrics, best=metrics if better else self.best, history=())
+
+    def without_history(self) -> "Trial":
+        """Return the trial without the metrics of each epoch, which take kilobytes: for what is kept of many trials."""
+        return replace(self, history=())
+
+    def row(self) -> dict[str, object]:
+        """Return the trial's line of a table."""
+        figures = {name: round(value, 6) for name, value in self.best.items() if name.startswith(VAL_PREFIX)}
+        costs = {name: round(value) if name == "parameters" else round(value, 2) for name, value in self.costs.items()}
+        return {
+            "trial": self.name,
+            "state": str(self.state),
+            "epochs": self.epochs,
+            **figures,
+            **costs,
+            "elapsed_s": round(self.elapsed_s, 2),
+            **self.values,
+            "error": self.error,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes; the model's file is not in it."""
+        return {
+            "number": self.number,
+            "values": dict(self.values),
+            "state": str(self.state),
+            "history": list(self.history),
+            "elapsed_s": self.elapsed_s,
+            "error": self.error,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Trial":
+        """Return the trial that `to_json` has written."""
+        trial = cls(
+            number=content["number"],
+            values=content["values"],
+            state=TrialState(content["state"]),
+            elapsed_s=content["elapsed_s"],
+            error=content.get("error", ""),
+        )
+        return trial.with_history(content["history"])
+
+
+def trial_name(number: int) -> str:
+    """Return a trial's number as it is shown.
+
+    >>> trial_name(3)
+    '003'
+    """
+    return f"{number:03d}"
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials that have had an epoch, the best validation Dice first, the earlier of equals first."""
+    return sorted((trial for trial in trials if trial.epochs), key=lambda trial: (-trial.score, trial.number))
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the best validation Dice, the earliest of equals.
+
+    Raises:
+        MisError: No trial finished an epoch.
+    """
+    if not (scored := ranked(trials)):
+        errors = [trial.error for trial in trials if trial.error]
+        reason = f"the first error: {errors[0]}" if errors else "which the budget has ended"
+        raise MisError("at least one trial must finish an epoch", got=f"{len(trials)} that did not, {reason}")
+    return scored[0]
