@@ -117,7 +117,7 @@ def measure(cell: Cell, records: Path) -> dict[str, float]:
 
 def train(worker: Any, cell: Cell, records: Path) -> dict[str, float]:  # noqa: ANN401 - a Worker, made over there
     """Train in one of the processes."""
-    from mis.data.records.index import read_records
+    from mis.data.records.reader import read_records
     from mis.train.checkpoint import Checkpoints
     from mis.train.fit import fit
     from mis.train.strategy import make_strategy

@@ -82,7 +82,7 @@ Line = tuple[str, bool]
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, in a folder of its own."""
+    """The measurements, on phantoms in a folder."""
 
     folder: Path
     data: DataSet
@@ -91,9 +91,9 @@ class Bench:
 
     @classmethod
     def prepared(cls, folder: Path, cases: int, rounds: int) -> "Bench":
-        """Make the phantoms."""
-        own = PhantomParams(layout="msd", cases=cases, unlabelled=0, shape=SHAPE, seed=7)
-        make_phantom(folder / "raw", own, jobs=cores())
+        """Make the phantoms, and return the measurements to be made on them."""
+        phantom = PhantomParams(layout="msd", cases=cases, unlabelled=0, shape=SHAPE, seed=7)
+        make_phantom(folder / "raw", phantom, jobs=cores())
         return cls(folder, read_data(folder / "raw"), load_params(ROOT / "params.yaml"), rounds)
 
     def records(self, **changes: object) -> Records:
@@ -122,11 +122,11 @@ class Bench:
         for _ in range(self.rounds):
             ours.append(len(self.data.cases) / _seconds(self.records))
             theirs.append(len(self.data.cases) / _seconds(self.paper))
-        own = statistics.mean(stored.size_bytes for stored in self.records().cases.values())
-        paper = statistics.mean(path.stat().st_size for path in self.paper())
-        size = f"| bytes of a case | {own / 1e6:.1f} MB | {paper / 1e6:.1f} MB | 1/{paper / own:.1f} | at most 1/6 |"
+        ours_bytes = statistics.mean(entry.size_bytes for entry in self.records().cases.values())
+        paper_bytes = statistics.mean(path.stat().st_size for path in self.paper())
+        sizes = f"{ours_bytes / 1e6:.1f} MB | {paper_bytes / 1e6:.1f} MB | 1/{paper_bytes / ours_bytes:.1f}"
         return [
-            (size, paper >= 6 * own),
+            (f"| bytes of a case | {sizes} | at most 1/6 |", paper_bytes >= 6 * ours_bytes),
             _row("preprocessing, cases a second", ours, theirs, ("at least x4", 4), sign="x"),
         ]
 
@@ -140,11 +140,11 @@ class Bench:
         return [_row("CPU seconds to read a case", ours, theirs, ("at most 1/3", 3), sign="1/")]
 
     def compression(self) -> list[str]:
-        """Say what compression of the records saves and costs."""
+        """Measure what compression of the records saves and costs."""
         lines = []
         for kind in ("none", "zlib"):
             records = self.records(compression=kind)
-            size = statistics.mean(stored.size_bytes for stored in records.cases.values())
+            size = statistics.mean(entry.size_bytes for entry in records.cases.values())
             cpu = [_cpu_s(case_batches(records, self.names(), 1)) for _ in range(self.rounds)]
             lines.append(f"| `data.compression: {kind}` | {size / 1e6:.1f} MB | {_spread(cpu)} s |")
         return lines
@@ -157,9 +157,9 @@ class Bench:
         for jobs, root in cells:
             target = self.folder / "memory"
             command = [sys.executable, "-c", PREPROCESS, root, ROOT / "params.yaml", target, str(jobs)]
-            told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+            output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
             shutil.rmtree(target)
-            peak = int(told.splitlines()[-1]) / 1e9
+            peak = int(output.splitlines()[-1]) / 1e9
             text = f"memory of preprocessing with {jobs} worker{'s' if jobs > 1 else ''}, TensorFlow included"
             text += ", float64 with scl_slope" if root == largest else ""
             lines.append(
@@ -240,7 +240,7 @@ def _spread(values: Sequence[float]) -> str:
 
 def _row(what: str, ours: Sequence[float], theirs: Sequence[float], bar: tuple[str, float], *, sign: str) -> Line:
     """Return a line that compares round by round: ours divided by theirs, or 1 divided by theirs / ours."""
-    each = [one / other if sign == "x" else other / one for one, other in zip(ours, theirs, strict=True)]
+    each = [our / their if sign == "x" else their / our for our, their in zip(ours, theirs, strict=True)]
     middle, low, high = statistics.median(each), min(each), max(each)
     compared = f"{sign}{middle:.1f} ({sign}{low:.1f} to {sign}{high:.1f})"
     return f"| {what} | {_spread(ours)} | {_spread(theirs)} | {compared} | {bar[0]} |", middle >= bar[1]

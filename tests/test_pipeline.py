@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from mis.data.records.index import read_records
+from mis.data.records.reader import read_records
 from mis.settings import load_settings
 from mis.track.__main__ import free_port, server, wait_until_ready
 from mis.track.base import EVALUATE, SCALING, TRAIN, TUNE

@@ -1,4 +1,4 @@
-"""`python -m mis.data`: the data set an experiment reads, where it is from, which one a run had, how a case looks."""
+"""`python -m mis.data`: check, make, link or import a data set, show a case, and say which data a run had."""
 
 import argparse
 import os
@@ -22,22 +22,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
-        own = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        own.set_defaults(command=command)
-        return own
+        subparser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        subparser.set_defaults(command=command)
+        return subparser
 
-    look = add("check", run_check, "read every case of a data set and say what is wrong; exit code 2 if anything is")
-    look.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the data set; data.root by default")
-    look.add_argument("--out", type=Path, metavar="DIR", help="where the tables go; results/check by default")
-    add_overrides(look)
-    make = add("phantom", run_phantom, "make a synthetic data set, e.g. with --set phantom.cases=12")
-    make.add_argument("folder", type=Path, metavar="DIR", help="where; only a phantom is replaced")
-    make.add_argument("--layout", choices=LAYOUTS, help="phantom.layout by default")
-    add_overrides(make)
+    check = add("check", run_check, "read every case of a data set and say what is wrong; exit code 2 if anything is")
+    check.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the data set; data.root by default")
+    check.add_argument("--out", type=Path, metavar="DIR", help="where the tables go; results/check by default")
+    add_overrides(check)
+    phantom = add("phantom", run_phantom, "make a synthetic data set, e.g. with --set phantom.cases=12")
+    phantom.add_argument("folder", type=Path, metavar="DIR", help="where; only a phantom is replaced")
+    phantom.add_argument("--layout", choices=LAYOUTS, help="phantom.layout by default")
+    add_overrides(phantom)
     link = add("link", run_link, "use a data set where it lies: a link under data/raw, and data.root")
     link.add_argument("folder", type=Path, metavar="DIR", help="the data set's folder")
-    load = add("import", run_import, "download a tar file with DVC, unpack it under data/raw, and set data.root")
-    load.add_argument("url", metavar="URL", help="ends in .tar, .tar.gz or .tgz")
+    archive = add("import", run_import, "download a tar file with DVC, unpack it under data/raw, and set data.root")
+    archive.add_argument("url", metavar="URL", help="ends in .tar, .tar.gz or .tgz")
     which = add("which", run_which, "say which data, commit and parameters a run had; exit code 1 if they differ now")
     which.add_argument("run_id", metavar="RUN_ID", help="MLflow's id of the run")
     show = add(
@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int | None:
     try:
         result: int | None = arguments.command(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # who reads it has seen enough
+    except BrokenPipeError:  # the reader of the pipe has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # what only the user can mend: no permission, a file where a folder should be, a full disk
@@ -71,34 +71,32 @@ def _run(arguments: argparse.Namespace) -> int | None:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    """Check a data set: 0 where nothing keeps a case out, else 2."""
-    from mis.data.check.dataset import check
-    from mis.data.check.report import summary, write_refusal, write_report
+    """Check a data set; the exit code is 2 where it has errors, else 0."""
+    from mis.data.check.data_set import check_data_set
+    from mis.data.check.report import summary, write_not_understood, write_report
     from mis.data.layouts.recognise import read_data
-    from mis.data.records.index import CHECKED
+    from mis.data.records.prepare import REFUSED
 
     settings = load_settings()
     if arguments.folder and not arguments.folder.is_dir():
         raise MisError("what is checked must be the folder of a data set", got=arguments.folder)
     params = load_params(settings.workspace / "params.yaml", arguments.overrides).data
-    # The layout of params.yaml is that of its own data set.
+    # The layout in params.yaml is that of the data set in params.yaml.
     is_other = arguments.folder and not any(text.startswith("data.layout=") for text in arguments.overrides)
-    root, out = arguments.folder or settings.workspace / params.root, arguments.out or settings.workspace / CHECKED
+    root, out = arguments.folder or settings.workspace / params.root, arguments.out or settings.workspace / REFUSED
     try:
         data = read_data(root, "auto" if is_other else params.layout)
     except MisError as error:
-        write_refusal(error, root, out)
+        write_not_understood(error, root, out)
         raise
-    checked = check(data, params, jobs=cores())
-    page = write_report(checked, data, params, out)
-    print(
-        *summary(checked, data), f"tables: {page.parent} ({page.name}, findings.csv, cases.csv, check.json)", sep="\n"
-    )
-    return 2 if checked.errors else 0
+    result = check_data_set(data, params, jobs=cores())
+    page = write_report(result, data, params, out)
+    print(*summary(result, data), f"tables: {page.parent} ({page.name}, findings.csv, cases.csv, check.json)", sep="\n")
+    return 2 if result.errors else 0
 
 
 def run_phantom(arguments: argparse.Namespace) -> None:
-    """Make a phantom."""
+    """Make a synthetic data set."""
     from mis.data.phantom.write import make_phantom
 
     settings = load_settings()
@@ -109,26 +107,26 @@ def run_phantom(arguments: argparse.Namespace) -> None:
 
 
 def run_link(arguments: argparse.Namespace) -> None:
-    """Link a folder."""
+    """Use a folder that lies on this machine."""
     from mis.data.versions.link import link
 
-    # Committed first: a run then names a commit that says all.
+    # Committed first: the commit that a run records then has the data set's name.
     print(*link(arguments.folder, load_settings()), "next: git commit params.yaml, then dvc repro", sep="\n")
 
 
 def run_import(arguments: argparse.Namespace) -> None:
-    """Import an archive."""
-    from mis.data.versions.fetch import Place, import_archive
+    """Download an archive and use it."""
+    from mis.data.versions.fetch import ImportPaths, import_archive
 
     settings = load_settings()
     with ends_when_interrupted(within_s=10):  # DVC waits for a server that has stalled
         done = import_archive(arguments.url, settings)
-    pointer = Place.of(arguments.url, settings.workspace).pointer.relative_to(settings.workspace)
+    pointer = ImportPaths.of(arguments.url, settings.workspace).pointer.relative_to(settings.workspace)
     print(*done, f"next: git add {pointer} params.yaml && git commit, then dvc repro", sep="\n")
 
 
 def run_which(arguments: argparse.Namespace) -> int:
-    """Compare a run with what stands here: 0 where all is the same, 1 where something differs."""
+    """Compare a run with the data, the commit and the parameters here; the exit code is 1 where something differs."""
     from mis.data.versions.version import compare_origin, compare_params, find_run, report
 
     settings = load_settings()
@@ -136,21 +134,21 @@ def run_which(arguments: argparse.Namespace) -> int:
     run = find_run(arguments.run_id, settings)
     origin, changed = compare_origin(run, params, settings), compare_params(run, params)
     print(report(origin, changed))
-    return 0 if all(one.same for one in origin) and not changed else 1
+    return 0 if all(comparison.same for comparison in origin) and not changed else 1
 
 
 def run_show(arguments: argparse.Namespace) -> None:
-    """Draw a case and name the pictures."""
+    """Draw a case and print the paths of the pictures."""
     from mis.data.pictures.show import find_root, show
 
     settings = load_settings()
     data = load_params(settings.workspace / "params.yaml").data
-    own = settings.workspace / data.root
-    root = arguments.root or find_root(arguments.case, own)
-    if not root.is_dir() and root != own:
+    default_root = settings.workspace / data.root
+    root = arguments.root or find_root(arguments.case, default_root)
+    if not root.is_dir() and root != default_root:
         raise MisError("--root must be the folder of a data set", got=root)
-    if root != own:
-        data = data.model_copy(update={"layout": "auto"})  # that of params.yaml is its own data set's
+    if root != default_root:
+        data = data.model_copy(update={"layout": "auto"})  # the layout in params.yaml is that of its data set
     out = arguments.out or settings.workspace / "results" / "show" / (root.name or root.resolve().name)
     print(*show(arguments.case, root, data, out, animated=not arguments.no_gif), sep="\n")
 

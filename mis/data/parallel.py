@@ -1,4 +1,4 @@
-"""Work on many things at once, with a bar."""
+"""Work on many cases at once, with a progress bar."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
@@ -11,24 +11,24 @@ Result = TypeVar("Result")
 
 
 def for_each(
-    work: Callable[[Item], Result], items: Sequence[Item], pool: Executor, *, told: str, progress: bool
+    work: Callable[[Item], Result], items: Sequence[Item], pool: Executor, *, description: str, progress: bool
 ) -> list[Result]:
-    """Call `work` for every item; after an error in one of them no other is begun.
+    """Call `work` with every item; after an error with one of them no other is begun.
 
     Args:
-        work: What to do.
-        items: With what: cases, or their numbers.
-        pool: Threads or processes that do it, which are ended.
-        told: What the bar says.
-        progress: Whether there is one.
+        work: The function to call.
+        items: Its arguments: cases, or their numbers.
+        pool: The threads or processes that call it; it is shut down.
+        description: The text of the progress bar.
+        progress: Whether to show a progress bar.
 
     Returns:
-        What it returned, in the order of the items.
+        What `work` returned, in the order of the items.
     """
     with pool:
         waiting = [pool.submit(work, item) for item in items]
         try:
-            with tqdm(total=len(waiting), desc=told, unit="case", disable=not progress) as bar:
+            with tqdm(total=len(waiting), desc=description, unit="case", disable=not progress) as bar:
                 for future in as_completed(waiting):
                     future.result()
                     bar.update()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mis.data.records.preprocess import standardise
 from mis.errors import MisError
 
 Volume = NDArray[np.floating[Any]]
@@ -22,15 +23,18 @@ CANDIDATES = np.round(np.arange(-200, 601) * 0.01, 2)
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold and what it reached where it was chosen."""
+    """A threshold on FLAIR.
+
+    Attributes:
+        value: In standard deviations above the mean of FLAIR over the brain.
+        dice: The mean whole-tumour Dice over the cases that it was chosen on, 0 to 1.
+    """
 
     value: float
-    """Standard deviations above the mean of FLAIR over the brain."""
     dice: float
-    """Mean whole-tumour Dice over the cases that it was chosen on, 0 to 1."""
 
 
-def standardise(flair: Volume) -> NDArray[np.float64]:
+def standardised_flair(flair: Volume) -> NDArray[np.float64]:
     """Return FLAIR over the brain with mean 0 and standard deviation 1.
 
     Args:
@@ -43,11 +47,9 @@ def standardise(flair: Volume) -> NDArray[np.float64]:
         MisError: There is no brain, or FLAIR is the same all over it.
     """
     values = flair[flair != 0].astype(np.float64)
-    spread = values.std() if values.size else 0.0
-    if spread == 0:
+    if not values.size or (values == values[0]).all():
         raise MisError("FLAIR must vary over the brain", got=f"{values.size} voxels that are not 0, all alike")
-    result: NDArray[np.float64] = (values - values.mean()) / spread
-    return result
+    return standardise(values[:, np.newaxis])[:, 0]
 
 
 def whole_tumour_dice(flair: Volume, label: Labels, thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,7 +73,7 @@ def whole_tumour_dice(flair: Volume, label: Labels, thresholds: NDArray[np.float
     """
     if flair.shape != label.shape:
         raise MisError("FLAIR and label must have one shape", got=f"{flair.shape} and {label.shape}")
-    values = standardise(flair)
+    values = standardised_flair(flair)
     tumour = values[label[flair != 0] != 0]
     predicted = _count_at_or_above(values, thresholds)
     total = predicted + np.count_nonzero(label)
@@ -81,6 +83,7 @@ def whole_tumour_dice(flair: Volume, label: Labels, thresholds: NDArray[np.float
 
 
 def _count_at_or_above(values: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return how many of the values are at or above each threshold, (threshold,)."""
     return values.size - np.searchsorted(np.sort(values), thresholds, side="left")
 
 

@@ -1,4 +1,4 @@
-"""What a trained model is worth on the cases of the test split."""
+"""Predictions of a trained model, and their Dice."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from mis.model.metrics import hard_dice
 
 
 @dataclass(frozen=True)
-class Score:
-    """How well one case was predicted.
+class CaseScore:
+    """The Dice of the prediction of one case.
 
     Attributes:
-        case: Its name.
-        dice: Dice of each region.
+        case: The name of the case.
+        dice: The Dice of each region, 0 to 1, by the region's name.
     """
 
     case: str
@@ -32,23 +32,23 @@ class Score:
         return float(np.mean(list(self.dice.values())))
 
     def row(self) -> dict[str, object]:
-        """Return the case's line of a table: its name, the mean Dice and that of each region."""
+        """Return the case's row of a table: its name, the mean Dice and that of each region."""
         regions = {f"dice_{region.lower()}": round(value, 6) for region, value in self.dice.items()}
         return {"case": self.case, "dice": round(self.mean, 6), **regions}
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One case with its prediction; some 0.2 GB at full size, so keep few.
+    """One case with its prediction; some 0.2 GB at 240 x 240 x 155, so keep few.
 
     Attributes:
-        score: How well it was predicted.
-        image: float32 (x, y, z, modality), standardised.
-        truth: bool (x, y, z, region).
-        predicted: bool (x, y, z, region).
+        score: Its Dice.
+        image: float32 (x, y, z, modality), standardised over the brain.
+        truth: bool (x, y, z, region): the segmentation of the data set.
+        predicted: bool (x, y, z, region): the segmentation of the model.
     """
 
-    score: Score
+    score: CaseScore
     image: NDArray[np.float32]
     truth: NDArray[np.bool_]
     predicted: NDArray[np.bool_]
@@ -58,16 +58,16 @@ def predict_cases(model: keras.Model, records: Records, cases: Sequence[str], th
     """Predict cases one by one and compare each with the truth.
 
     Args:
-        model: From (batch, x, y, z, modality) to probabilities (batch, x, y, z, region).
-        records: Where the cases are.
-        cases: Their names.
-        threshold: A voxel belongs to a region from this probability on.
+        model: The model, from (batch, x, y, z, modality) to probabilities (batch, x, y, z, region).
+        records: The records that the cases are read from.
+        cases: The names of the cases.
+        threshold: The least probability of a voxel that belongs to a region, 0 to 1.
     """
     for case, (image, truth, _) in zip(cases, case_batches(records, cases, batch_size=1), strict=True):
         probability = model.predict_on_batch(image)
         dice = np.asarray(hard_dice(truth, keras.ops.convert_to_tensor(probability), threshold))[0]
         yield Prediction(
-            score=Score(case, dict(zip(records.regions, dice.tolist(), strict=True))),
+            score=CaseScore(case, dict(zip(records.regions, dice.tolist(), strict=True))),
             image=image.numpy()[0],
             truth=truth.numpy()[0] > 0,
             predicted=probability[0] >= threshold,

@@ -1,4 +1,4 @@
-"""The better of two models on the test split."""
+"""The stage `evaluate`: the better of two models on the test cases."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mis.data.case import WHOLE_TUMOR
-from mis.data.pipeline.dataset import case_batches, told_of_damage
-from mis.data.records.index import Records, read_records
+from mis.data.pipeline.dataset import case_batches, damage_as_error
+from mis.data.records.index import Records
+from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
-from mis.evaluate.predict import Score, load_model, predict_cases
+from mis.evaluate.predict import CaseScore, load_model, predict_cases
 from mis.evaluate.slices import draw_case, pick_evenly
 from mis.files import new_folder
 from mis.params.load import Params
@@ -26,31 +27,31 @@ from mis.track.provenance import find_origin
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What the test split showed.
+class ModelScores:
+    """The scores of a model on the test cases, beside those of the baseline.
 
     Attributes:
-        model: The name of the model that was chosen.
-        val_dice: The validation Dice that it was chosen by.
-        cases: The score of each test case.
-        threshold_dice_wt: Dice of the whole tumour of each test case by the best threshold on
-            FLAIR, chosen on the training cases: what any network has to beat.
+        model: The name of the model, `train` or `tune`.
+        val_dice: The mean validation Dice for which it was chosen.
+        cases: The scores of each test case.
+        threshold_dice_wt: The whole-tumour Dice of the baseline for each test case: the best threshold on FLAIR,
+            chosen on the training cases. Any network has to beat it.
     """
 
     model: str
     val_dice: float
-    cases: Sequence[Score]
+    cases: Sequence[CaseScore]
     threshold_dice_wt: Sequence[float]
 
     def rows(self) -> list[dict[str, object]]:
-        """Return a line for each case."""
+        """Return the row of each test case for the table of scores."""
         return [
             {**score.row(), "threshold_dice_wt": round(baseline, 6)}
             for score, baseline in zip(self.cases, self.threshold_dice_wt, strict=True)
         ]
 
     def summary(self) -> dict[str, float]:
-        """Return the means over the cases."""
+        """Return the means over the test cases, and their number."""
         regions = self.cases[0].dice
         means = {f"dice_{name.lower()}": mean(score.dice[name] for score in self.cases) for name in regions}
         return {
@@ -63,7 +64,7 @@ class Evaluation:
 
 def evaluate(
     models: Mapping[str, tuple[Path, float]], params: Params, settings: Settings, pictures: Path
-) -> Evaluation:
+) -> ModelScores:
     """Choose the model with the better validation Dice, score it on the test split, and log a run.
 
     Args:
@@ -72,27 +73,31 @@ def evaluate(
         settings: The machine's settings.
         pictures: The folder for pictures of some cases; what is there is replaced.
 
+    Returns:
+        The scores of the chosen model.
+
     Raises:
         MisError: There are no records, or the model was trained for other regions.
     """
     records = read_records(settings.records, params.data)
-    name = max(models, key=lambda one: models[one][1])
+    name = max(models, key=lambda candidate: models[candidate][1])
     path, val_dice = models[name]
     model = _load(path, records)
     threshold = params.evaluate.threshold
     test = records.split.test
-    with told_of_damage(records), new_folder(pictures) as folder:
+    with damage_as_error(records), new_folder(pictures) as folder:
         predicted = predict_cases(model, records, test, threshold)
-        scores = [one.score for one in tqdm(predicted, total=len(test), desc="evaluate", unit="case")]
+        scores = [prediction.score for prediction in tqdm(predicted, total=len(test), desc="evaluate", unit="case")]
         drawn = [score.case for score in pick_evenly(scores, params.evaluate.pictures)]
-        for case in predict_cases(model, records, drawn, threshold):
-            draw_case(case, records.modalities, records.regions, folder / f"{case.score.case}.png")
-        evaluation = Evaluation(name, val_dice, scores, _threshold(records))
-    _log(evaluation, params, settings, pictures, records)
-    return evaluation
+        for prediction in predict_cases(model, records, drawn, threshold):
+            draw_case(prediction, records.modalities, records.regions, folder / f"{prediction.score.case}.png")
+        result = ModelScores(name, val_dice, scores, _baseline_dice(records))
+    _log(result, params, settings, pictures, records)
+    return result
 
 
 def _load(path: Path, records: Records) -> keras.Model:
+    """Load a model that must predict the regions of the records."""
     model = load_model(path)
     if model.output_shape[-1] != len(records.regions):
         raise MisError(
@@ -103,23 +108,24 @@ def _load(path: Path, records: Records) -> keras.Model:
     return model
 
 
-def _threshold(records: Records) -> list[float]:
-    """Score the best threshold on FLAIR of the training cases on the test cases."""
+def _baseline_dice(records: Records) -> list[float]:
+    """Return the whole-tumour Dice of each test case by the threshold on FLAIR that is best on the training cases."""
     flair, tumour = records.modalities.index("FLAIR"), records.regions.index(WHOLE_TUMOR)
 
-    def pairs(cases: Sequence[str]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+    def flair_and_tumour(cases: Sequence[str]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
         for image, target, _ in case_batches(records, cases, batch_size=1):
             yield image.numpy()[0, ..., flair], target.numpy()[0, ..., tumour].astype("uint8")
 
-    chosen = choose_threshold(pairs(records.split.train))
-    return score_threshold(chosen.value, pairs(records.split.test))
+    chosen = choose_threshold(flair_and_tumour(records.split.train))
+    return score_threshold(chosen.value, flair_and_tumour(records.split.test))
 
 
-def _log(evaluation: Evaluation, params: Params, settings: Settings, pictures: Path, records: Records) -> None:
+def _log(scores: ModelScores, params: Params, settings: Settings, pictures: Path, records: Records) -> None:
+    """Record the scores and the pictures as a run."""
     tracker = MlflowTracker(settings)
-    tags = {"mis.model": evaluation.model}
-    with tracked(tracker.start_run(EVALUATE, f"test-{evaluation.model}", params=params.flatten(), tags=tags)) as run:
+    tags = {"mis.model": scores.model}
+    with tracked(tracker.start_run(EVALUATE, f"test-{scores.model}", params=params.flatten(), tags=tags)) as run:
         find_origin(settings, params.data, records.data_hash, records.left_out).describe(run)
-        run.log_metrics({f"test/{name}": value for name, value in evaluation.summary().items()})
+        run.log_metrics({f"test/{name}": value for name, value in scores.summary().items()})
         for picture in sorted(pictures.glob("*.png")):
             run.log_file(picture, "slices")

@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from mis.data.records.index import read_records
+from mis.data.records.reader import read_records
 from mis.params.load import Params
 from mis.scaling.plan import Cell, plan_round
 from mis.track.names import EPOCH_S, VAL_DICE

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
-from mis.data.records.index import check_patch, read_records
+from mis.data.records.reader import check_patch, read_records
 from mis.params.load import Params
 from mis.params.scaling import ScalingParams
 from mis.scaling.plan import MODE_NAMES, MODES, plan_round

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from mis.data.pipeline.dataset import Part, case_batches, steps_per_epoch, told_of_damage, training_batches
+from mis.data.pipeline.dataset import Part, case_batches, damage_as_error, steps_per_epoch, training_batches
 from mis.data.records.index import Records
 from mis.errors import MisError
 from mis.model.losses import SoftDiceLoss
@@ -113,7 +113,7 @@ def fit(
         cases, val = records.split.train, records.split.val
         batch_size, first = params.batch_size, len(history)
         steps = steps_per_epoch(len(cases), batch_size)
-        with untuned_buffers(), told_of_damage(records):
+        with untuned_buffers(), damage_as_error(records):
             model.fit(
                 strategy.distribute_datasets_from_function(
                     lambda context: training_batches(records, cases, params, first_epoch=first, part=Part.of(context))

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
-from mis.data.records.index import Records, check_patch, read_records
+from mis.data.records.index import Records
+from mis.data.records.reader import check_patch, read_records
 from mis.errors import MisError
 from mis.files import exclusive_lock
 from mis.params.load import Params

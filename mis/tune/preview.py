@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from mis.data.records.index import Records, read_records, size_bytes
+from mis.data.records.index import Records
 from mis.data.records.prepare import find_records
+from mis.data.records.reader import read_records, size_bytes
 from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker

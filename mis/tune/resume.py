@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mis.data.records.index import read_records
 from mis.data.records.prepare import find_records
+from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.params.load import parse_override
 from mis.settings import Settings

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 import optuna
 from tqdm import tqdm
 
-from mis.data.records.index import Records, check_patch, read_contents, read_records, size_bytes
+from mis.data.records.index import Records
+from mis.data.records.reader import check_patch, read_contents, read_records, size_bytes
 from mis.errors import MisError
 from mis.params.load import Params
 from mis.settings import Settings

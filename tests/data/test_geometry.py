@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mis.data.geometry import Geometry, fit_window, take_window
+from mis.data.geometry import Geometry, centred_start, take_window
+
+
+def fit(size, target):
+    """Return where a window of `target` voxels begins in the middle of a box."""
+    return tuple(centred_start(n, m) for n, m in zip(size, target, strict=True))
+
 
 axis = st.integers(1, 12)
 shapes = st.tuples(axis, axis, axis)
@@ -70,7 +76,7 @@ def test_what_a_network_says_of_a_case_goes_back_to_the_file(shape, orientation,
     geometry = Geometry.of(shape, affine_of(orientation))
     ras = geometry.to_grid(volume, nearest=True)
     target = tuple(n + more for n in ras.shape)
-    seen = take_window(ras, fit_window(ras.shape, target), target)
+    seen = take_window(ras, fit(ras.shape, target), target)
     np.testing.assert_array_equal(geometry.prediction_to_file(seen), volume)
 
 
@@ -127,7 +133,7 @@ def test_a_spacing_that_was_rounded_is_not_resampled(edge):
 @given(size=shapes, target=shapes)
 def test_a_window_keeps_the_middle_and_pads_evenly(size, target):
     volume = volume_of(size)
-    start = fit_window(size, target)
+    start = fit(size, target)
     window = take_window(volume, start, target)
     assert window.shape == target
     for n, m, first in zip(size, target, start, strict=True):
@@ -136,15 +142,15 @@ def test_a_window_keeps_the_middle_and_pads_evenly(size, target):
         assert (before <= behind) if m >= n else (-before >= -behind)
     # All that fits is there, once.
     assert np.count_nonzero(window) == np.prod([min(n, m) for n, m in zip(size, target, strict=True)])
-    back = take_window(window, tuple(-one for one in start), size)
+    back = take_window(window, tuple(-first for first in start), size)
     np.testing.assert_array_equal(back[back > 0], volume[back > 0])
 
 
 def test_155_slices_become_2_to_minus_1_as_in_the_paper():
     slices = np.arange(155).reshape(1, 1, 155)
-    start = fit_window((1, 1, 155), (1, 1, 152))
+    start = fit((1, 1, 155), (1, 1, 152))
     assert take_window(slices, start, (1, 1, 152)).ravel().tolist() == list(range(2, 154))
-    start = fit_window((1, 1, 155), (1, 1, 160))
+    start = fit((1, 1, 155), (1, 1, 160))
     assert take_window(slices + 1, start, (1, 1, 160)).ravel().tolist() == [0, 0, *range(1, 156), 0, 0, 0]
 
 

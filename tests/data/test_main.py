@@ -102,8 +102,8 @@ def test_of_what_is_not_understood_there_is_a_table_too(root, here, capsys):
     index.write_text("{")
     assert main(["check", str(root)]) == 2
     assert "must be JSON" in capsys.readouterr().err
-    told = json.loads((here / "results" / "check" / "check.json").read_text())
-    assert (told["verdict"], [one["rule"] for one in told["findings"]]) == ("1 error", ["not-understood"])
+    table = json.loads((here / "results" / "check" / "check.json").read_text())
+    assert (table["verdict"], [finding["rule"] for finding in table["findings"]]) == ("1 error", ["not-understood"])
     assert "must be JSON" in (here / "results" / "check" / "check.html").read_text()
 
 
@@ -113,6 +113,7 @@ def test_an_index_may_begin_with_the_mark_that_windows_adds(root):
     assert main(["check", str(root)]) == 0
 
 
+@pytest.mark.slow
 def test_a_phantom_is_made_in_the_layout_that_is_asked_for(here, capsys):
     tiny = ["--set", "phantom.cases=1", "--set", "phantom.unlabelled=1", "--set", "phantom.shape=[16, 16, 16]"]
     for layout in (None, *LAYOUTS):

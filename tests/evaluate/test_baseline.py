@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mis.errors import MisError
-from mis.evaluate.baseline import CANDIDATES, choose_threshold, score_threshold, standardise, whole_tumour_dice
+from mis.evaluate.baseline import CANDIDATES, choose_threshold, score_threshold, standardised_flair, whole_tumour_dice
 
 
 def line(*values):
@@ -16,11 +16,11 @@ LABEL = line(0, 0, 0, 0, 1, 3, 0).astype(np.uint8)
 
 
 def test_standardised_by_hand_over_the_brain_alone():
-    assert standardise(FLAIR) == pytest.approx(np.array([-2, -1, 0, 1, 2]) / np.sqrt(2))
+    assert standardised_flair(FLAIR) == pytest.approx(np.array([-2, -1, 0, 1, 2]) / np.sqrt(2))
 
 
 def test_standardising_ignores_the_scale_and_the_offset_of_a_scanner():
-    assert standardise(np.where(FLAIR > 0, 70 * FLAIR + 400, 0)) == pytest.approx(standardise(FLAIR))
+    assert standardised_flair(np.where(FLAIR > 0, 70 * FLAIR + 400, 0)) == pytest.approx(standardised_flair(FLAIR))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_cases_are_read_once_so_that_a_generator_serves():
 @pytest.mark.parametrize("flair", [np.zeros((2, 2, 2)), np.full((2, 2, 2), 5.0)])
 def test_flair_that_does_not_vary_is_refused(flair):
     with pytest.raises(MisError, match="FLAIR must vary over the brain"):
-        standardise(flair)
+        standardised_flair(flair)
 
 
 def test_no_case_and_unequal_shapes_are_refused():

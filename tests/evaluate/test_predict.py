@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from mis.evaluate.predict import Score, predict_cases
+from mis.evaluate.predict import CaseScore, predict_cases
 
 
 @pytest.fixture(scope="module")
@@ -33,5 +33,5 @@ def test_a_threshold_above_every_probability_predicts_nothing(bright, records):
 
 
 def test_a_row_has_the_mean_of_the_regions():
-    row = Score("BRATS_001", {"WT": 0.9, "TC": 0.6, "ET": 0.3}).row()
+    row = CaseScore("BRATS_001", {"WT": 0.9, "TC": 0.6, "ET": 0.3}).row()
     assert row == {"case": "BRATS_001", "dice": 0.6, "dice_wt": 0.9, "dice_tc": 0.6, "dice_et": 0.3}

@@ -4,12 +4,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from mis.evaluate.predict import Prediction, Score
+from mis.evaluate.predict import CaseScore, Prediction
 from mis.evaluate.slices import draw_case, pick_evenly, tumour_centre
 
 
 def score(value):
-    return Score(str(value), {"WT": value})
+    return CaseScore(str(value), {"WT": value})
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ def score(value):
 )
 def test_cases_are_picked_from_the_worst_to_the_best(count, expected):
     scores = [score(value) for value in (0.3, 0.1, 0.5, 0.2, 0.4)]
-    assert [one.mean for one in pick_evenly(scores, count)] == expected
+    assert [picked.mean for picked in pick_evenly(scores, count)] == expected
 
 
 def test_the_centre_of_a_tumour():
@@ -34,7 +34,7 @@ def test_truth_and_prediction_are_outlined(tmp_path, regions):
     truth[4:9, 5:11, 6:12] = True
     drawn = []
     for predicted in (truth, np.zeros_like(truth)):
-        case = Prediction(Score("BRATS_001", dict.fromkeys(regions, 0.5)), image, truth, predicted)
+        case = Prediction(CaseScore("BRATS_001", dict.fromkeys(regions, 0.5)), image, truth, predicted)
         draw_case(case, ["FLAIR", "T1w", "T1gd", "T2w"], regions, tmp_path / "case.png")
         drawn.append(matplotlib.image.imread(tmp_path / "case.png"))
     half = drawn[0].shape[1] * 3 // 4

@@ -22,7 +22,7 @@ from mis.quiet import import_tensorflow
 import_tensorflow()
 import keras
 import tensorflow as tf
-from mis.data.records.index import read_records
+from mis.data.records.reader import read_records
 from mis.params.load import load_params
 from mis.train.checkpoint import Checkpoints
 from mis.train.fit import fit

@@ -13,7 +13,7 @@ import json, sys
 from pathlib import Path
 from mis.quiet import import_tensorflow
 import_tensorflow()
-from mis.data.records.index import read_records
+from mis.data.records.reader import read_records
 from mis.params.load import Params
 from mis.train.allocate import Share
 from mis.train.checkpoint import Checkpoints

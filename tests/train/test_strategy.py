@@ -27,7 +27,7 @@ from mis.quiet import import_tensorflow
 import_tensorflow()
 import keras, numpy as np
 from mis.data.pipeline.dataset import case_batches, Part
-from mis.data.records.index import read_records
+from mis.data.records.reader import read_records
 from mis.model.losses import SoftDiceLoss
 from mis.params.load import load_params
 from mis.settings import Settings

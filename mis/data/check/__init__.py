@@ -1,1 +1,1 @@
-"""Check a data set."""
+"""The check of a data set: each case by itself, and all cases against each other."""

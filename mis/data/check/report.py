@@ -1,58 +1,61 @@
-"""What a check tells: lines for a terminal, and tables."""
+"""What `python -m mis.data check` shows and writes."""
 
 from collections import Counter
 from pathlib import Path
 
 from mis.data.case import DataSet
-from mis.data.check.dataset import Checked
-from mis.data.check.findings import Finding, write_tables
+from mis.data.check.data_set import DataSetCheck
+from mis.data.check.findings import Finding
+from mis.data.check.tables import write_tables
+from mis.data.check.wording import count, sentence
 from mis.errors import MisError
 from mis.params.data import DataParams
 
-MOST = 20
-"""Findings that a terminal shows; the tables have all."""
+MOST_SHOWN = 20
+"""Findings that the terminal shows; the tables have all of them."""
 
 
-def verdict(checked: Checked) -> str:
-    """Return what the check came to, in a few words."""
-    wrong = len(checked.errors)
-    told = [_counted(wrong, "error"), _counted(len(checked.findings) - wrong, "warning")]
-    return ", ".join(told) if checked.findings else "nothing was found"
+def verdict(result: DataSetCheck) -> str:
+    """Return how many errors and warnings a check found."""
+    wrong = len(result.errors)
+    counts = [count(wrong, "error"), count(len(result.findings) - wrong, "warning")]
+    return ", ".join(counts) if result.findings else "nothing was found"
 
 
-def summary(checked: Checked, data: DataSet) -> list[str]:
-    """Return lines for a person: the findings, how many of which rule, and the verdict last."""
-    lines = [f"{finding.severity}: {finding}" for finding in checked.findings[:MOST]]
-    if len(checked.findings) > MOST:
-        counts = Counter(finding.rule for finding in checked.findings)
-        lines.append(
-            f"... {len(checked.findings)} in all: {', '.join(f'{n} {rule}' for rule, n in counts.most_common())}"
-        )
-    cases = f"{_counted(len(data.cases), 'case')} with a label, {len(data.unlabelled)} without"
-    cases += f", {checked.incomplete} that cannot be put together" if checked.incomplete else ""
-    return [*lines, f"{data.root} ({data.layout}): {cases}: {verdict(checked)}"]
+def summary(result: DataSetCheck, data: DataSet) -> list[str]:
+    """Return the lines that the terminal shows: findings, how often each rule is broken, and the verdict last."""
+    lines = [f"{finding.severity}: {sentence(finding)}" for finding in result.findings[:MOST_SHOWN]]
+    if len(result.findings) > MOST_SHOWN:
+        rules = Counter(finding.rule for finding in result.findings)
+        counts = ", ".join(f"{number} {rule}" for rule, number in rules.most_common())
+        lines.append(f"... {len(result.findings)} in all: {counts}")
+    cases = f"{count(len(data.cases), 'case')} with a label, {len(data.unlabelled)} without"
+    cases += f", {result.incomplete} that cannot be put together" if result.incomplete else ""
+    return [*lines, f"{data.root} ({data.layout}): {cases}: {verdict(result)}"]
 
 
-def write_report(checked: Checked, data: DataSet, params: DataParams, folder: Path) -> Path:
-    """Write the tables, and return the page."""
+def write_report(result: DataSetCheck, data: DataSet, params: DataParams, folder: Path) -> Path:
+    """Write the tables of a check to a folder, and return the path of the page."""
     facts = {
         "root": str(data.root),
         "layout": data.layout,
-        "verdict": verdict(checked),
+        "verdict": verdict(result),
         "cases": len(data.cases),
         "unlabelled": len(data.unlabelled),
-        "incomplete": checked.incomplete,
+        "incomplete": result.incomplete,
         "spacing_mm": list(params.spacing_mm),
         "other_spacing": params.other_spacing,
     }
-    return write_tables(folder, checked.findings, checked.cases, facts)
+    return write_tables(folder, result.findings, result.cases, facts)
 
 
-def write_refusal(error: MisError, root: Path, folder: Path) -> None:
-    """Write the tables of a folder of which nothing can be checked: what is there may be of another check."""
+def write_not_understood(error: MisError, root: Path, folder: Path) -> None:
+    """Write the tables of a folder that is in none of the layouts, in place of those of an earlier check.
+
+    Args:
+        error: Why it is not understood.
+        root: The folder that was to be checked.
+        folder: The folder of the tables.
+    """
     finding = Finding("not-understood", "", "", str(error))
-    write_tables(folder, [finding], [], {"root": str(root), "verdict": _counted(1, "error")})
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    write_tables(folder, [finding], [], {"root": str(root), "verdict": count(1, "error")})

@@ -1,4 +1,4 @@
-"""dataset.json: read, and the files that it names."""
+"""dataset.json, which the layouts msd and nnunet have: its content, and the files that it names."""
 
 import json
 import os
@@ -37,7 +37,13 @@ def read_index(root: Path) -> dict[str, Any]:
 
 
 def named_file(root: Path, name: object, case: str) -> Path | Finding:
-    """Resolve a name of dataset.json, which starts at the data set's folder and stays in it."""
+    """Return the file that dataset.json names, or a finding where it is missing or not in the data set.
+
+    Args:
+        root: The folder of the data set, where the name starts.
+        name: The name.
+        case: The case that the file is of.
+    """
     relative = Path(os.path.normpath(str(name)))
     if relative.parts[:1] == ("..",) or relative.is_absolute():
         return Finding("outside-path", case, INDEX, str(name))
@@ -45,7 +51,7 @@ def named_file(root: Path, name: object, case: str) -> Path | Finding:
 
 
 def case_name(image: object) -> str:
-    """Return the case's name for its image's.
+    """Return the name of a case, given that of its image.
 
     >>> case_name("./imagesTr/BRATS_001.nii.gz")
     'BRATS_001'
@@ -54,7 +60,7 @@ def case_name(image: object) -> str:
 
 
 def without_repeated(cases: Sequence[Case]) -> tuple[tuple[Case, ...], list[Finding]]:
-    """Return the first case of each name, and a finding for each of the others."""
+    """Return the first case of each name, and a finding for each further case of a name."""
     first: dict[str, Case] = {}
     for case in cases:
         first.setdefault(case.id, case)
@@ -63,13 +69,19 @@ def without_repeated(cases: Sequence[Case]) -> tuple[tuple[Case, ...], list[Find
 
 
 def count_findings(index: Mapping[str, Any], key: str, number: int) -> list[Finding]:
-    """Return a finding where dataset.json counts other cases than there are."""
-    told = index.get(key, number)
-    return [] if told == number else [Finding("case-count", "", INDEX, f"{key} {told!r} and {number} cases")]
+    """Return a finding where dataset.json has another number of cases than there are.
+
+    Args:
+        index: The content of dataset.json.
+        key: Its key for the number.
+        number: How many cases there are.
+    """
+    counted = index.get(key, number)
+    return [] if counted == number else [Finding("case-count", "", INDEX, f"{key} {counted!r} and {number} cases")]
 
 
 def undeclared(root: Path, files: Iterable[Path], used: set[Path]) -> list[Finding]:
-    """Return a finding for each of the NIfTI files of a data set that belongs to no case."""
+    """Return a finding for each NIfTI file of a data set that is not among those that are `used`."""
     return [
         Finding("undeclared-file", "", path.relative_to(root).as_posix(), "a file of no case")
         for path in files

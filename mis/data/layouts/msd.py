@@ -34,9 +34,10 @@ def read_msd(root: Path) -> DataSet:
     _check_names(index, root / INDEX)
     findings: list[Finding] = []
     cases = [case for entry in index["training"] if (case := _labelled(root, entry, findings))]
-    unlabelled = [case for image in index.get("test", ()) if (case := _unlabelled(root, image, findings))]
+    test = index.get("test", ())
+    unlabelled = [case for image in test if (case := _unlabelled(root, image, findings))]
     known, repeated = without_repeated([*cases, *unlabelled])
-    named = {name for entry in [*index["training"], *index.get("test", ())] for name in _names(entry)}
+    named = {name for entry in [*index["training"], *test] for name in _names(entry)}
     found = {path for name in named if isinstance(path := named_file(root, name, ""), Path)}
     return DataSet(
         root=root,
@@ -49,13 +50,14 @@ def read_msd(root: Path) -> DataSet:
             *findings,
             *repeated,
             *count_findings(index, "numTraining", len(index["training"])),
-            *(replace(one, trained_on=False) for one in count_findings(index, "numTest", len(index.get("test", ())))),
+            *(replace(finding, trained_on=False) for finding in count_findings(index, "numTest", len(test))),
             *undeclared(root, volumes(root), files_of(known) | found),
         ),
     )
 
 
 def _check_names(index: Mapping[str, Any], path: Path) -> None:
+    """Check the modalities, the labels and the lists of cases in dataset.json."""
     modality = index.get("modality")
     names = (
         tuple(str(modality[key]).lower() for key in sorted(modality, key=str))
@@ -77,7 +79,7 @@ def _check_names(index: Mapping[str, Any], path: Path) -> None:
 
 
 def _plain(name: object) -> str:
-    """Return a label's name without the differences that do not matter: another order of labels does."""
+    """Return a label's name in one spelling: spellings may differ, the order of the labels may not."""
     return str(name).lower().replace("tumour", "tumor").replace("oedema", "edema").replace("-", " ")
 
 
@@ -86,11 +88,12 @@ def _numbered(names: tuple[str, ...]) -> str:
 
 
 def _names(entry: object) -> list[object]:
-    """Return the files that an entry of dataset.json names."""
+    """Return the names of files in an entry of dataset.json."""
     return [entry[key] for key in ("image", "label") if entry.get(key)] if isinstance(entry, dict) else [entry]
 
 
 def _labelled(root: Path, entry: object, findings: list[Finding]) -> Case | None:
+    """Return the case of an entry of `training`; None, with findings, where a file is missing."""
     if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or not entry["image"]:
         raise MisError(f"{root / INDEX}: each entry of training must name an image and a label", got=entry)
     if not isinstance(entry.get("label", ""), str | None):
@@ -102,13 +105,14 @@ def _labelled(root: Path, entry: object, findings: list[Finding]) -> Case | None
         if entry.get("label")
         else Finding("missing-label", name, INDEX, "no label in its entry")
     )
-    findings += [one for one in (image, label) if isinstance(one, Finding)]
+    findings += [file for file in (image, label) if isinstance(file, Finding)]
     if not isinstance(image, Path) or not isinstance(label, Path):
         return None
     return Case(name, patient_of(name), (image,), label)
 
 
 def _unlabelled(root: Path, entry: object, findings: list[Finding]) -> Case | None:
+    """Return the case of an entry of `test`; None, with a finding, where its file is missing."""
     if not isinstance(entry, str):
         raise MisError(f"{root / INDEX}: each entry of test must be the name of an image", got=entry)
     name = case_name(entry)

@@ -1,7 +1,7 @@
 """The raw layout of nnU-Net v2: a 3-D file for each channel, dataset.json with their names and the labels'."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ CHANNELS = {
     "T1gd": {"t1gd", "t1ce", "t1c", "t1contrast", "t1gadolinium", "t1post"},
     "T2w": {"t2", "t2w"},
 }
-"""What each modality may be called, without case, spaces, dashes and underscores."""
+"""The names that each modality may have, in the spelling of `_plain`."""
 
 WHOLE, CORE, ENHANCING = (
     {"wholetumor", "wt", "tumor"},
@@ -36,6 +36,7 @@ NOT_ENHANCING = {"ncr", "net", "netc", "ncrnet", "necrosis", "necrotic", "necrot
     f"nonenhancing{what}" for what in ("", "tumor", "core", "tumorcore")
 }
 NUMBERED = re.compile(r"(.+)_(\d{4})$")
+"""An image's name without suffix: the case's name and the channel's number."""
 
 REQUIRED = ("channel_names", "labels", "numTraining", "file_ending")
 
@@ -64,18 +65,10 @@ def read_nnunet(root: Path) -> DataSet:
     else:
         cases, number = _cases(root, "imagesTr", order, findings), _count(root, "imagesTr")
     unlabelled = _cases(root, "imagesTs", order, findings)
-    labelled = {stem(case.label) for case in cases if case.label}
-    for label in volumes(root / "labelsTr") if "dataset" not in index else ():
-        if stem(label) not in labelled and not any(finding.case == stem(label) for finding in findings):
-            findings.append(Finding("missing-image", stem(label), label.relative_to(root).as_posix(), "a label alone"))
+    if "dataset" not in index:
+        findings += _labels_alone(root, cases, findings)
     files = list(volumes(root))
-    findings += [
-        Finding(
-            "file-ending", _id_of(path) or stem(path), path.relative_to(root).as_posix(), f"not {index['file_ending']}"
-        )
-        for path in files
-        if path.name != stem(path) + index["file_ending"]
-    ]
+    findings += _other_endings(root, files, index["file_ending"])
     known, repeated = without_repeated([*cases, *unlabelled])
     broken = {finding.case for finding in findings}
     used = files_of([*cases, *unlabelled]) | {path for path in files if stem(path) in broken or _id_of(path) in broken}
@@ -95,7 +88,30 @@ def read_nnunet(root: Path) -> DataSet:
     )
 
 
+def _labels_alone(root: Path, cases: Sequence[Case], findings: Sequence[Finding]) -> list[Finding]:
+    """Return a finding for each label without an image, but for those of cases that have a finding already."""
+    known = {stem(case.label) for case in cases if case.label} | {finding.case for finding in findings}
+    alone: dict[str, Path] = {}
+    for label in volumes(root / "labelsTr"):
+        if stem(label) not in known:
+            alone.setdefault(stem(label), label)
+    return [
+        Finding("missing-image", case, label.relative_to(root).as_posix(), "a label alone")
+        for case, label in alone.items()
+    ]
+
+
+def _other_endings(root: Path, files: Sequence[Path], ending: str) -> list[Finding]:
+    """Return a finding for each file that does not end as dataset.json says."""
+    return [
+        Finding("file-ending", _id_of(path) or stem(path), path.relative_to(root).as_posix(), f"not {ending}")
+        for path in files
+        if path.name != stem(path) + ending
+    ]
+
+
 def _plain(name: object) -> str:
+    """Return a name of a channel or a label in one spelling: small letters, no spaces or punctuation."""
     return re.sub(r"[\s_\-./()]+", "", str(name).lower().replace("tumour", "tumor").replace("oedema", "edema"))
 
 
@@ -105,44 +121,45 @@ def _channel_order(index: Mapping[str, Any], path: Path) -> tuple[int, ...]:
     if not isinstance(names, dict) or sorted(names) != [str(number) for number in range(len(names))]:
         raise MisError(f"{path}: channel_names must have the keys 0, 1, 2, 3", got=names)
     plain = {number: _plain(name) for number, name in names.items()}
-    order = [[int(number) for number, name in plain.items() if name in CHANNELS[one]] for one in MODALITIES]
+    order = [[int(number) for number, name in plain.items() if name in CHANNELS[modality]] for modality in MODALITIES]
     if len(plain) != len(MODALITIES) or any(len(numbers) != 1 for numbers in order):
-        known = "; ".join(f"{one} ({', '.join(sorted(CHANNELS[one]))})" for one in MODALITIES)
+        known = "; ".join(f"{modality} ({', '.join(sorted(CHANNELS[modality]))})" for modality in MODALITIES)
         raise MisError(f"{path}: channel_names must be the four modalities, each once: {known}", got=names)
     return tuple(number for (number,) in order)
 
 
 def _values(value: object) -> tuple[int, ...]:
+    """Return the label values of an entry of `labels`, which is a number or a list of numbers."""
     values = value if isinstance(value, list) else [value]
-    if not all(type(one) is int for one in values):
+    if not all(type(number) is int for number in values):
         raise ValueError(value)
     return tuple(values)
 
 
 def _label_values(index: Mapping[str, Any], path: Path) -> tuple[int, ...]:
     """Return all label values, which count from 0 without a gap, as nnU-Net wants them."""
-    values = sorted({one for value in index["labels"].values() for one in _values(value)} | {0})
+    values = sorted({number for value in index["labels"].values() for number in _values(value)} | {0})
     if values != list(range(len(values))):
         raise MisError(f"{path}: labels must count from 0 without a gap", got=values)
     return tuple(values)
 
 
 def _regions(index: Mapping[str, Any], path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the values of WT, TC and ET, from labels that are regions themselves or that make them up."""
+    """Return the label values of WT, TC and ET, from labels that are these regions or the parts of them."""
     labels = index["labels"]
     try:
         named = {_plain(name): _values(value) for name, value in labels.items()}
     except (AttributeError, TypeError, ValueError):
         raise MisError(f"{path}: labels must map names to whole numbers or lists of them", got=labels) from None
 
-    def one_of(names: set[str]) -> tuple[int, ...]:
+    def values_of(names: set[str]) -> tuple[int, ...]:
         return next((value for name, value in named.items() if name in names), ())
 
-    enhancing, edema, inner = one_of(ENHANCING), one_of(EDEMA), one_of(NOT_ENHANCING)
-    if one_of({"background"}) not in ((), (0,)):
+    enhancing, edema, inner = values_of(ENHANCING), values_of(EDEMA), values_of(NOT_ENHANCING)
+    if values_of({"background"}) not in ((), (0,)):
         raise MisError(f"{path}: the label background must be 0", got=labels)
-    core, whole = one_of(CORE) or inner + enhancing, one_of(WHOLE) or edema + inner + enhancing
-    parts_known = (one_of(WHOLE) and one_of(CORE)) or (edema and inner)
+    core, whole = values_of(CORE) or inner + enhancing, values_of(WHOLE) or edema + inner + enhancing
+    parts_known = (values_of(WHOLE) and values_of(CORE)) or (edema and inner)
     if not enhancing or not parts_known or not set(enhancing) <= set(core) <= set(whole):
         raise MisError(
             f"{path}: labels must be the regions whole tumor, tumor core and enhancing tumor, each with its values, "
@@ -159,15 +176,25 @@ def _regions(index: Mapping[str, Any], path: Path) -> dict[str, tuple[int, ...]]
 
 
 def _id_of(path: Path) -> str | None:
+    """Return the name of the case that an image's file is of; None where it is not named so."""
     match = NUMBERED.match(stem(path))
     return match.group(1) if match else None
 
 
 def _count(root: Path, folder: str) -> int:
+    """Return how many cases have an image in a folder."""
     return len({name for path in volumes(root / folder) if (name := _id_of(path))})
 
 
 def _cases(root: Path, folder: str, order: tuple[int, ...], findings: list[Finding]) -> tuple[Case, ...]:
+    """Return the cases of a folder of images; what keeps others out is added to `findings`.
+
+    Args:
+        root: The folder of the data set.
+        folder: `imagesTr`, whose cases have labels, or `imagesTs`.
+        order: The number of each modality's channel.
+        findings: Where findings go.
+    """
     channels: dict[str, dict[int, Path]] = {}
     for path in volumes(root / folder):
         if match := NUMBERED.match(stem(path)):
@@ -203,7 +230,7 @@ def _named_cases(
             if entry.get("label")
             else Finding("missing-label", name, INDEX, "no label in its entry")
         )
-        bad = [one for one in (*files, label) if isinstance(one, Finding)]
+        bad = [file for file in (*files, label) if isinstance(file, Finding)]
         if not bad and len(files) != len(order):
             bad = [Finding("missing-modality", name, INDEX, f"{len(files)} images")]
         findings += bad

@@ -1,4 +1,4 @@
-"""Which layout a folder has, and its cases."""
+"""Recognise the layout of a folder, and read its cases."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from mis.errors import MisError
 
 NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")
 LONGEST_NAME = 200
-"""Bytes; a file system takes 255, and a record's name has a suffix."""
+"""Most bytes of a case's name: a file system takes 255, and a record's name has a suffix."""
 
 READERS: Mapping[str, Callable[[Path], DataSet]] = {
     "msd": read_msd,
@@ -24,14 +24,14 @@ READERS: Mapping[str, Callable[[Path], DataSet]] = {
     "brats2023": partial(read_brats, convention=BRATS_2023),
     "nnunet": read_nnunet,
 }
-"""By the name that `data.layout` has for it."""
+"""The reader of each layout, by the value that `data.layout` has for it."""
 
 
 def read_data(root: Path, layout: str = "auto") -> DataSet:
     """Return the cases of a data set.
 
     Args:
-        root: Its folder.
+        root: The folder of the data set.
         layout: One of `READERS`, or `auto` to recognise it.
 
     Raises:
@@ -51,7 +51,7 @@ def read_data(root: Path, layout: str = "auto") -> DataSet:
 
 
 def _without_bad_names(data: DataSet) -> DataSet:
-    """Leave out cases whose name cannot be a file's: their records are named after them."""
+    """Return the data set without cases whose name cannot be a file's: a record is named after its case."""
 
     def good(case: Case) -> bool:
         return bool(NAME.fullmatch(case.id)) and len(case.id.encode()) <= LONGEST_NAME
@@ -85,33 +85,33 @@ def _outside_links(data: DataSet) -> Iterator[Finding]:
 
 
 def recognise(root: Path) -> str:
-    """Return the name of the layout that a folder has.
+    """Return the name of a folder's layout, a key of `READERS`.
 
     Raises:
         MisError: None of them, or more than one.
     """
     if (root / INDEX).is_file():
         index = read_index(root)
-        named = [name for key, name in (("channel_names", "nnunet"), ("training", "msd")) if key in index]
-        if not named:
+        layouts = [layout for key, layout in (("channel_names", "nnunet"), ("training", "msd")) if key in index]
+        if not layouts:
             raise MisError(
                 f"{root / INDEX} must have training (MSD) or channel_names (nnU-Net)",
                 got=", ".join(index) or "nothing",
                 do="see docs/data.md",
             )
-        return named[0]
-    named = [one.layout for one in (BRATS_2021, BRATS_2023) if has_files(root, one)]
-    if len(named) != 1:
+        return layouts[0]
+    found = [convention.layout for convention in (BRATS_2021, BRATS_2023) if has_files(root, convention)]
+    if len(found) != 1:
         raise MisError(
             "a data set must be in one of the layouts msd and nnunet (with dataset.json), brats2021 "
             "(<case>_flair.nii.gz) and brats2023 (<case>-t2f.nii.gz)",
-            got=f"{root} with {' and '.join(named)}" if named else f"none of them in {root}",
-            do="name one as data.layout" if named else _hint(root),
+            got=f"{root} with {' and '.join(found)}" if found else f"none of them in {root}",
+            do="name one as data.layout" if found else _hint(root),
         )
-    return named[0]
+    return found[0]
 
 
 def _hint(root: Path) -> str:
-    """Return what to do where nothing was recognised: the data set is often one folder further down."""
+    """Return what to do where no layout was recognised: the data set is often one folder further down."""
     inner = [path for path in sorted(root.iterdir()) if path.is_dir() and (path / INDEX).is_file()]
     return f"point data.root at {inner[0]}" if inner else "point data.root at the folder that holds it"

@@ -14,14 +14,14 @@ CSF, GREY, WHITE = 1, 2, 3
 
 @dataclass(frozen=True)
 class Brain:
-    """The healthy brain on a grid's box; every array has axes (x, y, z).
+    """The healthy brain on the box of a grid; every array has axes (x, y, z).
 
     CSF, grey and white matter are shares of a voxel in [0, 1] that add up to 1 within the mask.
     """
 
     grid: Grid
     points: Array
-    """(3, x, y, z): each voxel's place in mm."""
+    """(3, x, y, z): each voxel's position in mm."""
     mask: Mask
     csf: Array
     grey: Array
@@ -35,8 +35,8 @@ class Brain:
 def render_brain(anatomy: Anatomy, tumour: Tumour, grid: Grid, rng: Generator) -> Brain:
     """Draw the healthy brain, displaced by the tumour's mass."""
     hull_rng, fold_rng, ventricle_rng = rng.spawn(3)
-    place = grid.coordinates(anatomy.tilt_rad)
-    points = place / np.float32(anatomy.size)
+    positions = grid.coordinates(anatomy.tilt_rad)
+    points = positions / np.float32(anatomy.size)
     cerebrum, cerebellum, stem = _hull(points, smooth_field(grid, 30, hull_rng))
     depth = np.maximum(np.maximum(cerebrum, cerebellum), stem)
     points = _push(points, tumour, tumour.radius_mm)
@@ -51,7 +51,7 @@ def render_brain(anatomy: Anatomy, tumour: Tumour, grid: Grid, rng: Generator) -
     csf = np.maximum(ramp(-to_csf, grid.soft_mm), ramp(ventricle, grid.soft_mm))
     grey = np.maximum(ramp(anatomy.cortex_mm - to_csf, grid.soft_mm), 0.8 * ramp(_nuclei(points), grid.soft_mm))
     grey *= 1 - csf
-    return Brain(grid, place, depth > 0, csf, grey, 1 - csf - grey, depth, ventricle)
+    return Brain(grid, positions, depth > 0, csf, grey, 1 - csf - grey, depth, ventricle)
 
 
 def _push(points: Array, tumour: Tumour, radius_mm: float) -> Array:

@@ -13,7 +13,7 @@ from mis.params.data import Layout, PhantomParams
 
 Volume = NDArray[np.float32] | NDArray[np.int16] | NDArray[np.uint8]
 Volumes = dict[str, Volume]
-"""What is written of a case, by its path in the data set's folder."""
+"""The volumes that are written of a case, by their paths in the data set's folder."""
 
 PHANTOM_MARK = "Synthetic phantom"
 """How README.md, and the description in dataset.json, begins: this folder may be made again."""
@@ -28,14 +28,18 @@ NNUNET_CHANNELS = {"T1": "T1w", "T1ce": "t1gd", "T2": "T2w", "Flair": "FLAIR"}
 
 @dataclass(frozen=True)
 class Format:
-    """How a data set of one layout is written."""
+    """How a data set of one layout is written.
+
+    Attributes:
+        volumes: Returns the files of a case from its number, its image (x, y, z, modality) and its label (x, y, z),
+            None where it has no label.
+        folders: The folders that there are even if they are empty.
+        index: Returns the content of dataset.json; None where the layout has no such file.
+    """
 
     volumes: Callable[[int, Array, Labels | None], Volumes]
-    """From a case's number, its image (x, y, z, modality) and its label (x, y, z), None where it has none."""
     folders: tuple[str, ...] = ()
-    """Are there even if no case lies in them."""
     index: Callable[[PhantomParams], dict[str, Any]] | None = None
-    """The content of dataset.json; None where the layout has none."""
 
 
 def readme(params: PhantomParams) -> str:
@@ -53,12 +57,12 @@ def _msd_name(number: int) -> str:
 
 
 def _set(label: Labels | None) -> str:
-    """Return how the folder of a case's image ends."""
+    """Return the end of the name of the folder that a case's image is in: Tr for training, Ts for the test."""
     return "Ts" if label is None else "Tr"
 
 
 def _whole(image: Array, modality: str) -> NDArray[np.int16]:
-    """Return one modality as (x, y, z); a case's values are whole, and far below what int16 holds."""
+    """Return a modality, int16 (x, y, z); the intensities of a phantom are whole and far below what int16 holds."""
     return image[..., MODALITIES.index(modality)].astype(np.int16)
 
 
@@ -120,12 +124,12 @@ def _brats_volumes(
     Args:
         image: (x, y, z, modality).
         label: (x, y, z); None where the case has none.
-        case: Its name.
-        separator: Stands between the case's name and a suffix.
-        suffixes: How a file's name ends, and the modality that it holds.
-        values: What is written for 0 background, 1 edema, 2 core, 3 enhancing.
+        case: The name of the case.
+        separator: What stands between the case's name and the suffix of a file.
+        suffixes: The suffix of each file's name, and the modality that it holds.
+        values: The label values that are written for 0 background, 1 edema, 2 core, 3 enhancing.
     """
-    # As the challenges have it: what has no label is in a folder of its own.
+    # As in the challenges, cases without a label are in a folder of their own.
     start = f"{'' if label is not None else f'{UNLABELLED}/'}{case}/{case}{separator}"
     volumes: Volumes = {f"{start}{suffix}.nii.gz": _whole(image, modality) for suffix, modality in suffixes.items()}
     return volumes if label is None else volumes | {f"{start}seg.nii.gz": np.array(values, np.int16)[label]}
@@ -149,7 +153,7 @@ def _nnunet_index(params: PhantomParams) -> dict[str, Any]:
     return {
         "channel_names": {str(channel): name for channel, name in enumerate(NNUNET_CHANNELS)},
         "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
-        # Painted one over the other: the whole tumour as 1, the core as 2, what enhances as 3.
+        # Regions are painted one over the other: the whole tumour as 1, the core as 2, the enhancing tumour as 3.
         "regions_class_order": [1, 2, 3],
         "numTraining": params.cases,
         "file_ending": ".nii.gz",

@@ -1,4 +1,4 @@
-"""The voxels that a phantom is drawn on, and what is drawn on them: smooth fields, ellipsoids, soft borders."""
+"""The grid that a phantom is drawn on, and what is drawn with: smooth fields, ellipsoids, soft borders."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,24 +16,24 @@ Shape = tuple[int, int, int]
 Point = tuple[float, float, float]
 
 MIN_AXIS = 16
-"""Below this a brain is under 12 voxels across and a tumour's parts are single voxels."""
+"""Least voxels along an axis: below it a brain is under 12 voxels across and a tumour's parts are single voxels."""
 FIELD_OF_VIEW_MM = (155.0, 190.0, 155.0)
-"""Holds every brain that is sampled: about 140 x 175 x 140 mm, as in BraTS, and its variation."""
+"""It holds every brain that is sampled: about 140 x 175 x 140 mm, as in BraTS, and its variation."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The voxels that a brain is drawn on: a box of the volume that holds the field of view.
+    """The grid that a brain is drawn on: a box of the volume that holds the field of view.
 
-    Args:
-        shape: Voxels of the whole volume in (x, y, z).
+    Attributes:
+        shape: The number of voxels of the whole volume along (x, y, z).
     """
 
     shape: Shape
 
     @property
     def voxel_mm(self) -> float:
-        """Edge of a voxel in millimetres of the anatomy."""
+        """The edge of a voxel in millimetres of the anatomy."""
         return max(extent / n for extent, n in zip(FIELD_OF_VIEW_MM, self.shape, strict=True))
 
     @property
@@ -43,7 +43,7 @@ class Grid:
 
     @property
     def box(self) -> tuple[slice, slice, slice]:
-        """Where the field of view lies in the volume."""
+        """The box of the field of view as slices of the volume."""
         sizes = [min(n, int(np.ceil(e / self.voxel_mm))) for n, e in zip(self.shape, FIELD_OF_VIEW_MM, strict=True)]
         starts = [(n - size) // 2 for n, size in zip(self.shape, sizes, strict=True)]
         x, y, z = (slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
@@ -51,19 +51,19 @@ class Grid:
 
     @property
     def box_shape(self) -> Shape:
-        """Voxels of the box in (x, y, z)."""
+        """The number of voxels of the box along (x, y, z)."""
         x, y, z = (part.stop - part.start for part in self.box)
         return x, y, z
 
     def coordinates(self, tilt_rad: float) -> Array:
-        """Return (3, x, y, z): each voxel's place in mm of the anatomy, tilted about the z axis."""
+        """Return the position of each voxel of the box in mm of the anatomy, tilted about the z axis: (3, x, y, z)."""
         axes = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) * self.voxel_mm for n in self.box_shape]
         x, y, z = np.meshgrid(*axes, indexing="ij")
         cos, sin = np.cos(tilt_rad), np.sin(tilt_rad)
         return np.stack([cos * x - sin * y, sin * x + cos * y, z]).astype(np.float32)
 
     def paste(self, box: NDArray[Any]) -> NDArray[Any]:
-        """Return the whole volume, zero outside the box; axes after the third are kept."""
+        """Return the whole volume with the values of a box in it and 0 elsewhere; axes after the third are kept."""
         volume = np.zeros(self.shape + box.shape[3:], box.dtype)
         volume[self.box] = box
         return volume
@@ -76,9 +76,9 @@ def smooth_field(grid: Grid, cell_mm: float, rng: Generator) -> Array:
     another number of threads, and the bytes written would depend on the machine's load.
 
     Args:
-        grid: Where it is wanted.
-        cell_mm: Distance of the control points; raised to two voxels where it is less.
-        rng: Source of the control points.
+        grid: The grid whose box it fills.
+        cell_mm: The distance of the control points; raised to two voxels where it is less.
+        rng: The source of the control points.
 
     Returns:
         (x, y, z) of the grid's box; mean 0, standard deviation about 1.
@@ -93,7 +93,7 @@ def smooth_field(grid: Grid, cell_mm: float, rng: Generator) -> Array:
 
 
 def _upsample(control: Array, axis: int, position: NDArray[np.float64]) -> Array:
-    """Return the spline at `position`, in cells, along one axis."""
+    """Return the spline along one axis at positions that are given in cells."""
     index, u = np.floor(position).astype(int), position % 1
     weights = ((1 - u) ** 3 / 6, (3 * u**3 - 6 * u**2 + 4) / 6, (-3 * u**3 + 3 * u**2 + 3 * u + 1) / 6, u**3 / 6)
     along = [1, 1, 1]

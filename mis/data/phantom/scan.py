@@ -16,14 +16,18 @@ FLAIR = 0
 
 @dataclass(frozen=True)
 class Rendering:
-    """A case and what is known of it; axes (x, y, z)."""
+    """A case as it is drawn.
+
+    Attributes:
+        image: float32 (x, y, z, modality) in arbitrary units; 0 outside the brain and at least 1 inside.
+        label: uint8 (x, y, z): 0 background, 1 edema, 2 non-enhancing core, 3 enhancing.
+        tissue: uint8 (x, y, z): the healthy tissue with the largest share, 0 outside, 1 CSF, 2 grey matter,
+            3 white matter.
+    """
 
     image: Array
-    """(x, y, z, modality) in arbitrary units; 0 outside the brain and at least 1 inside."""
     label: Labels
-    """0 background, 1 edema, 2 non-enhancing core, 3 enhancing."""
     tissue: Labels
-    """The healthy tissue with the largest share: 0 outside, 1 CSF, 2 grey matter, 3 white matter."""
 
 
 def render_case(sample: CaseSample, shape: Shape) -> Rendering:
@@ -95,13 +99,13 @@ def _shares(brain: Brain, label: Labels, rng: Generator) -> dict[str, Array]:
 
 
 def _flair_gain(confounders: Confounders, brain: Brain, shares: dict[str, Array], rng: Generator) -> Array:
-    """Return by what FLAIR is multiplied in each voxel of the brain, as (voxel,).
+    """Return the factor of FLAIR in each voxel of the brain, (voxel,), which makes some healthy tissue bright.
 
     Args:
         confounders: What is bright in FLAIR alone.
-        brain: Where it lies.
-        shares: Of the tissues; what is brighter is healthy white and grey matter.
-        rng: Source of the patches.
+        brain: The healthy brain.
+        shares: The share of each tissue in every voxel, (voxel,); white and grey matter become brighter.
+        rng: The source of the bright patches.
     """
     grid, mask, white, grey = brain.grid, brain.mask, shares["white"], shares["grey"]
     lesion = np.zeros(mask.shape, np.float32)

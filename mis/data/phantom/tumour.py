@@ -22,9 +22,9 @@ def render_label(tumour: Tumour, brain: Brain, rng: Generator) -> Labels:
     by noise. For the edema, grey matter and CSF count as farther away: it spreads in white matter.
 
     Args:
-        tumour: What is drawn.
-        brain: Where it grows.
-        rng: Source of the irregular borders.
+        tumour: The tumour to draw.
+        brain: The brain that it grows in.
+        rng: The source of the irregular borders.
 
     Returns:
         (x, y, z) of the grid's box, values 0 to 3.

@@ -1,4 +1,4 @@
-"""Writing the data set: its cases, by several processes, and what marks the folder as a phantom."""
+"""Write a phantom: its cases, by several processes, and the marks by which its folder is known."""
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -27,10 +27,10 @@ def make_phantom(root: Path, params: PhantomParams, *, jobs: int, progress: bool
     complete; what is left of a run that fails is removed.
 
     Args:
-        root: The data set's folder; it may hold a phantom of any layout.
+        root: The data set's folder; it may hold a phantom of any layout, which is replaced.
         params: How many cases, their shape, the seed and the layout.
-        jobs: Processes that make cases, 1 or more.
-        progress: Show a progress bar.
+        jobs: The number of processes that make cases, 1 or more.
+        progress: Whether to show a progress bar.
 
     Raises:
         MisError: A parameter does not fit, or `root` holds something else than a phantom.
@@ -40,7 +40,7 @@ def make_phantom(root: Path, params: PhantomParams, *, jobs: int, progress: bool
         raise MisError("phantom.seed must be 0 or more", got=params.seed)
     if jobs < 1:
         raise MisError("jobs must be 1 or more", got=jobs)
-    # Behind a link lies the folder that is meant, perhaps on another disk, where alone a rename is atomic.
+    # Where it is a link, the folder behind it is replaced: a rename is atomic on its disk alone.
     root = root.resolve()
     _check_replaceable(root)
     layout = FORMATS[params.layout]
@@ -54,7 +54,7 @@ def make_phantom(root: Path, params: PhantomParams, *, jobs: int, progress: bool
 
 
 def is_phantom(root: Path) -> bool:
-    """Tell whether a data set's folder is marked as a phantom, by README.md or dataset.json."""
+    """Return whether README.md or dataset.json marks a data set's folder as a phantom."""
     return _text(root / README).startswith(PHANTOM_MARK) or PHANTOM_MARK in _text(root / INDEX)
 
 
@@ -71,7 +71,7 @@ def _write_cases(folder: Path, params: PhantomParams, jobs: int, progress: bool)
         return
     # A forked process may inherit a lock that another thread, e.g. TensorFlow's, holds for ever.
     pool = ProcessPoolExecutor(min(jobs, len(numbers)), mp_context=get_context("spawn"))
-    for_each(partial(_write_case, folder, params), numbers, pool, told="phantom", progress=progress)
+    for_each(partial(_write_case, folder, params), numbers, pool, description="phantom", progress=progress)
 
 
 def _write_case(folder: Path, params: PhantomParams, index: int) -> None:
@@ -96,7 +96,7 @@ def _check_replaceable(root: Path) -> None:
     """Refuse to replace what may be somebody's data: only a phantom or an empty folder gives way."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    if not _text(root / README).startswith(PHANTOM_MARK):  # who takes it away protects the folder
+    if not _text(root / README).startswith(PHANTOM_MARK):  # a user who removes README.md protects the folder
         raise MisError("the phantom replaces only a phantom", got=root, do="name another folder, or remove this one")
 
 

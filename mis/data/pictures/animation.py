@@ -1,4 +1,4 @@
-"""The axial slices of a case's brain one after another, four modalities side by side, as an animated GIF."""
+"""An animated GIF of a case: its axial slices one after another, the four modalities side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,22 +17,23 @@ from mis.files import new_file
 MOST_FRAMES = 80
 FRAME_MS = 100
 MOST_PIXELS = 8_000_000
-"""Of all panels: a phantom of 240 x 240 x 155 comes to 2.3 MB, and to 2.9 MB if its brain were white noise."""
-TALLEST = 240
-"""Pixels of a panel: small volumes are not blown up beyond."""
+"""Most pixels of all panels: a phantom of 240 x 240 x 155 makes 2.3 MB, and 2.9 MB if its brain were white noise."""
+LONGEST_EDGE = 240
+"""Most pixels along the longer edge of a panel: small volumes are not enlarged beyond it."""
 GREYS = 64
-"""Levels: a GIF has no better compression than repetition, and the eye tells no more apart on a screen."""
-STRIP, LETTERS = 18, 12
-"""Pixels of a line of text and of its letters: two lines stand above the panels, one below."""
+"""Grey levels: a GIF compresses repetition alone, and the eye tells no more levels apart on a screen."""
+LINE_HEIGHT, LETTER_HEIGHT = 18, 12
+"""Pixels of a line of text and of its letters: two lines are above the panels, one is below."""
 NARROWEST = 320
-"""Pixels of a frame, whatever the panels have: the lines must be readable."""
-FONT = ImageFont.load_default(LETTERS)
+"""Least pixels of a frame's width: the lines of text must fit."""
+FONT = ImageFont.load_default(LETTER_HEIGHT)
 
 Text = tuple[tuple[int, int], str, str]
+"""A text: the pixel (x, y) that it is anchored at, the text, and Pillow's name of the anchor."""
 
 
 def draw_slices(view: View, path: Path) -> None:
-    """Write the axial slices from below upwards, evenly spaced where there are more than `MOST_FRAMES`."""
+    """Write the axial slices from inferior to superior, evenly spaced where there are more than `MOST_FRAMES`."""
     first, count = view.geometry.start[2] - view.first[2], view.geometry.size[2]
     slices = range(first, first + count, -(-count // MOST_FRAMES))
     size = panel_size(view, len(slices))
@@ -42,10 +43,10 @@ def draw_slices(view: View, path: Path) -> None:
 
 
 def panel_size(view: View, frames: int) -> tuple[int, int]:
-    """Return the pixels of a modality's panel, (width, height): its proportions are those in millimetres."""
+    """Return the width and the height of a modality's panel in pixels: its proportions are those in millimetres."""
     width, height = view.size_mm[:2]
-    each = MOST_PIXELS / (frames * len(MODALITIES))
-    scale = min((each / (width * height)) ** 0.5, TALLEST / max(width, height))
+    most_pixels = MOST_PIXELS / (frames * len(MODALITIES))
+    scale = min((most_pixels / (width * height)) ** 0.5, LONGEST_EDGE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -57,36 +58,39 @@ def palette(regions: Sequence[str]) -> list[int]:
 
 
 def _frame(view: View, index: int, size: tuple[int, int]) -> Image.Image:
+    """Return the frame of a slice: a panel for each modality, the outlines of the regions, and the lines of text."""
     width, height = size
-    canvas = Image.new("L", (max(NARROWEST, width * len(MODALITIES)), height + 3 * STRIP))
-    pixels = _written(canvas, _texts(view, index, size)) // (256 // GREYS)
+    canvas = Image.new("L", (max(NARROWEST, width * len(MODALITIES)), height + 3 * LINE_HEIGHT))
+    pixels = _draw_texts(canvas, _white_texts(view, index, size)) // (256 // GREYS)
     borders = [_border(mask) for mask in _masks(view, index, size)]
     for number in range(len(MODALITIES)):
-        panel = pixels[2 * STRIP : -STRIP, number * width : (number + 1) * width]
+        panel = pixels[2 * LINE_HEIGHT : -LINE_HEIGHT, number * width : (number + 1) * width]
         grey = _resized(take_plane(view.grey[..., number], 2, index), size, Image.Resampling.BILINEAR)
         np.maximum(panel, grey // (256 // GREYS), out=panel)
         for channel, border in enumerate(borders):
             panel[border] = GREYS + channel
-    for colour, text in _coloured(view, canvas.size):
-        pixels[_written(canvas, [text]) > 127] = colour
+    for colour, text in _coloured_texts(view, canvas.size):
+        pixels[_draw_texts(canvas, [text]) > 127] = colour
     frame = Image.fromarray(pixels)
     frame.putpalette(palette(view.regions))
     return frame
 
 
-def _texts(view: View, index: int, size: tuple[int, int]) -> list[Text]:
-    """Return what stands on a frame: where, what, and which point of it is there, as Pillow names it."""
+def _white_texts(view: View, index: int, size: tuple[int, int]) -> list[Text]:
+    """Return the white texts of a frame: title, names of the modalities, left and right."""
     width, height = size
-    names = [((round((number + 0.5) * width), STRIP * 3 // 2), name, "mm") for number, name in enumerate(MODALITIES)]
-    middle = 2 * STRIP + height // 2
+    names = [
+        ((round((number + 0.5) * width), LINE_HEIGHT * 3 // 2), name, "mm") for number, name in enumerate(MODALITIES)
+    ]
+    middle = 2 * LINE_HEIGHT + height // 2
     sides = [((2, middle), "L", "lm"), ((width - 2, middle), "R", "rm")]
-    title = ((6, STRIP // 2), f"{view.title}   axial, z {view.first[2] + index}", "lm")
+    title = ((6, LINE_HEIGHT // 2), f"{view.title}   axial, z {view.first[2] + index}", "lm")
     return [title, *names, *sides]
 
 
-def _coloured(view: View, size: tuple[int, int]) -> list[tuple[int, Text]]:
-    """Return what stands in the last line of a frame, each with its colour's index in the palette."""
-    right, middle = size[0] - 6, size[1] - STRIP // 2
+def _coloured_texts(view: View, size: tuple[int, int]) -> list[tuple[int, Text]]:
+    """Return the texts of the last line of a frame, each with the index of its colour in the palette."""
+    right, middle = size[0] - 6, size[1] - LINE_HEIGHT // 2
     regions = view.regions if view.masks is not None else ()
     legend: list[tuple[int, Text]] = [
         (GREYS + number, ((6 + 28 * number, middle), name, "lm")) for number, name in enumerate(regions)
@@ -94,17 +98,17 @@ def _coloured(view: View, size: tuple[int, int]) -> list[tuple[int, Text]]:
     return [*legend, (GREYS + len(view.regions), ((right, middle), PHANTOM, "rm"))] if view.is_phantom else legend
 
 
-def _written(canvas: Image.Image, texts: Sequence[Text]) -> NDArray[np.uint8]:
-    """Return texts in white on black, uint8 (row, column) of the size of `canvas`."""
+def _draw_texts(canvas: Image.Image, texts: Sequence[Text]) -> NDArray[np.uint8]:
+    """Return a copy of a canvas with texts in white, uint8 (row, column)."""
     drawn = canvas.copy()
     pen = ImageDraw.Draw(drawn)
-    for place, text, anchor in texts:
-        pen.text(place, text, fill=255, font=FONT, anchor=anchor)
+    for position, text, anchor in texts:
+        pen.text(position, text, fill=255, font=FONT, anchor=anchor)
     return np.array(drawn)
 
 
 def _masks(view: View, index: int, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
-    """Return a slice's regions, bool (row, column) as in a picture."""
+    """Return the masks of a slice's regions, bool (row, column) of a panel; none where there is no label."""
     if view.masks is None:
         return []
     plane = take_plane(view.masks, 2, index)
@@ -112,13 +116,13 @@ def _masks(view: View, index: int, size: tuple[int, int]) -> list[NDArray[np.boo
     return [_resized(plane[..., channel], size, nearest) > 0 for channel in range(plane.shape[-1])]
 
 
-def _resized(plane: NDArray[np.uint8], size: tuple[int, int], how: Image.Resampling) -> NDArray[np.uint8]:
-    """Return a plane whose rows go upwards as a picture's, whose rows go downwards."""
-    return np.asarray(Image.fromarray(np.ascontiguousarray(plane[::-1])).resize(size, how))
+def _resized(plane: NDArray[np.uint8], size: tuple[int, int], resampling: Image.Resampling) -> NDArray[np.uint8]:
+    """Return a plane, whose rows go upwards, as a picture of this size, whose rows go downwards."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(plane[::-1])).resize(size, resampling))
 
 
 def _border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the pixels of a mask that have a neighbour outside of it."""
+    """Return the pixels of a mask that have a neighbour outside of it, bool (row, column)."""
     inside = np.pad(mask, 1)
-    whole = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
-    return mask & ~whole
+    surrounded = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+    return mask & ~surrounded

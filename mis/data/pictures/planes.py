@@ -1,4 +1,4 @@
-"""Planes of a volume as every picture of a case shows them, and regions as outlines on them."""
+"""The planes of a volume in every picture of a case, and the outlines of regions on them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
 
 PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
-"""Each with the axis of RAS that it is perpendicular to."""
+"""The planes, each with the axis of RAS that it is perpendicular to."""
 
 
 def take_plane(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
-    """Return a plane as it is drawn: rows upwards along the higher of the two axes.
+    """Return a plane as it is drawn, (row, column, ...): its rows go upwards along the higher of the two axes.
 
     In RAS the picture's right is then the patient's right (sagittal: anterior), and its top is anterior or superior.
 
     Args:
         volume: (x, y, z, ...).
-        axis: The one that the plane is perpendicular to.
-        index: Where on it.
+        axis: The axis that the plane is perpendicular to.
+        index: The index of the plane along that axis.
     """
     return np.swapaxes(volume.take(index, axis=axis), 0, 1)
 
@@ -30,9 +30,9 @@ def outline(axes: Axes, masks: NDArray[Any], regions: Sequence[str]) -> None:
     """Draw the border of each region that has one.
 
     Args:
-        axes: Show the plane already.
+        axes: The axes that the plane has been drawn on.
         masks: (row, column, region), 0 and 1.
-        regions: Their names, the last one drawn on top.
+        regions: The names of the regions; the last is drawn on top.
     """
     for channel, region in enumerate(regions):
         mask = masks[..., channel]

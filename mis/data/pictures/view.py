@@ -15,6 +15,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from mis.data.case import MODALITIES
+from mis.data.check.wording import count
 from mis.data.geometry import Geometry, Shape, Spacing, take_window
 from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
 from mis.data.pictures.planes import PLANES, outline, take_plane
@@ -24,38 +25,38 @@ from mis.files import new_file
 from mis.style import WIDTH, png
 
 WINDOW = (0.5, 99.5)
-"""Percentiles of the brain that are drawn black and white: one bright vessel must not darken all the rest."""
+"""The percentiles of the brain that are drawn black and white: a bright vessel must not darken the rest."""
 MARGIN = 0.06
-"""Air around the brain, by its longest edge: room for the letters of the sides, and no outline is cut open."""
+"""Air around the brain as a share of its longest edge: room for the letters of the sides, and for whole outlines."""
 
 PHANTOM = "SYNTHETIC PHANTOM, no patient data"
 AMBER, LIGHT, DIM, BLACK = "#ffb000", "#f2f2f2", "#a8a8a8", "#000000"
 SIDES = {"axial": "LRPA", "coronal": "LRIS", "sagittal": "PAIS"}
-"""What is left, right, below and above in each plane of RAS."""
+"""The letters of the sides that are left, right, below and above in each plane of RAS."""
 CONVENTION = (
     "Neurological convention: the patient's left (L) is on the left, anterior (A) or superior (S) is up. "
     "Slices count from 0, in RAS."
 )
 
 TALLEST_IN = 9.0
-"""All three planes, one above another: a grid with an edge of metres stays a picture."""
+"""Most inches of the three planes, one above another: a grid with an edge of metres still makes a picture."""
 HEADER_IN, NAMES_IN, FOOTER_IN, GAP_IN = 0.75, 0.3, 0.62, 0.08
 
 
 @dataclass(frozen=True)
 class View:
-    """What is drawn of a case: its brain in RAS, with air around it.
+    """The volumes that are drawn of a case: its brain in RAS, with air around it.
 
     Attributes:
-        case: Its name.
-        source: The data set's name and its layout.
-        is_phantom: Whether no patient is seen.
-        geometry: Of the brain's box.
-        first: Index in the RAS grid of the first voxel that is drawn; negative where the air is not of the file.
-        grey: uint8 (x, y, z, modality), 0 outside of the brain.
+        case: The name of the case.
+        source: The name of the data set, and its layout.
+        is_phantom: Whether the data set is synthetic.
+        geometry: Where the box of the brain lies.
+        first: The index of the first voxel that is drawn, in the RAS grid; negative where the air lies outside of it.
+        grey: uint8 (x, y, z, modality): grey levels, 0 outside of the brain.
         masks: uint8 (x, y, z, region), 0 and 1; None where there is no label.
-        regions: Names of the masks' channels.
-        errors: What keeps the case out, a line each.
+        regions: The names of the masks' channels.
+        errors: The errors that keep the case out, as sentences.
     """
 
     case: str
@@ -83,13 +84,13 @@ class View:
         """Bring a case's voxels to grey levels.
 
         Args:
-            brain: Its voxels, cropped to the brain.
+            brain: The voxels of the case, cropped to the brain.
             geometry: Where they lie.
             regions: The label values of each region.
-            case: Its name.
-            source: The data set's name and its layout.
-            is_phantom: Whether the data set is one.
-            errors: What keeps the case out.
+            case: The name of the case.
+            source: The name of the data set, and its layout.
+            is_phantom: Whether the data set is synthetic.
+            errors: The errors that keep the case out, as sentences.
 
         Raises:
             MisError: All its voxels are 0.
@@ -119,35 +120,35 @@ class View:
 
     @property
     def title(self) -> str:
-        """What stands above the pictures."""
-        number = len(self.errors)
-        return self.case + (f"   ({number} error{'s' if number > 1 else ''})" if number else "")
+        """The title of the pictures: the case, and how many errors it has."""
+        return self.case + (f"   ({count(len(self.errors), 'error')})" if self.errors else "")
 
     @property
     def spacing_mm(self) -> Spacing:
-        """Edges of a voxel that is drawn."""
+        """The edges of a voxel that is drawn, (x, y, z) in millimetres."""
         x, y, z = (float(edge) for edge in voxel_sizes(self.geometry.box_affine))
         return x, y, z
 
     @property
     def size_mm(self) -> Spacing:
-        """Edges of what is drawn."""
+        """The edges of the volume that is drawn, (x, y, z) in millimetres."""
         x, y, z = (float(n * edge) for n, edge in zip(self.grey.shape[:3], self.spacing_mm, strict=True))
         return x, y, z
 
     @cached_property
     def voxels(self) -> dict[str, int]:
-        """Return how many voxels each region has."""
+        """The number of voxels of each region; empty where there is no label."""
         counts = () if self.masks is None else np.count_nonzero(self.masks, axis=(0, 1, 2)).tolist()
         return dict(zip(self.regions, counts, strict=False))
 
     def volumes_cm3(self) -> dict[str, float]:
-        """Return the volume of each region."""
-        return {region: count * float(np.prod(self.spacing_mm)) / 1000 for region, count in self.voxels.items()}
+        """Return the volume of each region in cubic centimetres."""
+        voxel_cm3 = float(np.prod(self.spacing_mm)) / 1000
+        return {region: number * voxel_cm3 for region, number in self.voxels.items()}
 
     @cached_property
     def centre(self) -> Shape:
-        """Return for each axis the slice with most of the tumour, or the middle of the brain where there is none."""
+        """The index along each axis of the slice with most of the tumour, or of the middle where there is no tumour."""
         if self.masks is None or not self.masks.any():
             x, y, z = (n // 2 for n in self.grey.shape[:3])
         else:
@@ -157,17 +158,17 @@ class View:
         return x, y, z
 
     def grid(self) -> str:
-        """Return the file's shape and spacing in RAS, and what it was resampled to."""
-        own = voxel_sizes(np.asarray(self.geometry.affine))
+        """Return the file's shape and spacing in RAS as text, and what it was resampled to."""
+        file_spacing_mm = voxel_sizes(np.asarray(self.geometry.affine))
         axes = np.argsort([axis for axis, _ in self.geometry.orientation])
-        text = f"{_times(self.geometry.ras_shape)} voxels of {_times(own[axes])} mm"
+        text = f"{_times(self.geometry.ras_shape)} voxels of {_times(file_spacing_mm[axes])} mm"
         if self.geometry.grid != self.geometry.ras_shape:
             text += f", drawn and counted in {_times(self.geometry.grid)} of {_times(self.spacing_mm)} mm"
         return text
 
 
 def grey_levels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Bring each modality of a brain to 0 to 255, between the percentiles of `WINDOW`.
+    """Return the grey levels of each modality of a brain: 0 to 255 between the percentiles of `WINDOW`.
 
     Args:
         values: float32 (voxel, modality).
@@ -182,7 +183,7 @@ def grey_levels(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def draw_planes(view: View, path: Path) -> None:
-    """Write the picture of a case as a PNG file: the same bytes for the same voxels."""
+    """Write the picture of a case as a PNG file, the same bytes for the same voxels."""
     mpl.use("Agg")
     with mpl.rc_context({"text.parse_math": False, "font.size": 9.5, "text.color": LIGHT}):
         content = png(_figure(view))
@@ -191,7 +192,7 @@ def draw_planes(view: View, path: Path) -> None:
 
 
 def _figure(view: View) -> Figure:
-    """Draw every plane with the grid's own proportions in millimetres, all to one scale."""
+    """Return the figure of a case: each plane with its proportions in millimetres, all to one scale."""
     x_mm, y_mm, z_mm = view.size_mm
     column_in = WIDTH / len(MODALITIES)
     in_per_mm = min((column_in - GAP_IN) / max(x_mm, y_mm), TALLEST_IN / (y_mm + 2 * z_mm))
@@ -213,8 +214,8 @@ def _figure(view: View) -> Figure:
             _draw_plane(cell, view, number, axis, index)
             if number == 0:
                 _mark_sides(cell, plane)
-        place = f"{plane}, {'xyz'[axis]} {view.first[axis] + index}"
-        figure.text(0.012, (bottom + up) / height, place, va="top", color=DIM, size=8.5)
+        position = f"{plane}, {'xyz'[axis]} {view.first[axis] + index}"
+        figure.text(0.012, (bottom + up) / height, position, va="top", color=DIM, size=8.5)
     return figure
 
 
@@ -227,9 +228,10 @@ def _draw_plane(axes: Axes, view: View, modality: int, axis: int, index: int) ->
 
 
 def _mark_sides(axes: Axes, plane: str) -> None:
-    places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.0), (0.5, 1.0))
+    """Write the letters of a plane's four sides."""
+    positions = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.0), (0.5, 1.0))
     aligned = (("left", "center"), ("right", "center"), ("center", "bottom"), ("center", "top"))
-    for letter, (x, y), (ha, va) in zip(SIDES[plane], places, aligned, strict=True):
+    for letter, (x, y), (ha, va) in zip(SIDES[plane], positions, aligned, strict=True):
         axes.text(x, y, letter, transform=axes.transAxes, ha=ha, va=va, size=9, weight="bold", color=DIM)
 
 
@@ -255,9 +257,9 @@ def _add_legend(figure: Figure, view: View) -> None:
             color=REGION_COLOURS[name],
             linestyle=REGION_DASHES[name],
             linewidth=1.8,
-            label=f"{name}  {count:,} voxels  {volumes[name]:.1f} cm³",
+            label=f"{name}  {number:,} voxels  {volumes[name]:.1f} cm³",
         )
-        for name, count in view.voxels.items()
+        for name, number in view.voxels.items()
     ]
     figure.legend(
         handles=handles,
@@ -271,4 +273,5 @@ def _add_legend(figure: Figure, view: View) -> None:
 
 
 def _times(numbers: Any) -> str:  # noqa: ANN401 - any three numbers
+    """Return numbers as text with x between them."""
     return " x ".join(f"{number:.4g}" for number in numbers)

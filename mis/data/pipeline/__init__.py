@@ -1,1 +1,1 @@
-"""From records to the batches that a training sees."""
+"""The input pipeline: from records to the batches of a training."""

@@ -7,7 +7,6 @@ statistics see the fillers too, the same on any number of devices), shapes are s
 sample, however many there are.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,16 +14,17 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from mis.data.pipeline.augment import augment, is_any, sample_change
-from mis.data.pipeline.decode import Voxels, decode, whole_start, window
+from mis.data.pipeline.augment import augment, is_active, sample_parameters
+from mis.data.pipeline.decode import Voxels, decode, whole_case, window
 from mis.data.pipeline.patches import patch_start
-from mis.data.records.index import REMEDY, Records
-from mis.errors import MisError
+from mis.data.pipeline.seeds import name_number, named_seed
+from mis.data.records import errors
+from mis.data.records.index import Records
 from mis.params.train import TrainParams
 from mis.settings import cores
 
-Seen = Callable[[Voxels, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-"""Returns what is seen of a case, image and target, from the number of this sight of it."""
+View = Callable[[Voxels, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+"""Returns image and target of one sight of a case, from its voxels and the number of this sight, int64 ()."""
 
 READERS = max(2, min(8, cores()))
 """Cases that are read at once, each of some 60 MB; two batches for each replica are held ready beside."""
@@ -35,9 +35,9 @@ class Part:
     """What one of several workers reads: its slice of every global batch, and nothing else.
 
     Attributes:
-        worker: Which worker, from 0.
-        workers: How many there are.
-        replicas: Devices of each worker; its slice comes in as many batches, one after another.
+        worker: The rank of the worker, from 0.
+        workers: The number of workers.
+        replicas: The number of devices of each worker; its slice comes in as many batches, one after another.
     """
 
     worker: int = 0
@@ -73,95 +73,123 @@ def training_batches(
     spread over other devices, sees what an undisturbed one sees.
 
     Args:
-        records: Where the cases are.
-        cases: Their names.
-        params: Batch (the global one, over all replicas of all workers; a multiple of their number), seed,
-            patches and augmentation.
+        records: The records that the cases are read from.
+        cases: The names of the cases.
+        params: The batch size (the global one, over all replicas of all workers; a multiple of their number), the seed,
+            the patches and the augmentation.
         first_epoch: The epoch to begin with.
-        part: What is read of it; batches are those of one replica.
+        part: The part of each global batch that is read; the batches are those of one replica.
 
     Returns:
         A data set of (image, target, weight): float32 (batch, x, y, z, modality), float32
         (batch, x, y, z, region) of 0 and 1, float32 (batch,). Its grid is the patch's, or that of the records.
     """
-    paths, size, is_augmented = _paths(records, cases), params.patch_size, is_any(params.augment)
+    paths = _paths(records, cases)
+    numbers = tf.constant([name_number(case) for case in cases], tf.int64)
 
-    keys = tf.constant([_key(case) for case in cases], tf.int64)
-
-    def epoch_of(number: tf.Tensor) -> tf.data.Dataset:
-        seed = tf.stack([tf.cast(params.seed, tf.int32), tf.cast(number, tf.int32)])
+    def epoch_samples(epoch: tf.Tensor) -> tf.data.Dataset:
+        seed = tf.stack([tf.cast(params.seed, tf.int32), tf.cast(epoch, tf.int32)])
         order = tf.random.experimental.stateless_shuffle(tf.range(len(cases)), seed=seed)
-        return _filled(tf.gather(paths, order), tf.gather(keys, order) + number, params.batch_size, part)
-
-    def seen(voxels: Voxels, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if size is None and not is_augmented:
-            return _whole(voxels, records)
-        seed = tf.stack([tf.constant(params.seed, tf.int64), number])
-        where, how = (tf.random.experimental.stateless_fold_in(seed, step) for step in range(2))
-        if size is None:
-            image, target = _whole(voxels, records)
-        else:
-            start = patch_start(voxels, size, records.bits, params.foreground_share, where)
-            image, target = window(voxels, start, size, records.bits)
-        return augment(image, target, sample_change(params.augment, image.shape[:3], how))
+        return full_batches(tf.gather(paths, order), tf.gather(numbers, order) + epoch, params.batch_size, part)
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    return _read(epochs.flat_map(epoch_of), records, params.batch_size, part, seen)
+    view = _training_view(records, params)
+    return _read(epochs.flat_map(epoch_samples), records, params.batch_size, part, view)
+
+
+def _training_view(records: Records, params: TrainParams) -> View:
+    """Return what a training sees of a case: the whole of it or a random patch, augmented."""
+    patch_size, is_augmented = params.patch_size, is_active(params.augment)
+
+    def view(voxels: Voxels, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        seed = tf.stack([tf.constant(params.seed, tf.int64), number])
+        if patch_size is None:
+            image, target = whole_case(voxels, records.shape, records.bits)
+        else:
+            start = patch_start(voxels, patch_size, records.bits, params.foreground_share, named_seed(seed, "patch"))
+            image, target = window(voxels, start, patch_size, records.bits)
+        if not is_augmented:
+            return image, target
+        parameters = sample_parameters(params.augment, image.shape[:3], named_seed(seed, "augment"))
+        return augment(image, target, parameters)
+
+    return view
 
 
 def case_batches(
     records: Records, cases: Sequence[str], batch_size: int, *, passes: int | None = 1, part: Part = WHOLE
 ) -> tf.data.Dataset:
-    """Return every case, whole, once in each pass, in order; `passes` None has no end; else see `training_batches`."""
-    paths = _paths(records, cases)
-    files = _filled(paths, tf.range(len(cases), dtype=tf.int64), batch_size, part).repeat(passes)
-    return _read(files, records, batch_size, part, lambda voxels, _: _whole(voxels, records))
+    """Return batches of whole cases, every case once in each pass, in the order of `cases`.
+
+    Args:
+        records: The records that the cases are read from.
+        cases: The names of the cases.
+        batch_size: The global batch, over all replicas of all workers.
+        passes: How often all cases are read; None for without end.
+        part: The part of each global batch that is read.
+
+    Returns:
+        See `training_batches`.
+    """
+    samples = full_batches(_paths(records, cases), tf.range(len(cases), dtype=tf.int64), batch_size, part).repeat(
+        passes
+    )
+
+    def view(voxels: Voxels, _number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return whole_case(voxels, records.shape, records.bits)
+
+    return _read(samples, records, batch_size, part, view)
 
 
 def _paths(records: Records, cases: Sequence[str]) -> tf.Tensor:
     return tf.constant([str(records.path(case)) for case in cases])
 
 
-def _key(case: str) -> int:
-    """Return a number below 2**62 for a case's name, from which those of its epochs go on."""
-    return int.from_bytes(hashlib.sha256(case.encode()).digest()[:8], "big") >> 2
+def full_batches(paths: tf.Tensor, numbers: tf.Tensor, batch_size: int, part: Part) -> tf.data.Dataset:
+    """Return the samples of an epoch of full batches, or of a worker's part of each batch.
 
+    Args:
+        paths: The file of each case, string (case,), in the order of the epoch.
+        numbers: The number of this sight of each case, int64 (case,).
+        batch_size: The global batch.
+        part: The part of each global batch.
 
-def _filled(paths: tf.Tensor, seeds: tf.Tensor, batch_size: int, part: Part) -> tf.data.Dataset:
-    """Return (path, seed, weight) for one epoch of full batches, or for a worker's part of each."""
+    Returns:
+        A data set of (path, number, weight), one after another, of which `batch_size / part.workers` are the worker's
+        part of a global batch.
+    """
     cases = paths.shape[0]
-    padding = -cases % batch_size
-    in_last = batch_size - padding
-    index = tf.range(cases + padding)
+    fillers = -cases % batch_size
+    in_last = batch_size - fillers
+    index = tf.range(cases + fillers)
     weight = tf.where(index >= cases, 0.0, tf.where(index >= cases - in_last, batch_size / in_last, 1.0))
 
-    def own(values: tf.Tensor) -> tf.Tensor:
-        of_workers = tf.reshape(values, (-1, part.workers, batch_size // part.workers))
-        return tf.reshape(of_workers[:, part.worker], (-1,))
+    def of_worker(values: tf.Tensor) -> tf.Tensor:
+        by_worker = tf.reshape(values, (-1, part.workers, batch_size // part.workers))
+        return tf.reshape(by_worker[:, part.worker], (-1,))
 
-    taken = index % cases
-    return tf.data.Dataset.from_tensor_slices((own(tf.gather(paths, taken)), own(tf.gather(seeds, taken)), own(weight)))
+    case = index % cases
+    samples = (tf.gather(paths, case), tf.gather(numbers, case), weight)
+    return tf.data.Dataset.from_tensor_slices(tuple(of_worker(values) for values in samples))
 
 
-def _read(files: tf.data.Dataset, records: Records, batch_size: int, part: Part, seen: Seen) -> tf.data.Dataset:
-    def read(path: tf.Tensor, seed: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return *seen(decode(_content(path, records), records), seed), weight
+def _read(samples: tf.data.Dataset, records: Records, batch_size: int, part: Part, view: View) -> tf.data.Dataset:
+    """Return the batches of (path, number, weight) samples: each case is read, decoded and viewed."""
+
+    def read(path: tf.Tensor, number: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return *view(decode(_content(path, records), records), number), weight
 
     # Each training builds and drops its own pipeline, and tf.data's autotuner is slow to go: with it the
     # end of one training in three took 5 s (TensorFlow 2.21, two processes on two cores).
     options = tf.data.Options()
     options.autotune.enabled = False
-    batches = files.map(read, num_parallel_calls=READERS, deterministic=True)
+    batches = samples.map(read, num_parallel_calls=READERS, deterministic=True)
     batches = batches.batch(batch_size // (part.workers * part.replicas), drop_remainder=True)
     return batches.prefetch(2 * part.replicas).with_options(options)
 
 
-def _whole(voxels: Voxels, records: Records) -> tuple[tf.Tensor, tf.Tensor]:
-    return window(voxels, whole_start(tf.shape(voxels.row), records.shape), records.shape, records.bits)
-
-
 def _content(path: tf.Tensor, records: Records) -> tf.Tensor:
-    """Return a case's record, from memory where it is there."""
+    """Return the content of a case's record, string (): from memory where it is held there, else from its file."""
     contents = records.in_memory
     if contents is None:
         return tf.data.TFRecordDataset(path).get_single_element()
@@ -173,11 +201,9 @@ def _content(path: tf.Tensor, records: Records) -> tf.Tensor:
 
 
 @contextmanager
-def told_of_damage(records: Records) -> Iterator[None]:
-    """Say in one line that a record's content is not what was written, where reading it fails."""
+def damage_as_error(records: Records) -> Iterator[None]:
+    """Raise a MisError in place of TensorFlow's error where a record that is read in this block is damaged."""
     try:
         yield
     except tf.errors.DataLossError as error:
-        raise MisError(
-            f"the records in {records.folder} must be as they were written: {error.message.splitlines()[0]}", do=REMEDY
-        ) from None
+        raise errors.damaged(records.folder, error.message) from None

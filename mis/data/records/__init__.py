@@ -1,1 +1,1 @@
-"""From checked cases to records, and back."""
+"""Records: preprocessed cases on disk, one TFRecord file for each, with an index."""

@@ -1,24 +1,26 @@
-"""From a volume to what is stored of it: the brain's voxels and the label in their box. Pure functions of arrays."""
+"""From the volumes of a case to its record: the brain's voxels and the label in their box. Pure functions of arrays."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mis.data.geometry import Shape
 
+Float = TypeVar("Float", np.float32, np.float64)
+
 
 @dataclass(frozen=True)
 class Brain:
-    """A case in its box: what lies outside is 0 in every modality, and background.
+    """The voxels of a case in a box outside of which every modality is 0 and the label is background.
 
     Attributes:
-        start: First voxel of the box in the grid.
+        start: The index of the box's first voxel in the grid.
         mask: bool (x, y, z): the brain, where any modality is not 0; the images are skull-stripped.
         values: float32 (voxel, modality): the intensities in the mask, in the order of its indices.
-        label: (x, y, z), the layout's values; None where there is no label.
+        label: (x, y, z), with the values of the layout; None where there is no label.
     """
 
     start: Shape
@@ -28,17 +30,17 @@ class Brain:
 
     @property
     def image(self) -> NDArray[np.float32]:
-        """float32 (x, y, z, modality)."""
+        """The image in the box, float32 (x, y, z, modality)."""
         return filled(self.mask, self.values)
 
 
 def find_brain(modalities: Sequence[NDArray[Any]], label: NDArray[Any] | None, *, crop: bool) -> Brain:
-    """Take the brain out of its volumes.
+    """Return the brain of a case.
 
     Args:
-        modalities: (x, y, z) each.
-        label: (x, y, z); what it marks lies in the box, even outside the brain.
-        crop: Whether the box is the smallest one, or the whole grid.
+        modalities: The volume of each modality, (x, y, z).
+        label: (x, y, z); the box holds all that it marks, outside the brain too. None where there is no label.
+        crop: Whether the box is the smallest that holds the brain, or the whole grid.
     """
     mask = modalities[0] != 0
     for modality in modalities[1:]:
@@ -46,7 +48,7 @@ def find_brain(modalities: Sequence[NDArray[Any]], label: NDArray[Any] | None, *
     used = mask if label is None else mask | (label != 0)
     box = smallest_box(used) if crop else tuple(slice(0, n) for n in mask.shape)
     inside = np.ascontiguousarray(mask[box])
-    # Modality by modality in memory: their figures are sums over contiguous values, ten times as fast.
+    # Modality by modality in memory: their moments are sums over contiguous values, ten times as fast.
     values = np.empty((np.count_nonzero(inside), len(modalities)), np.float32, order="F")
     for number, modality in enumerate(modalities):
         with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and found
@@ -64,41 +66,41 @@ def smallest_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def standardise(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring each modality to mean 0 and variance 1 over the brain.
+def standardise(values: NDArray[Float]) -> NDArray[Float]:
+    """Return each modality with mean 0 and variance 1 over the brain.
 
     (The paper's code standardises over the whole volume, so that the share of air sets the contrast of
     the brain.)
 
     Args:
-        values: float32 (voxel, modality), those of the brain.
+        values: The intensities of the brain's voxels, float32 or float64 (voxel, modality).
 
     Returns:
-        The same shape; a modality that is constant becomes 0.
+        The same shape and type; a modality that is constant becomes 0.
     """
     if not len(values):
         return values
     mean, deviation = moments(values)
     scale = np.where(deviation > 0, deviation, 1)
-    result: NDArray[np.float32] = ((values - mean.astype(np.float32)) / scale.astype(np.float32)).astype(np.float32)
+    result: NDArray[Float] = ((values - mean.astype(values.dtype)) / scale.astype(values.dtype)).astype(values.dtype)
     return result
 
 
-def moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def moments(values: NDArray[Float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean and the standard deviation of each modality, float64 (modality,)."""
     mean = values.mean(axis=0, dtype=np.float64)
-    return mean, np.sqrt(np.square(values - mean.astype(np.float32)).mean(axis=0, dtype=np.float64))
+    return mean, np.sqrt(np.square(values - mean.astype(values.dtype)).mean(axis=0, dtype=np.float64))
 
 
 def filled(mask: NDArray[np.bool_], values: NDArray[Any]) -> NDArray[Any]:
-    """Return a volume that has `values` in the mask and 0 elsewhere: (x, y, z, ...)."""
+    """Return a volume, (x, y, z, ...), that has `values` in the mask and 0 elsewhere."""
     volume = np.zeros((*mask.shape, *values.shape[1:]), values.dtype)
     volume[mask] = values
     return volume
 
 
 def region_bits(label: NDArray[np.integer[Any]], regions: Mapping[str, Sequence[int]]) -> NDArray[np.uint8]:
-    """Return for each voxel which regions it belongs to, bit by bit in the order of `regions`.
+    """Return the regions that each voxel belongs to, a bit for each in the order of `regions`.
 
     >>> region_bits(np.array([0, 1, 2, 4]), {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}).tolist()
     [0, 3, 1, 7]
@@ -110,6 +112,6 @@ def region_bits(label: NDArray[np.integer[Any]], regions: Mapping[str, Sequence[
     return bits
 
 
-def region_channels(bits: NDArray[np.uint8], numbers: Sequence[int]) -> NDArray[np.uint8]:
-    """Return a channel of 0 and 1 for each of some regions, by their bits: (..., region)."""
-    return np.stack([bits >> number & 1 for number in numbers], axis=-1)
+def region_channels(bits: NDArray[np.uint8], wanted: Sequence[int]) -> NDArray[np.uint8]:
+    """Return a channel of 0 and 1 for each wanted region, by the number of its bit: (..., region)."""
+    return np.stack([bits >> bit & 1 for bit in wanted], axis=-1)

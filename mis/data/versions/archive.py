@@ -1,12 +1,12 @@
-"""A tar file's content in a folder: what is not a plain file or folder in it is refused, so is what leads out of it."""
+"""Unpack a tar file: members that are no plain file or folder, or that lead out of the folder, are refused."""
 
 import gzip
-import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
 from typing import IO
@@ -23,16 +23,16 @@ CHUNK_BYTES = 1 << 20
 
 
 class BrokenArchiveError(MisError):
-    """The file is no tar file, or not all of one: another download may mend it."""
+    """The file is no tar file, or a part of one: another download may mend it."""
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What came out of an archive.
+    """How many files were unpacked.
 
     Attributes:
-        files: How many files.
-        left_out: How many that macOS had added: `._*`, `.DS_Store`, what is in `__MACOSX`.
+        files: The files that are in the folder.
+        left_out: The files that were not unpacked because macOS had added them: `._*`, `.DS_Store`, `__MACOSX`.
     """
 
     files: int
@@ -42,13 +42,13 @@ class Unpacked:
 def unpack(archive: Path, folder: Path, *, progress: bool = True) -> Unpacked:
     """Unpack a tar file, which may be gzipped, into an empty folder.
 
-    Where all of it lies in one top folder, the content of that one is unpacked. Permissions, owners and times
+    Where all of it lies in one top folder, the content of that folder is unpacked. Permissions, owners and times
     are not taken over. After an error the folder holds a part: the caller removes it.
 
     Args:
-        archive: The file; its content says whether it is gzipped.
-        folder: Where to; exists and is empty.
-        progress: Show a progress bar.
+        archive: The file; whether it is gzipped is told by its content.
+        folder: The folder to unpack to, which exists and is empty.
+        progress: Whether to show a progress bar.
 
     Raises:
         BrokenArchiveError: It is no tar file, ends early or has no files.
@@ -71,7 +71,7 @@ def unpack(archive: Path, folder: Path, *, progress: bool = True) -> Unpacked:
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """Yield the file, whose position shows progress, and its content without compression."""
+    """Yield the file, whose position is the progress, and its content without compression."""
     with archive.open("rb") as raw:
         gzipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
         raw.seek(0)
@@ -95,9 +95,10 @@ def _extract(archive: Path, raw: IO[bytes], content: IO[bytes], folder: Path, pr
             if _is_of_macos(name):
                 left_out += not member.isdir()
                 continue
-            _check_member(archive, member)
             try:
-                files += _write(members, member, folder / name)
+                _check_is_new(folder / name, member)
+                members.extract(member, folder, filter=partial(_plain_member, archive))
+                files += member.isreg()
             except ValueError as error:
                 rule = f"{archive.name}: each name must be one that a file can have: {error}"
                 raise MisError(rule, got=repr(member.name), do="nothing was unpacked") from None
@@ -105,7 +106,7 @@ def _extract(archive: Path, raw: IO[bytes], content: IO[bytes], folder: Path, pr
                 rule = f"{archive.name} must have each name once"
                 raise MisError(rule, got=repr(member.name), do="nothing was unpacked") from None
         bar.update(bar.total - bar.n)
-        # Where tarfile meets a header that it cannot read, it takes it for the end.
+        # A header that tarfile cannot read looks to it like the end: `_check_end` tells them apart from here on.
         content.seek(members.offset)
     return Unpacked(files, left_out)
 
@@ -114,7 +115,14 @@ def _is_of_macos(name: PurePosixPath) -> bool:
     return any(part in ("__MACOSX", ".DS_Store") or part.startswith("._") for part in name.parts)
 
 
-def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
+def _check_is_new(path: Path, member: tarfile.TarInfo) -> None:
+    """Raise FileExistsError where a member has the name of an earlier one; tarfile would replace a file."""
+    if path.exists() and not (member.isdir() and path.is_dir()):
+        raise FileExistsError(path)
+
+
+def _plain_member(archive: Path, member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """Return a member without permissions, owner and times; stricter than tarfile's own filter, which allows links."""
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts:
         rule = f"{archive.name}: what it holds must stay in its folder"
@@ -123,34 +131,23 @@ def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
         kind = "a symbolic link" if member.issym() else "a hard link" if member.islnk() else "a device or the like"
         rule = f"{archive.name} must hold files and folders alone"
         raise MisError(rule, got=f"{kind}, {member.name!r}", do="nothing was unpacked")
-
-
-def _write(members: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> bool:
-    """Make a member's file or folder; return whether it is a file."""
-    if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
-        return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source = members.extractfile(member)
-    assert source is not None, "a regular file has content"  # noqa: S101 - for mypy
-    with source, target.open("xb") as file:
-        shutil.copyfileobj(source, file, CHUNK_BYTES)
-    return True
+    return tarfile.data_filter(member, folder).replace(mode=None, mtime=None)  # type: ignore[arg-type]  # None: leave
 
 
 def _check_end(archive: Path, content: IO[bytes]) -> None:
-    """Check that the archive ends with the mark that tar writes, and what gzip's own check finds."""
+    """Check that the archive ends with the block of zeros that tar writes, and with the checksum of gzip."""
     if content.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
         raise BrokenArchiveError(f"{archive.name} must be a whole tar file: it ends early, or is damaged in the middle")
-    while content.read(CHUNK_BYTES):  # the check sum stands at the end of a gzipped file
+    while content.read(CHUNK_BYTES):  # the checksum at the end of a gzipped file is compared when it is reached
         pass
 
 
 def _leave_out_single_top(folder: Path) -> None:
+    """Where a folder holds one folder and nothing else, put the content of that one in its place."""
     tops = list(folder.iterdir())
     if len(tops) != 1 or not tops[0].is_dir():
         return
-    top = tops[0].rename(folder / f".{token_hex(8)}")  # what is in it may have its name
+    top = tops[0].rename(folder / f".{token_hex(8)}")  # something in it may have the same name
     for path in list(top.iterdir()):
         path.rename(folder / path.name)
     top.rmdir()

@@ -1,4 +1,4 @@
-"""An archive that is published somewhere becomes the experiment's data set, under DVC's control."""
+"""`python -m mis.data import`: a published archive becomes the project's data set, under DVC's control."""
 
 import logging
 import re
@@ -24,12 +24,12 @@ from mis.files import exclusive_lock, new_folder
 from mis.settings import Settings
 
 STALLED_S = 60.0
-"""DVC gives a download up that has brought nothing for so long: an unfinished file that is older is a killed one's."""
+"""Seconds after which DVC gives up a download that has stalled: an older unfinished file is of a killed download."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an imported data set lies.
+class ImportPaths:
+    """The paths of an imported data set.
 
     Attributes:
         workspace: The project's folder.
@@ -42,11 +42,11 @@ class Place:
     folder: Path
 
     @classmethod
-    def of(cls, url: str, workspace: Path) -> "Place":
-        """Return where a URL's archive goes.
+    def of(cls, url: str, workspace: Path) -> "ImportPaths":
+        """Return the paths of the archive of a URL.
 
         Raises:
-            MisError: It is no URL of a tar file, or its name cannot be a data set's.
+            MisError: It is not the URL of a tar file, or its name cannot be a data set's.
         """
         parts = urlsplit(url)
         name = unquote(parts.path).rpartition("/")[2]
@@ -66,141 +66,143 @@ class Place:
 
     @property
     def pointer(self) -> Path:
-        """DVC's file beside the archive, which git keeps."""
+        """DVC's file beside the archive, `<archive>.dvc`, which git keeps."""
         return self.archive.with_name(f"{self.archive.name}.dvc")
 
     @property
     def begun(self) -> Path:
-        """Is there while the archive has not been unpacked once, so that it may be removed."""
+        """The file that exists until the archive has been unpacked once: until then the archive may be removed."""
         return self.archive.with_name(f".{self.archive.name}.begun")
 
     @property
     def origin(self) -> Path:
-        """Has the MD5 of the archive from which the folder was unpacked."""
+        """The file with the MD5 of the archive that the folder was unpacked from."""
         return self.folder.with_name(f".{self.folder.name}.unpacked")
 
     def md5(self) -> str | None:
-        """Return the archive's MD5 as its pointer has it; None where there is none."""
+        """Return the archive's MD5 that is noted in its pointer; None where there is none."""
         return _entry(self.pointer, "outs").get("md5")
 
 
 def import_archive(url: str, settings: Settings, *, progress: bool = True) -> list[str]:
-    """Download a tar file with DVC, unpack it, and point data.root at the folder; what is there stays.
+    """Download a tar file with DVC, unpack it, and set data.root to its folder; what is done already is not repeated.
 
     Args:
-        url: Of a kind that DVC reads: https, s3, ssh, ...; ends in .tar, .tar.gz or .tgz.
+        url: A URL of a kind that DVC reads: https, s3, ssh, ...; ends in .tar, .tar.gz or .tgz.
         settings: The machine.
-        progress: Show a progress bar while unpacking.
+        progress: Whether to show a progress bar while unpacking.
 
     Returns:
-        What was done, in lines for a person.
+        What was done, in lines to print.
 
     Raises:
-        MisError: There is nothing to download, it breaks off or is no tar file, the archive holds what it must not,
-            or something else is where it should go. What then is there is what there was before.
+        MisError: There is nothing to download, the download breaks off or is no tar file, the archive has a member
+            that is refused, or something else has the path. What was there before is then as it was.
     """
-    place = Place.of(url, settings.workspace)
-    place.archive.parent.mkdir(parents=True, exist_ok=True)
-    running = MisError(f"{place.archive.name} must not be imported twice at once", do="wait for the other process")
-    with exclusive_lock(place.archive.with_name(".import.lock"), running):
-        _check_free(place, url)
-        done = _have_archive(place, url)
-        done += _have_folder(place, progress)
-        place.begun.unlink(missing_ok=True)
-    return [*done, use_folder(settings.workspace, place.folder.name)]
+    paths = ImportPaths.of(url, settings.workspace)
+    paths.archive.parent.mkdir(parents=True, exist_ok=True)
+    running = MisError(f"{paths.archive.name} must not be imported twice at once", do="wait for the other process")
+    with exclusive_lock(paths.archive.with_name(".import.lock"), running):
+        _check_free(paths, url)
+        done = _ensure_archive(paths, url)
+        done += _ensure_folder(paths, progress)
+        paths.begun.unlink(missing_ok=True)
+    return [*done, use_folder(settings.workspace, paths.folder.name)]
 
 
-def _check_free(place: Place, url: str) -> None:
-    """Check that nothing of the user's is in the way, before anything is downloaded."""
-    if place.pointer.exists() and (known := _entry(place.pointer, "deps").get("path")) != url:
-        rule = f"{place.pointer} must be free, or the same URL's"
+def _check_free(paths: ImportPaths, url: str) -> None:
+    """Check, before anything is downloaded, that no file or folder of the user has one of the paths."""
+    if paths.pointer.exists() and (known := _entry(paths.pointer, "deps").get("path")) != url:
+        rule = f"{paths.pointer} must be free, or the same URL's"
         raise MisError(rule, got=f"that of {known}", do="remove it to import another file in its place")
-    if place.archive.exists() and not place.pointer.exists() and not place.begun.exists():
-        raise MisError(f"{place.archive} must be free, or DVC's", got="a file of yours", do="move it away")
-    if place.folder.is_symlink() or (place.folder.exists() and not place.origin.exists()):
-        there = "a link" if place.folder.is_symlink() else "one of another origin"
-        raise MisError(f"{place.folder} must be free, or unpacked from this archive", got=there, do="move it away")
+    if paths.archive.exists() and not paths.pointer.exists() and not paths.begun.exists():
+        raise MisError(f"{paths.archive} must be free, or DVC's", got="a file of yours", do="move it away")
+    if paths.folder.is_symlink() or (paths.folder.exists() and not paths.origin.exists()):
+        found = "a link" if paths.folder.is_symlink() else "one of another origin"
+        raise MisError(f"{paths.folder} must be free, or unpacked from this archive", got=found, do="move it away")
 
 
-def _have_archive(place: Place, url: str) -> list[str]:
-    """See to it that the archive is there as DVC's pointer has it: from DVC's cache, its remote, or the URL."""
-    known = place.md5()
+def _ensure_archive(paths: ImportPaths, url: str) -> list[str]:
+    """Get the archive that DVC's pointer names: from DVC's cache, its remote or the URL. Return what was done."""
+    known = paths.md5()
     if known is None:
-        _discard(place)
-        place.begun.touch()
+        _discard(paths)
+        paths.begun.touch()
         try:
-            _download(place, url)
+            _download(paths, url)
         finally:
-            if not place.archive.exists():
-                _discard(place)
-        return [f"{place.archive}: downloaded"]
-    if content_hash(place.workspace, str(place.archive)) == known:
-        return [f"{place.archive} is there already"]
-    if _from_dvc(place) and content_hash(place.workspace, str(place.archive)) == known:
-        return [f"{place.archive}: from DVC's cache or remote"]
-    text = place.pointer.read_bytes()
+            if not paths.archive.exists():
+                _discard(paths)
+        return [f"{paths.archive}: downloaded"]
+    if content_hash(paths.workspace, str(paths.archive)) == known:
+        return [f"{paths.archive} is there already"]
+    if _from_dvc(paths) and content_hash(paths.workspace, str(paths.archive)) == known:
+        return [f"{paths.archive}: from DVC's cache or remote"]
+    text = paths.pointer.read_bytes()
     try:
-        _download(place, url)
+        _download(paths, url)
     finally:
-        found = place.md5()
-        place.pointer.write_bytes(text)  # DVC writes the same in another order, or what must not be
+        found = paths.md5()
+        paths.pointer.write_bytes(text)  # DVC has written it anew: in another order, or of another archive
     if found != known:
-        place.archive.unlink(missing_ok=True)
-        rule = f"{url} must still have the file that {place.pointer.name} names"
+        paths.archive.unlink(missing_ok=True)
+        rule = f"{url} must still have the file that {paths.pointer.name} names"
         raise MisError(
-            rule, got=f"another one, MD5 {found}", do=f"get the old one with `dvc pull`, or remove {place.pointer}"
+            rule, got=f"another one, MD5 {found}", do=f"get the old one with `dvc pull`, or remove {paths.pointer}"
         )
-    return [f"{place.archive}: downloaded, the same that {place.pointer.name} names"]
+    return [f"{paths.archive}: downloaded, the same that {paths.pointer.name} names"]
 
 
-def _download(place: Place, url: str) -> None:
-    """Let DVC download the archive into its cache, and check that all of it came."""
+def _download(paths: ImportPaths, url: str) -> None:
+    """Download the archive with DVC, and check its length."""
     print(f"downloading {url}", file=sys.stderr)  # noqa: T201 - it takes a while
     try:
-        with _repository(place) as repo:
-            repo.imp_url(url, out=str(place.archive), force=True)
+        with _repository(paths) as repo:
+            repo.imp_url(url, out=str(paths.archive), force=True)
     finally:
-        _remove_unfinished(place.archive.parent)
-    expected, came = (_entry(place.pointer, kind).get("size") for kind in ("deps", "outs"))
-    # DVC notices it itself where the answer says how long it is.
-    if expected is not None and came != expected:
-        _discard(place)
-        raise MisError(f"{url} must come whole", got=f"{came} of {expected} bytes", do="give the same command again")
+        _remove_unfinished(paths.archive.parent)
+    expected, received = (_entry(paths.pointer, kind).get("size") for kind in ("deps", "outs"))
+    # Where the server's answer has a length, DVC itself notices a download that breaks off.
+    if expected is not None and received != expected:
+        _discard(paths)
+        raise MisError(
+            f"{url} must come whole", got=f"{received} of {expected} bytes", do="give the same command again"
+        )
 
 
-def _from_dvc(place: Place) -> bool:
-    """Take the archive from DVC's cache or its default remote; return whether it is there."""
-    place.archive.unlink(missing_ok=True)
+def _from_dvc(paths: ImportPaths) -> bool:
+    """Get the archive from DVC's cache or its default remote; return whether it was there."""
+    paths.archive.unlink(missing_ok=True)
     try:
-        with _repository(place) as repo:
+        with _repository(paths) as repo:
             take = repo.pull if repo.config["core"].get("remote") else repo.checkout
-            take(targets=[str(place.pointer)])
-    except MisError:  # it has no copy, or there is no way to its remote: the URL is left
+            take(targets=[str(paths.pointer)])
+    except MisError:  # no copy, or the remote cannot be reached: the URL remains
         return False
-    return place.archive.exists()
+    return paths.archive.exists()
 
 
 @contextmanager
-def _repository(place: Place) -> Iterator[Any]:
-    """Yield DVC's repository; what fails in it is said in one line."""
+def _repository(paths: ImportPaths) -> Iterator[Any]:
+    """Yield DVC's repository; an error of DVC becomes a MisError of one line."""
     from dvc.dependency.base import DependencyDoesNotExistError
     from dvc.repo import Repo
 
-    logging.getLogger("dvc").setLevel(logging.WARNING)  # it says what to do next, which here depends on more
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # its advice on what to do next does not fit here
     try:
-        with Repo(str(place.workspace)) as repo:
+        with Repo(str(paths.workspace)) as repo:
             yield repo
     except DependencyDoesNotExistError as error:
         url = str(error).split("'")[1]
         raise MisError("there must be something to download", got=f"nothing at {url}{_reason(url)}") from None
     except Exception as error:  # each kind of URL brings a library with errors of its own
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        rule = f"DVC must be able to import {place.archive.name}"
+        rule = f"DVC must be able to import {paths.archive.name}"
         raise MisError(rule, got=line, do="give the same command again, or see `dvc doctor`") from error
 
 
 def _reason(url: str) -> str:
-    """Return why there is nothing at a URL, which DVC does not say; "" where that cannot be known."""
+    """Return why there is nothing at a URL, which DVC does not say; "" where that cannot be found out."""
     if urlsplit(url).scheme not in ("http", "https"):
         return ""
     try:
@@ -212,43 +214,43 @@ def _reason(url: str) -> str:
         return f" ({getattr(error, 'reason', error)})"
 
 
-def _have_folder(place: Place, progress: bool) -> list[str]:
-    """See to it that the folder is there as the archive has it."""
-    md5 = place.md5()
+def _ensure_folder(paths: ImportPaths, progress: bool) -> list[str]:
+    """Unpack the archive where its folder is missing, and return what was done."""
+    md5 = paths.md5()
     assert md5 is not None, "the archive is there"  # noqa: S101 - for mypy
-    if place.folder.exists():
-        if place.origin.read_text(encoding="utf-8") != md5:
-            rule = f"{place.folder} must be free, or unpacked from this archive"
+    if paths.folder.exists():
+        if paths.origin.read_text(encoding="utf-8") != md5:
+            rule = f"{paths.folder} must be free, or unpacked from this archive"
             raise MisError(rule, got="what was unpacked from an earlier one", do="remove it")
-        return [f"{place.folder} is there already"]
+        return [f"{paths.folder} is there already"]
     try:
-        with new_folder(place.folder) as unfinished:
-            unpacked = unpack(place.archive, unfinished, progress=progress)
-            place.origin.write_text(md5, encoding="utf-8")
+        with new_folder(paths.folder) as unfinished:
+            unpacked = unpack(paths.archive, unfinished, progress=progress)
+            paths.origin.write_text(md5, encoding="utf-8")
     except BrokenArchiveError:
-        if place.begun.exists():  # it has never been good for anything
-            _discard(place)
+        if paths.begun.exists():  # it has never been unpacked: another download may be whole
+            _discard(paths)
         raise
     left_out = f"; {unpacked.left_out} that macOS had added were left out" if unpacked.left_out else ""
-    return [f"{place.folder}: {unpacked.files} files unpacked{left_out}"]
+    return [f"{paths.folder}: {unpacked.files} files unpacked{left_out}"]
 
 
-def _discard(place: Place) -> None:
-    """Remove what a download left, so that the same command begins anew."""
-    place.archive.unlink(missing_ok=True)
-    place.pointer.unlink(missing_ok=True)
-    place.begun.unlink(missing_ok=True)
+def _discard(paths: ImportPaths) -> None:
+    """Remove the archive and its pointer, so that the same command downloads it anew."""
+    paths.archive.unlink(missing_ok=True)
+    paths.pointer.unlink(missing_ok=True)
+    paths.begun.unlink(missing_ok=True)
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove what killed downloads of DVC left: hidden files with random names."""
+    """Remove the files of killed downloads of DVC: hidden, with random names, and not written to for a while."""
     for path in folder.glob(".*.tmp"):
         if re.fullmatch(r"\.[\w-]{22}\.tmp", path.name) and time.time() - path.stat().st_mtime > STALLED_S:
             path.unlink(missing_ok=True)
 
 
 def _entry(pointer: Path, kind: str) -> dict[str, Any]:
-    """Return the first entry of `deps` or `outs` of DVC's pointer, empty where there is none."""
+    """Return the first entry of `deps` or `outs` in DVC's pointer, empty where there is none."""
     try:
         tree = YAML(typ="safe").load(pointer.read_text(encoding="utf-8"))
         return dict(tree[kind][0])

@@ -1,4 +1,4 @@
-"""The hash of files as they are now, the way DVC counts it."""
+"""DVC's hash of a file or a folder as it is now."""
 
 from pathlib import Path
 
@@ -6,20 +6,20 @@ from mis.errors import MisError
 
 
 def content_hash(workspace: Path, path: str) -> str | None:
-    """Return the MD5 that DVC would note for a file or a folder (then it ends in `.dir`); None if there is none.
+    """Return the MD5 that DVC has for a file, or for a folder, which ends in `.dir`; None where the path is missing.
 
     Files that DVC has hashed before, and that have not changed since, are not read again.
 
     Args:
         workspace: The folder of dvc.yaml.
-        path: Relative to it, or absolute; may be a link.
+        path: The file or folder, relative to the workspace or absolute; may be a link.
 
     Raises:
         MisError: A file cannot be read, or the folder is no DVC repository.
     """
     if not (workspace / path).exists():
         return None
-    # Late: it takes half a second.
+    # Late: importing DVC takes half a second.
     from dvc.exceptions import DvcException
     from dvc.fs import localfs
     from dvc.repo import Repo

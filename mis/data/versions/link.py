@@ -1,4 +1,4 @@
-"""A folder that lies elsewhere becomes the experiment's data set."""
+"""`python -m mis.data link`: a folder elsewhere becomes the project's data set."""
 
 from pathlib import Path
 
@@ -9,28 +9,29 @@ from mis.settings import Settings
 
 
 def link(folder: Path, settings: Settings) -> list[str]:
-    """Put a link to a folder under data/raw and point data.root at it; a second time changes nothing.
+    """Make a link in data/raw to a folder, and set data.root to it; a second call changes nothing.
 
     Args:
         folder: The data set's folder, in one of the layouts.
         settings: The machine.
 
     Returns:
-        What was done, in lines for a person.
+        What was done, in lines to print.
 
     Raises:
-        MisError: There is no such folder, it is empty or no data set, or something else has its name under data/raw.
+        MisError: The folder is missing, empty or no data set, or something else has its name in data/raw.
     """
     target = Path.cwd() / folder.expanduser()
     target = target.parent.resolve() / target.name if target.name not in ("", "..") else target.resolve()
     _check_folder(target)
     check_name(target.name)
     recognise(target)
-    done = _put(settings.workspace / RAW / target.name, target)
-    return [*done, use_folder(settings.workspace, target.name)]
+    done = _make_link(settings.workspace / RAW / target.name, target)
+    return [done, use_folder(settings.workspace, target.name)]
 
 
 def _check_folder(folder: Path) -> None:
+    """Check that there is a folder, that it can be read, and that it is not empty."""
     if not folder.exists():
         raise MisError("a data set must exist to be linked", got=folder, do="copy or mount it there first")
     if not folder.is_dir():
@@ -45,15 +46,15 @@ def _check_folder(folder: Path) -> None:
         raise MisError("a data set must not be empty", got=folder)
 
 
-def _put(own: Path, target: Path) -> list[str]:
-    """Make the link where there is none."""
-    if own.parent.is_dir() and own.parent.resolve() == target.parent:
-        return [f"{own} is there already"]
-    if own.is_symlink() and own.readlink() == target:
-        return [f"{own} -> {target} is there already"]
-    if own.is_symlink() or own.exists():
-        there = f"a link to {own.readlink()}" if own.is_symlink() else "a folder" if own.is_dir() else "a file"
-        raise MisError(f"{own} must be free, or this link", got=there, do="remove it or give the folder another name")
-    own.parent.mkdir(parents=True, exist_ok=True)
-    own.symlink_to(target, target_is_directory=True)
-    return [f"{own} -> {target}"]
+def _make_link(link: Path, target: Path) -> str:
+    """Make the link where it is missing, and return what was done."""
+    if link.parent.is_dir() and link.parent.resolve() == target.parent:
+        return f"{link} is there already"
+    if link.is_symlink() and link.readlink() == target:
+        return f"{link} -> {target} is there already"
+    if link.is_symlink() or link.exists():
+        found = f"a link to {link.readlink()}" if link.is_symlink() else "a folder" if link.is_dir() else "a file"
+        raise MisError(f"{link} must be free, or this link", got=found, do="remove it or give the folder another name")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target, target_is_directory=True)
+    return f"{link} -> {target}"

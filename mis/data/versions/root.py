@@ -1,4 +1,4 @@
-"""Which data set the experiment reads: `data.root` in params.yaml, and nothing else of that file."""
+"""Set `data.root` in params.yaml, the data set that an experiment reads, and change nothing else of that file."""
 
 import json
 import re
@@ -12,22 +12,22 @@ from mis.errors import MisError
 from mis.files import new_file
 
 RAW = "data/raw"
-"""Where data sets are, or links to them."""
+"""The folder of the data sets, or of links to them."""
 MADE_BY_STAGE = "phantom"
-"""The name in it that belongs to the stage `phantom`."""
+"""The name in that folder that the stage `phantom` writes to."""
 
 
 def set_root(params: Path, root: str) -> bool:
-    """Make `data.root` in a params file another value; comments and formatting stay.
+    """Set `data.root` in a params file; comments and formatting stay.
 
     Returns:
-        Whether it was another one before.
+        Whether the value has changed.
 
     Raises:
         MisError: The file is missing, is not YAML, or has no such key.
     """
     try:
-        text = params.read_bytes().decode()  # with the ends of lines as they are
+        text = params.read_bytes().decode()  # bytes, so that the ends of lines stay
         node = _value(YAML().compose(text), "data", "root")
     except FileNotFoundError:
         raise MisError("the params file must exist", got=params) from None
@@ -38,26 +38,26 @@ def set_root(params: Path, root: str) -> bool:
     if node.value == root:
         return False
     plain = re.fullmatch(r"[A-Za-z][\w./-]*", root, re.ASCII)
-    own = root if plain else json.dumps(root, ensure_ascii=False)  # a JSON text is YAML too
+    value = root if plain else json.dumps(root, ensure_ascii=False)  # a JSON text is YAML too
     with new_file(params) as unfinished:
         before, old = text[: node.start_mark.index], text[node.start_mark.index : node.end_mark.index]
-        changed = before + own + text[len(before) + len(old.rstrip()) :]  # a folded text has its end of line in it
-        unfinished.write_bytes(changed.encode())
+        after = text[len(before) + len(old.rstrip()) :]  # rstrip: a folded value ends with its end of line
+        unfinished.write_bytes((before + value + after).encode())
     return True
 
 
 def use_folder(workspace: Path, name: str) -> str:
-    """Point `data.root` of a project at a folder under data/raw, and return what a person is told."""
+    """Set `data.root` of a project to a folder in data/raw, and return a line to print."""
     root = f"{RAW}/{name}"
     changed = set_root(workspace / "params.yaml", root)
     return f"params.yaml: data.root is {'now ' if changed else ''}{root}"
 
 
 def check_name(name: str) -> None:
-    """Check that a data set may have this name under data/raw.
+    """Check that a data set may have this name in data/raw.
 
     Raises:
-        MisError: It is empty, hidden, or a stage's.
+        MisError: The name is empty, begins with a dot, or is that of the phantom.
     """
     if not name or name.startswith("."):
         raise MisError("a data set must have a name that does not begin with a dot", got=repr(name))
@@ -67,7 +67,7 @@ def check_name(name: str) -> None:
 
 
 def _value(node: Node | None, *keys: str) -> Node | None:
-    """Return the node of a key in nested mappings, None where there is none."""
+    """Return the node of a key of nested mappings, None where there is none."""
     for key in keys:
         if not isinstance(node, MappingNode):
             return None

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from mis.data.records.index import Records, read_records
+from mis.data.records.index import Records
+from mis.data.records.reader import read_records
 from mis.train.allocate import Share
 from mis.train.checkpoint import History
 from mis.tune.epochs import reports

@@ -109,7 +109,7 @@ def test_an_index_that_is_a_list_is_refused(root):
 
 def found(root):
     """Return (rule, case, file, value) of each finding."""
-    return [(one.rule, one.case, one.file, one.value) for one in read_msd(root).findings]
+    return [(finding.rule, finding.case, finding.file, finding.value) for finding in read_msd(root).findings]
 
 
 def test_a_clean_data_set_has_no_findings(root):
@@ -125,14 +125,14 @@ def test_a_file_that_is_missing_is_found_and_the_others_are_read(root, folder):
 
 def test_an_unlabelled_file_that_is_missing_is_found(root):
     (root / "imagesTs" / "BRATS_009.nii.gz").unlink()
-    assert [one[:3] for one in found(root)] == [("missing-file", "BRATS_009", "imagesTs/BRATS_009.nii.gz")]
+    assert [finding[:3] for finding in found(root)] == [("missing-file", "BRATS_009", "imagesTs/BRATS_009.nii.gz")]
 
 
 @pytest.mark.parametrize("name", ["../a.nii.gz", "/etc/passwd", "imagesTr/../../b.nii"])
 def test_a_path_that_leaves_the_data_set_is_found(root, name):
     entries = json.loads((root / "dataset.json").read_text())["training"]
     edit(root, training=[*entries[:-1], entries[-1] | {"image": name}])
-    assert ("outside-path", name) in [(one.rule, one.value) for one in read_msd(root).findings]
+    assert ("outside-path", name) in [(finding.rule, finding.value) for finding in read_msd(root).findings]
     assert len(read_msd(root).cases) == 7
 
 

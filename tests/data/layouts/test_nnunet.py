@@ -19,7 +19,7 @@ def edit(root, **changes):
 
 
 def rules(root):
-    return [(one.rule, one.case) for one in read_nnunet(root).findings]
+    return [(finding.rule, finding.case) for finding in read_nnunet(root).findings]
 
 
 def refused(root):

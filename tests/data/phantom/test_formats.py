@@ -150,17 +150,17 @@ def test_a_volume_has_the_shape_type_and_geometry_of_the_layout(roots, layout):
     msd = layout == "msd"
     images = [nib.load(roots[layout] / name) for name in (*SECOND[layout], *THIRD[layout])]
     label = nib.load(roots[layout] / LABEL[layout])
-    assert {one.get_data_dtype() for one in images} == {np.dtype(np.float32 if msd else np.int16)}
-    assert {one.shape for one in images} == {(*PARAMS.shape, 4) if msd else PARAMS.shape}
+    assert {image.get_data_dtype() for image in images} == {np.dtype(np.float32 if msd else np.int16)}
+    assert {image.shape for image in images} == {(*PARAMS.shape, 4) if msd else PARAMS.shape}
     assert label.get_data_dtype() == (np.int16 if layout.startswith("brats") else np.uint8)
     assert label.shape == PARAMS.shape
-    for one in (*images, label):
-        assert np.array_equal(one.affine, label.affine)
-        assert nib.aff2axcodes(one.affine) == ("R", "A", "S")
-        assert one.header.get_zooms()[:3] == (1, 1, 1)
-        assert one.header.get_xyzt_units()[0] == "mm"
-        assert one.dataobj.slope == 1
-        assert one.dataobj.inter == 0
+    for image in (*images, label):
+        assert np.array_equal(image.affine, label.affine)
+        assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+        assert image.header.get_zooms()[:3] == (1, 1, 1)
+        assert image.header.get_xyzt_units()[0] == "mm"
+        assert image.dataobj.slope == 1
+        assert image.dataobj.inter == 0
 
 
 def test_int16_holds_every_voxel():

@@ -32,6 +32,7 @@ def test_files_hold_what_make_case_returns(root):
     assert np.array_equal(np.asarray(nib.load(root / "labelsTr/BRATS_002.nii.gz").dataobj), label)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_bytes_do_not_depend_on_the_number_of_processes(tmp_path, layout):
     params = PARAMS.model_copy(update={"layout": layout})
@@ -128,6 +129,7 @@ def test_a_rename_that_fails_brings_the_old_phantom_back(tmp_path, monkeypatch):
     assert contents(tmp_path) == {f"root/{name}": data for name, data in before.items()}
 
 
+@pytest.mark.slow
 def test_a_failure_in_another_process_leaves_nothing(tmp_path, monkeypatch):
     # A shape that check_shape would refuse here fails in the processes instead.
     monkeypatch.setattr(write, "check_shape", lambda _shape: None)

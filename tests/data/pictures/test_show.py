@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def own(tiny_root, tmp_path):
+def copy(tiny_root, tmp_path):
     """A data set that a test may spoil."""
-    return shutil.copytree(tiny_root, tmp_path / "own")
+    return shutil.copytree(tiny_root, tmp_path / "copy")
 
 
 def kind(path):
@@ -72,9 +72,9 @@ def test_a_folder_with_many_cases_is_refused(tiny):
         find_case("imagesTr", tiny)
 
 
-def test_a_file_of_another_data_set_is_not_taken_for_the_own_of_its_name(tiny, own):
+def test_a_file_of_another_data_set_is_not_taken_for_the_own_of_its_name(tiny, copy):
     with pytest.raises(MisError, match="must have the case"):
-        find_case(str(own / "imagesTr" / "BRATS_001.nii.gz"), tiny)
+        find_case(str(copy / "imagesTr" / "BRATS_001.nii.gz"), tiny)
 
 
 @pytest.mark.parametrize(
@@ -93,47 +93,47 @@ def test_an_unknown_case_gives_what_may_be_meant(tiny, name, hint):
     assert hint in str(refused.value)
 
 
-def test_a_case_with_errors_is_shown_with_them(own, params, tmp_path, capsys):
-    image = nib.load(own / "imagesTr" / "BRATS_002.nii.gz")
+def test_a_case_with_errors_is_shown_with_them(copy, params, tmp_path, capsys):
+    image = nib.load(copy / "imagesTr" / "BRATS_002.nii.gz")
     voxels = np.array(image.dataobj)
     voxels[..., 1], voxels[..., 3] = 0, voxels[..., 2]
-    nib.save(nib.Nifti1Image(voxels, image.affine), own / "imagesTr" / "BRATS_002.nii.gz")
-    files = show("BRATS_002", own, params.data, tmp_path / "out")
+    nib.save(nib.Nifti1Image(voxels, image.affine), copy / "imagesTr" / "BRATS_002.nii.gz")
+    files = show("BRATS_002", copy, params.data, tmp_path / "out")
     assert [kind(file) for file in files] == ["PNG", "GIF"]
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert said[0].startswith("error: imagesTr/BRATS_002.nii.gz")
     assert ["T1w is 0 everywhere" in said[0], "T2w is the same as T1gd" in said[1]] == [True, True]
-    assert read_view("BRATS_002", read_data(own), params.data).title == "BRATS_002   (2 errors)"
-    assert read_view("BRATS_001", read_data(own), params.data).title == "BRATS_001"
+    assert read_view("BRATS_002", read_data(copy), params.data).title == "BRATS_002   (2 errors)"
+    assert read_view("BRATS_001", read_data(copy), params.data).title == "BRATS_001"
 
 
-def test_a_label_with_other_values_is_told_and_the_image_shown(own, params):
-    label = own / "labelsTr" / "BRATS_002.nii.gz"
+def test_a_label_with_other_values_is_told_and_the_image_shown(copy, params):
+    label = copy / "labelsTr" / "BRATS_002.nii.gz"
     image = nib.load(label)
     nib.save(nib.Nifti1Image(np.array(image.dataobj) * 2, image.affine), label)
-    view = read_view("BRATS_002", read_data(own), params.data)
+    view = read_view("BRATS_002", read_data(copy), params.data)
     assert view.masks is None
     assert "a label must have the values of its layout alone" in view.errors[0]
 
 
-def test_a_case_with_a_voxel_that_is_no_number_is_shown(own, params, tmp_path):
-    image = nib.load(own / "imagesTr" / "BRATS_002.nii.gz")
+def test_a_case_with_a_voxel_that_is_no_number_is_shown(copy, params, tmp_path):
+    image = nib.load(copy / "imagesTr" / "BRATS_002.nii.gz")
     voxels = np.array(image.dataobj, np.float32)
     voxels[5, 5, 5, 1] = np.nan
-    nib.save(nib.Nifti1Image(voxels, image.affine), own / "imagesTr" / "BRATS_002.nii.gz")
-    view, whole = (read_view(name, read_data(own), params.data) for name in ("BRATS_002", "BRATS_001"))
+    nib.save(nib.Nifti1Image(voxels, image.affine), copy / "imagesTr" / "BRATS_002.nii.gz")
+    view, whole = (read_view(name, read_data(copy), params.data) for name in ("BRATS_002", "BRATS_001"))
     assert len(view.errors) == 1
     assert view.grey[..., 1].std() > whole.grey[..., 1].std() / 2
-    show("BRATS_002", own, params.data, tmp_path / "out")
+    show("BRATS_002", copy, params.data, tmp_path / "out")
 
 
-def test_a_case_of_which_there_is_nothing_to_draw_is_refused(own, params, tmp_path):
-    label = own / "labelsTr" / "BRATS_002.nii.gz"
+def test_a_case_of_which_there_is_nothing_to_draw_is_refused(copy, params, tmp_path):
+    label = copy / "labelsTr" / "BRATS_002.nii.gz"
     image = nib.load(label)
     nib.save(nib.Nifti1Image(np.array(image.dataobj)[:-1], image.affine), label)
     with pytest.raises(MisError, match=r"case BRATS_002 .*the files of a case must have one shape.*; `python"):
-        show("BRATS_002", own, params.data, tmp_path / "out")
+        show("BRATS_002", copy, params.data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -146,35 +146,35 @@ def test_a_folder_of_a_case_that_lacks_its_label_says_so(layout_roots, params, t
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_path_leads_to_its_own_data_set(layout_roots, own, monkeypatch, layout):
+def test_a_path_leads_to_its_own_data_set(layout_roots, copy, monkeypatch, layout):
     data = read_data(layout_roots[layout])
     case = data.cases[0]
-    root = find_root(str(case.images[0]), own)
+    root = find_root(str(case.images[0]), copy)
     assert find_case(str(case.images[0]), read_data(root)).id == case.id
     assert read_view(str(case.images[0]), read_data(root), load_params(ROOT / "params.yaml").data).is_phantom
-    assert find_root(case.id, own) == own
+    assert find_root(case.id, copy) == copy
     monkeypatch.chdir(data.root)
-    assert find_root(data.name(case.images[0]), own) == (own if layout == "msd" else root)
+    assert find_root(data.name(case.images[0]), copy) == (copy if layout == "msd" else root)
     assert find_root(str(case.images[0]), data.root) == data.root
 
 
-def test_a_path_to_no_data_set_is_that_of_the_own(own, tmp_path):
+def test_a_path_to_no_data_set_is_that_of_the_own(copy, tmp_path):
     (tmp_path / "notes.txt").touch()
-    assert find_root(str(tmp_path / "notes.txt"), own) == own
+    assert find_root(str(tmp_path / "notes.txt"), copy) == copy
 
 
-def test_a_case_whose_file_is_missing_says_so(own, params):
-    (own / "labelsTr" / "BRATS_003.nii.gz").unlink()
+def test_a_case_whose_file_is_missing_says_so(copy, params):
+    (copy / "labelsTr" / "BRATS_003.nii.gz").unlink()
     with pytest.raises(MisError, match=r"case BRATS_003 must have no errors .*labelsTr/BRATS_003.nii.gz: a file that"):
-        read_view("BRATS_003", read_data(own), params.data)
+        read_view("BRATS_003", read_data(copy), params.data)
 
 
-def test_a_mark_in_either_file_makes_a_phantom(own, params):
-    (own / "README.md").unlink()
-    assert read_view("BRATS_001", read_data(own), params.data).is_phantom
-    index = own / "dataset.json"
+def test_a_mark_in_either_file_makes_a_phantom(copy, params):
+    (copy / "README.md").unlink()
+    assert read_view("BRATS_001", read_data(copy), params.data).is_phantom
+    index = copy / "dataset.json"
     index.write_text(index.read_text().replace("Synthetic phantom", "BraTS"))
-    assert not read_view("BRATS_001", read_data(own), params.data).is_phantom
+    assert not read_view("BRATS_001", read_data(copy), params.data).is_phantom
 
 
 def test_pictures_need_a_folder(tiny_root, params, tmp_path):
@@ -187,11 +187,11 @@ def test_pictures_need_a_folder(tiny_root, params, tmp_path):
 
 
 @pytest.fixture
-def experiment(own, tmp_path, monkeypatch):
-    """A project whose data set is `own`."""
+def experiment(copy, tmp_path, monkeypatch):
+    """A project whose data set is `copy`."""
     monkeypatch.delenv("MIS_ROOT", raising=False)
-    assert own.parent == tmp_path
-    text = (ROOT / "params.yaml").read_text().replace("root: data/raw/phantom", "root: own")
+    assert copy.parent == tmp_path
+    text = (ROOT / "params.yaml").read_text().replace("root: data/raw/phantom", "root: copy")
     (tmp_path / "params.yaml").write_text(text.replace("layout: auto", "layout: msd"))
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     monkeypatch.chdir(tmp_path)
@@ -200,7 +200,7 @@ def experiment(own, tmp_path, monkeypatch):
 
 def test_the_experiments_data_set_is_shown(experiment, capsys):
     assert main(["show", "BRATS_009"]) == 0
-    pictures = [experiment / "results" / "show" / "own" / f"BRATS_009.{kind}" for kind in ("png", "gif")]
+    pictures = [experiment / "results" / "show" / "copy" / f"BRATS_009.{kind}" for kind in ("png", "gif")]
     assert capsys.readouterr().out.split() == [str(path) for path in pictures]
     assert all(path.is_file() for path in pictures)
 
@@ -213,7 +213,7 @@ def test_another_data_set_is_shown_whatever_its_layout(experiment, layout_roots,
 
 
 def test_what_cannot_be_shown_is_one_line_and_exit_code_2(experiment, capsys):
-    (experiment / "own" / "imagesTr" / "BRATS_001.nii.gz").write_bytes(gzip.compress(b"cut short"))
+    (experiment / "copy" / "imagesTr" / "BRATS_001.nii.gz").write_bytes(gzip.compress(b"cut short"))
     for name, part in (("BRATS_001", "must be complete NIfTI"), ("BRATS_01", "did you mean BRATS_001")):
         assert main(["show", name]) == 2
         said = capsys.readouterr()

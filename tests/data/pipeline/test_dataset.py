@@ -5,11 +5,20 @@ from functools import partial
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mis.data.pipeline.dataset import WHOLE, Part, case_batches, steps_per_epoch, told_of_damage, training_batches
-from mis.data.records.index import read_contents, read_records, size_bytes
+from mis.data.pipeline.dataset import (
+    WHOLE,
+    Part,
+    case_batches,
+    damage_as_error,
+    full_batches,
+    steps_per_epoch,
+    training_batches,
+)
+from mis.data.records.reader import read_contents, read_records, size_bytes
 from mis.errors import MisError
 from mis.model.losses import SoftDiceLoss
 
@@ -27,7 +36,8 @@ def name_of(records):
 
 
 def each_alone(records):
-    return [(case, next(iter(case_batches(records, [case], 1)))) for case in CASES]
+    """Return each case's name and its batch of one."""
+    return list(zip(CASES, case_batches(records, CASES, 1), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +46,15 @@ def training(records, params):
 
     def batches(cases, batch_size, *, seed=0, first_epoch=0, part=WHOLE, **changes):
         changes = {f"train.{name}": value for name, value in changes.items()}
-        own = params.override({"train.batch_size": batch_size, "train.seed": seed, **changes}).train
-        return training_batches(records, cases, own, first_epoch=first_epoch, part=part)
+        changed = params.override({"train.batch_size": batch_size, "train.seed": seed, **changes}).train
+        return training_batches(records, cases, changed, first_epoch=first_epoch, part=part)
 
     return batches
 
 
 def named(batches, name_of):
     """Return the names and the weights of each batch."""
-    return [([name_of(one) for one in image.numpy()], weight.numpy()) for image, _, weight in batches]
+    return [([name_of(volume) for volume in image.numpy()], weight.numpy()) for image, _, weight in batches]
 
 
 def epochs(training, cases, batch_size, *, count, name_of, **options):
@@ -61,8 +71,37 @@ def counted(epoch):
 # ---- Each case once ----
 
 
-@given(count=st.integers(1, 8), batch_size=st.integers(1, 10), seed=st.integers(0, 2**32 - 1))
+def samples(count, batch_size, part=WHOLE):
+    """Return (number, weight) of the samples of an epoch of `count` cases, whose numbers are 0, 1, ..."""
+    paths, numbers = tf.constant(["path"] * count), tf.range(count, dtype=tf.int64)
+    return [
+        (int(number), float(weight))
+        for _, number, weight in full_batches(paths, numbers, batch_size, part).as_numpy_iterator()
+    ]
+
+
+@given(count=st.integers(1, 40), batch_size=st.integers(1, 17))
 @few
+def test_every_sample_of_full_batches_has_its_weight(count, batch_size):
+    epoch = samples(count, batch_size)
+    assert len(epoch) == batch_size * steps_per_epoch(count, batch_size)
+    assert [number for number, weight in epoch if weight > 0] == list(range(count))
+    batches = [[weight for _, weight in epoch[start:][:batch_size]] for start in range(0, len(epoch), batch_size)]
+    assert all(sum(weights) == pytest.approx(batch_size, rel=1e-6) for weights in batches)
+    assert all(weight == 1 for weights in batches[:-1] for weight in weights)
+    assert batches[-1].count(0) == -count % batch_size
+
+
+@given(count=st.integers(1, 40), workers=st.integers(1, 5), each=st.integers(1, 3))
+@few
+def test_the_samples_of_all_workers_are_those_of_each_batch(count, workers, each):
+    whole = samples(count, workers * each)
+    parts = [samples(count, workers * each, Part(worker, workers, 1)) for worker in range(workers)]
+    divided = [part[start : start + each] for start in range(0, len(whole) // workers, each) for part in parts]
+    assert [sample for batch in divided for sample in batch] == whole
+
+
+@pytest.mark.parametrize(("count", "batch_size", "seed"), [(1, 1, 0), (8, 3, 2**32 - 1), (5, 8, 7), (7, 7, 1)])
 def test_every_case_counts_once_an_epoch_and_every_batch_is_full(training, name_of, count, batch_size, seed):
     cases = CASES[:count]
     for epoch in epochs(training, cases, batch_size, count=2, name_of=name_of, seed=seed):
@@ -75,8 +114,7 @@ def test_every_case_counts_once_an_epoch_and_every_batch_is_full(training, name_
         assert (last == 0).sum() == -count % batch_size
 
 
-@given(count=st.integers(1, 8), batch_size=st.integers(1, 10))
-@few
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (8, 3), (5, 8), (7, 7)])
 def test_case_batches_give_each_case_once_in_order(records, name_of, count, batch_size):
     batches = named(case_batches(records, CASES[:count], batch_size), name_of)
     assert len(batches) == steps_per_epoch(count, batch_size)
@@ -121,7 +159,7 @@ def test_the_order_is_that_of_seed_and_epoch(training, name_of):
     assert len({tuple(order) for order in (*orders(1), *orders(2))}) == 6
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("batch_size", [1, 3])
 def test_a_training_that_is_resumed_sees_what_an_undisturbed_one_sees(training, name_of, batch_size):
     options = {"name_of": name_of, "seed": 7}
     whole = epochs(training, CASES[:7], batch_size, count=4, **options)
@@ -133,7 +171,7 @@ def test_a_training_that_is_resumed_sees_what_an_undisturbed_one_sees(training, 
 def test_the_order_of_the_cases_does_not_depend_on_the_batch(training, name_of):
     orders = [
         [counted(epoch) for epoch in epochs(training, CASES, size, count=2, name_of=name_of, seed=0)]
-        for size in (1, 2, 3, 5, 8)
+        for size in (1, 3, 8)
     ]
     assert all(order == orders[0] for order in orders)
 
@@ -141,7 +179,7 @@ def test_the_order_of_the_cases_does_not_depend_on_the_batch(training, name_of):
 # ---- What the weights are for ----
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 9])
 def test_the_loss_of_a_batch_is_the_mean_over_its_cases(records, batch_size):
     loss = SoftDiceLoss(0.01)
     for image, target, weight in case_batches(records, CASES, batch_size):
@@ -154,53 +192,51 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_cases(records, batch_size):
 # ---- Divided among workers ----
 
 
-@given(count=st.integers(1, 8), crew=st.tuples(st.integers(1, 3), st.integers(1, 2)), each=st.integers(1, 2))
-@few
-def test_the_parts_of_all_workers_are_the_whole(records, training, name_of, count, crew, each):
-    (workers, replicas), seed = crew, 3
-    batch_size = workers * replicas * each
-    steps = steps_per_epoch(count, batch_size)
-
-    def parts(batches, number):
-        return [
-            named(batches(part=Part(worker, workers, replicas)).take(number * steps * replicas), name_of)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "workers", "replicas", "each"), [(8, 3, 1, 1), (5, 2, 2, 1), (3, 1, 2, 2), (7, 2, 1, 2)]
+)
+def test_the_parts_of_all_workers_are_the_whole(records, training, name_of, count, workers, replicas, each):
+    batch_size, cases = workers * replicas * each, CASES[:count]
+    steps = 2 * steps_per_epoch(count, batch_size)
+    pipelines = (
+        partial(training, cases, batch_size, seed=3),
+        partial(case_batches, records, cases, batch_size, passes=2),
+    )
+    for pipeline in pipelines:
+        whole = named(pipeline().take(steps), name_of)
+        parts = [
+            named(pipeline(part=Part(worker, workers, replicas)).take(steps * replicas), name_of)
             for worker in range(workers)
         ]
-
-    for whole, divided in (
-        (
-            named(training(CASES[:count], batch_size, seed=seed).take(2 * steps), name_of),
-            parts(partial(training, CASES[:count], batch_size, seed=seed), 2),
-        ),
-        (
-            named(case_batches(records, CASES[:count], batch_size, passes=2), name_of),
-            parts(partial(case_batches, records, CASES[:count], batch_size, passes=None), 2),
-        ),
-    ):
+        assert len(whole) == steps
         for step, (names, weights) in enumerate(whole):
-            own = [part[step * replicas + replica] for part in divided for replica in range(replicas)]
-            assert [name for batch, _ in own for name in batch] == names
-            assert [weight for _, batch in own for weight in batch] == list(weights)
-            assert all(len(batch) == each for batch, _ in own)
+            divided = [part[step * replicas + replica] for part in parts for replica in range(replicas)]
+            assert [name for batch, _ in divided for name in batch] == names
+            assert [weight for _, batch in divided for weight in batch] == list(weights)
+            assert all(len(batch) == each for batch, _ in divided)
+
+
+def test_case_batches_without_a_last_pass_go_on(records, name_of):
+    twice = named(case_batches(records, CASES[:3], 2, passes=2), name_of)
+    endless = named(case_batches(records, CASES[:3], 2, passes=None).take(6), name_of)
+    assert [names for names, _ in endless[:4]] == [names for names, _ in twice]
+    assert [names for names, _ in endless[4:]] == [names for names, _ in twice[:2]]
 
 
 # ---- Patches and augmentation ----
 
-CHANGED = {
-    "augment.flip": 0.5,
-    "augment.rotate_deg": 20.0,
-    "augment.noise": 0.1,
-    "augment.gamma": 0.3,
-    "augment.chance": 0.7,
-}
+INTENSITIES = {"augment.noise": 0.1, "augment.gamma": 0.3, "augment.chance": 0.7}
+CHANGED = {"augment.flip": 0.5, "augment.rotate_deg": 20.0, "augment.noise": 0.1, "augment.chance": 0.7}
 
 
 def seen(batches):
     """Return image, target and weight of each sample, in order."""
-    return [one for batch in batches for one in zip(*(part.numpy() for part in batch), strict=True)]
+    return [sample for batch in batches for sample in zip(*(values.numpy() for values in batch), strict=True)]
 
 
-@pytest.mark.parametrize("options", [{"patch_size": [8, 8, 8]}, CHANGED, {"patch_size": [8, 16, 8], **CHANGED}])
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [INTENSITIES, {"patch_size": [8, 16, 8], **CHANGED}])
 def test_what_is_seen_of_a_case_depends_on_seed_epoch_and_case_alone(training, options):
     cases = CASES[:6]
     whole = seen(training(cases, 3, seed=4, **options).take(6))  # three epochs of two batches
@@ -208,12 +244,12 @@ def test_what_is_seen_of_a_case_depends_on_seed_epoch_and_case_alone(training, o
     resumed = seen(training(cases, 3, seed=4, first_epoch=1, **options).take(4))
     by_two = seen(training(cases, 2, seed=4, **options).take(9))
     parts = [seen(training(cases, 6, seed=4, part=Part(worker, 2, 1), **options).take(3)) for worker in range(2)]
-    divided = [one for epoch in range(3) for part in parts for one in part[3 * epoch : 3 * epoch + 3]]
+    divided = [sample for epoch in range(3) for part in parts for sample in part[3 * epoch : 3 * epoch + 3]]
     for other, expected in ((again, whole), (resumed, whole[6:]), (by_two, whole), (divided, whole)):
         assert len(other) == len(expected)
-        for one, two in zip(other, expected, strict=True):
-            for found, wanted in zip(one[:2], two[:2], strict=True):
-                np.testing.assert_array_equal(found, wanted)
+        for (image, target, _), (wanted_image, wanted_target, _) in zip(other, expected, strict=True):
+            np.testing.assert_array_equal(image, wanted_image)
+            np.testing.assert_array_equal(target, wanted_target)
     images = [image.tobytes() for image, _, _ in whole]
     assert len(set(images)) > 12, "a case is not seen in the same way in every epoch"
     assert {image.tobytes() for image, _, _ in seen(training(cases, 3, seed=5, **options).take(2))} - set(images)
@@ -233,7 +269,7 @@ def test_what_is_seen_of_a_case_does_not_depend_on_the_others(training):
     alone = of_epochs(CASES[:3])
     assert alone[0].isdisjoint(alone[1])
     for others in (of_epochs(CASES[:4]), of_epochs(CASES[2::-1])):
-        assert [own <= other for own, other in zip(alone, others, strict=True)] == [True, True]
+        assert [images <= other for images, other in zip(alone, others, strict=True)] == [True, True]
 
 
 def test_patches_have_their_shape_and_validation_sees_whole_cases(records, training):
@@ -267,7 +303,7 @@ def test_a_record_that_is_damaged_is_told_in_one_line(records, tmp_path):
     damaged = read_records(folder)
     with (
         pytest.raises(MisError, match=r"must be as they were written: .*make them with") as error,
-        told_of_damage(damaged),
+        damage_as_error(damaged),
     ):
         list(case_batches(damaged, [case], 1))
     assert "\n" not in str(error.value)
@@ -286,8 +322,8 @@ def test_a_record_that_is_damaged_is_not_taken_into_memory(records, tmp_path):
 def test_from_memory_comes_what_comes_from_the_files(records):
     cases = records.split.train
     held = replace(records, in_memory=read_contents(records))
-    for one, other in zip(case_batches(records, cases, 2), case_batches(held, cases, 2), strict=True):
-        for expected, found in zip(one, other, strict=True):
+    for batch, other in zip(case_batches(records, cases, 2), case_batches(held, cases, 2), strict=True):
+        for expected, found in zip(batch, other, strict=True):
             assert np.array_equal(expected, found)
             assert expected.shape == found.shape
     assert case_batches(held, cases, 2).element_spec == case_batches(records, cases, 2).element_spec

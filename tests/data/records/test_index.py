@@ -7,7 +7,9 @@ import pytest
 
 from mis.data.check.findings import Finding
 from mis.data.geometry import Geometry
-from mis.data.records.index import Records, Stored, check_patch, read_records, record_path, summary, write_index
+from mis.data.records.index import IndexEntry, Records, record_path, write_index
+from mis.data.records.reader import check_patch, read_records
+from mis.data.records.summary import summary
 from mis.data.split import Split
 from mis.errors import MisError
 
@@ -16,22 +18,26 @@ def test_an_index_comes_back_as_it_was_written(params, tmp_path):
     split = Split(train=("a", "b"), val=("c",), test=("d",))
     geometry = replace(Geometry.of((9, 17, 30), np.diag([-1.0, 1, 1.5, 1]), (1, 1, 1)), start=(1, 2, 3), size=(4, 5, 6))
     finding = Finding("empty-label", "a", "labelsTr/a.nii.gz", "background alone")
-    stored = Stored(
+    entry = IndexEntry(
         "key", "source", ("content",) * 4, "record", 0, geometry, {"FLAIR": {"mean": 1.5}, "WT": 3}, (finding,)
     )
-    cases = dict.fromkeys("abcd", stored)
-    left_out = {"e": "not-finite"}
-    records = Records(tmp_path, ("WT", "ET"), (8, 16, 24), split, "0123", params.data, cases, left_out, "abc.dir")
+    cases = dict.fromkeys("abcd", entry)
+    excluded = {"e": (Finding("not-finite", "e", "imagesTr/e.nii.gz", "NaN in 1 of the voxels of T1w"),)}
+    folder = tmp_path / "records"
+    folder.mkdir()
+    records = Records(folder, ("WT", "ET"), (8, 16, 24), split, "0123", params.data, cases, excluded, "abc.dir")
     write_index(records)
     for case in "abcd":
         records.path(case).touch()
-    again = read_records(tmp_path)
+    again = read_records(folder)
     assert again == records
     assert again.cases == cases
     assert (again.bits, again.modalities) == ((0, 2), ("FLAIR", "T1w", "T1gd", "T2w"))
-    told = f"{tmp_path}: 4 cases (2 to train on, 1 to choose by, 1 to test) of 8 x 16 x 24 voxels, 0 MB"
-    page = f"what is known of each: {tmp_path / 'check' / 'check.html'}"
-    assert summary(again) == ["left out e: not-finite", f"{told}; {page}"]
+    assert again.left_out == {"e": "not-finite: NaN in 1 of the voxels of T1w"}
+    line = f"{folder}: 4 cases (2 to train on, 1 for validation, 1 to test) of 8 x 16 x 24 voxels, 0 MB"
+    page = f"what is known of each: {tmp_path / 'records-check' / 'check.html'}"
+    left_out = "left out e: imagesTr/e.nii.gz: voxels must be finite, got NaN in 1 of the voxels of T1w"
+    assert summary(again) == [left_out, f"{line}; {page}"]
 
 
 def test_records_are_read_from_where_they_lie(records, tmp_path):
@@ -102,22 +108,22 @@ def test_records_of_an_older_format_are_named(records, tmp_path):
     folder = shutil.copytree(records.folder, tmp_path / "records")
     index = json.loads((folder / "index.json").read_text())
     (folder / "index.json").write_text(json.dumps(index | {"format": 1}))
-    with pytest.raises(MisError, match=r"their format is 1, not 2; make them with"):
+    with pytest.raises(MisError, match=r"their format is 1, not 3; make them with"):
         read_records(folder)
 
 
 def test_the_index_has_what_is_known_of_each_case(records, tiny):
     for case in tiny.cases:
-        stored = records.cases[case.id]
-        assert stored.size_bytes == records.path(case.id).stat().st_size
-        assert stored.geometry.shape == (16, 16, 16)
-        figures = stored.statistics
-        assert figures["WT"] >= figures["TC"] >= figures["ET"]
-        assert 0 < figures["brain_voxels"] <= 16**3
+        entry = records.cases[case.id]
+        assert entry.size_bytes == records.path(case.id).stat().st_size
+        assert entry.geometry.shape == (16, 16, 16)
+        statistics = entry.statistics
+        assert statistics["WT"] >= statistics["TC"] >= statistics["ET"]
+        assert 0 < statistics["brain_voxels"] <= 16**3
         for modality in records.modalities:
-            one = figures[modality]
-            assert one["min"] <= one["mean"] <= one["max"]
-            assert one["std"] > 0
+            values = statistics[modality]
+            assert values["min"] <= values["mean"] <= values["max"]
+            assert values["std"] > 0
 
 
 def test_a_patch_must_fit_into_the_grid(records):

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from mis.data.records.index import read_records
 from mis.data.records.prepare import find_records
+from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.settings import Settings
 

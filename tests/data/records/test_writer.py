@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -13,13 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mis.data.check.integrity import load_case
-from mis.data.geometry import fit_window, take_window
+from mis.data.check.case import check_case
+from mis.data.geometry import centred_start, take_window
 from mis.data.layouts.msd import read_msd
 from mis.data.layouts.recognise import read_data
 from mis.data.pipeline.dataset import case_batches
-from mis.data.records.index import read_records, summary
+from mis.data.records import case_record
 from mis.data.records.preprocess import filled, region_bits, region_channels, standardise
+from mis.data.records.reader import read_records
+from mis.data.records.summary import summary, tables_folder
 from mis.data.records.writer import write_records
 from mis.errors import MisError
 from mis.params.data import LAYOUTS
@@ -53,34 +54,35 @@ def test_every_labelled_case_has_a_file_and_the_split_names_it(records, tiny):
         [
             *(f"{name}.tfrecord" for name in names),
             *("index.json", "split.json"),
-            *(f"check/{name}" for name in ("cases.csv", "check.html", "check.json", "findings.csv")),
         ]
     )
+    assert sorted(contents(tables_folder(records.folder))) == ["cases.csv", "check.html", "check.json", "findings.csv"]
     assert sorted(records.split.train + records.split.val + records.split.test) == names
     assert records.shape == (16, 16, 16)
     assert (records.modalities, records.regions) == (("FLAIR", "T1w", "T1gd", "T2w"), ("WT", "TC", "ET"))
     assert all(records.path(name).is_file() for name in names)
 
 
-def network_sees(examined, shape):
+def network_sees(checked, shape):
     """Return what a network would see of a case in single precision, and its target."""
-    brain = examined.brain
+    brain = checked.brain
     image = filled(brain.mask, standardise(brain.values))
     bits = region_bits(brain.label, {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)})
-    start = fit_window(brain.mask.shape, shape)
+    start = tuple(centred_start(n, m) for n, m in zip(brain.mask.shape, shape, strict=True))
     return take_window(image, start, shape), region_channels(take_window(bits, start, shape), range(3))
 
 
-@pytest.mark.parametrize("compression", ["none", "zlib"])
-@pytest.mark.parametrize("crop", ["brain", "none"])
-@pytest.mark.parametrize("fit", ["pad", "crop"])
+@pytest.mark.parametrize(
+    ("compression", "crop", "fit"),
+    [("none", "brain", "pad"), ("zlib", "brain", "crop"), ("zlib", "none", "pad"), ("none", "none", "crop")],
+)
 def test_values_come_back_within_half_precision(tiny, params, tmp_path, compression, crop, fit):
     # 11 significant bits: an error of at most 2**-11 of the value, here and below the smallest normal one.
-    own = params.override({"data.compression": compression, "data.crop": crop, "data.fit": fit}).data
-    records = write_records(tiny, own, tmp_path / "records", jobs=2, progress=False)
-    for case in tiny.cases:
-        expected, truth = network_sees(load_case(case, tiny, own), records.shape)
-        ((image, target, _),) = list(case_batches(records, [case.id], 1))
+    changed = params.override({"data.compression": compression, "data.crop": crop, "data.fit": fit}).data
+    records = write_records(tiny, changed, tmp_path / "records", jobs=2, progress=False)
+    batches = case_batches(records, [case.id for case in tiny.cases], 1)
+    for case, (image, target, _) in zip(tiny.cases, batches, strict=True):
+        expected, truth = network_sees(check_case(case, tiny, changed), records.shape)
         assert np.all(np.abs(image[0].numpy() - expected) <= np.abs(expected) * 2.0**-11 + 2.0**-25)
         np.testing.assert_array_equal(target[0].numpy(), truth)
         assert not image[0].numpy()[~expected.any(axis=-1)].any(), "air is exactly 0"
@@ -89,10 +91,10 @@ def test_values_come_back_within_half_precision(tiny, params, tmp_path, compress
 @pytest.mark.parametrize("crop", ["brain", "none"])
 def test_a_target_goes_back_into_the_grid_of_its_file(tiny, params, tmp_path, crop):
     """So does a prediction: exactly, whatever was cropped and padded."""
-    own = params.override({"data.crop": crop, "data.multiple": 24}).data
-    records = write_records(tiny, own, tmp_path / "records", jobs=2, progress=False)
-    for case in tiny.cases:
-        ((_, target, _),) = list(case_batches(records, [case.id], 1))
+    changed = params.override({"data.crop": crop, "data.multiple": 24}).data
+    records = write_records(tiny, changed, tmp_path / "records", jobs=2, progress=False)
+    batches = case_batches(records, [case.id for case in tiny.cases], 1)
+    for case, (_, target, _) in zip(tiny.cases, batches, strict=True):
         label = nib.load(case.label)
         for number, values in enumerate(tiny.regions.values()):
             back = records.cases[case.id].geometry.prediction_to_file(target[0, ..., number].numpy())
@@ -112,8 +114,8 @@ def test_the_same_patients_have_identical_records_in_every_layout(layout_roots, 
 
 
 def test_the_grid_and_the_target_are_those_asked_for(tiny, params, tmp_path):
-    own = params.override({"data.multiple": 24, "data.target": "whole_tumor"})
-    records = write_records(tiny, own.data, tmp_path / "records", jobs=1, progress=False)
+    changed = params.override({"data.multiple": 24, "data.target": "whole_tumor"})
+    records = write_records(tiny, changed.data, tmp_path / "records", jobs=1, progress=False)
     assert (records.shape, records.regions) == ((24, 24, 24), ("WT",))
     case = tiny.cases[0]
     ((image, target, _),) = list(case_batches(records, [case.id], 1))
@@ -123,9 +125,9 @@ def test_the_grid_and_the_target_are_those_asked_for(tiny, params, tmp_path):
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_jobs(tiny, params, records, tmp_path):
-    one = write_records(tiny, params.data, tmp_path / "one", jobs=1, progress=False)
-    assert contents(one.folder) == contents(records.folder)
-    assert one.digest == records.digest
+    single = write_records(tiny, params.data, tmp_path / "one", jobs=1, progress=False)
+    assert contents(single.folder) == contents(records.folder)
+    assert single.digest == records.digest
 
 
 def varint(number):
@@ -139,8 +141,8 @@ def field(content):
 
 
 def test_the_bytes_are_the_same_in_every_process(records, tiny):
-    # A map of protocol buffers has no order of its own: one that differs from process to process changes the digest,
-    # and a training that was killed would not find its checkpoint again.
+    # A map of protocol buffers has no order: one that differs from process to process changes the digest, and a
+    # training that was killed would not find its checkpoint again.
     for case in tiny.cases:
         content = records.path(case.id).read_bytes()[12:-4]
         example = tf.train.Example.FromString(content)
@@ -166,14 +168,7 @@ def test_the_digest_changes_with_one_voxel(root, params, records, tmp_path, what
     other = write_records(data, params.data, tmp_path / "records", jobs=2, progress=False)
     assert other.digest != records.digest
     old, new = contents(records.folder), contents(other.folder)
-    assert {name for name in old if old[name] != new[name]} - {
-        "check/cases.csv",
-        "check/check.html",
-        "check/check.json",
-    } == {
-        f"{case.id}.tfrecord",
-        "index.json",
-    }
+    assert {name for name in old if old[name] != new[name]} == {f"{case.id}.tfrecord", "index.json"}
 
 
 def test_the_digest_changes_with_the_split(tiny, params, records, tmp_path):
@@ -197,7 +192,7 @@ def test_older_records_are_replaced_whole(tiny, params, records, tmp_path):
     (folder / "old.tfrecord").write_text("old")
     write_records(tiny, params.data, folder, jobs=2, progress=False)
     assert contents(folder) == contents(records.folder)
-    assert beside(folder) == ["records"]
+    assert beside(folder) == ["records", "records-check"]
 
 
 def test_progress_goes_to_stderr_and_only_when_asked_for(tiny, params, tmp_path, capsys):
@@ -217,19 +212,20 @@ import sys, os, signal
 from pathlib import Path
 from mis.quiet import import_tensorflow
 import_tensorflow()
-import mis.data.records.writer as writer
+import mis.data.records.case_record as case_record
 from mis.data.layouts.msd import read_msd
+from mis.data.records.writer import write_records
 from mis.params.load import load_params
 
-write, count = writer._write, 0
+write, count = case_record.write_case, 0
 def write_and_die(*arguments):
     global count
     count += 1
     if count == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return write(*arguments)
-writer._write = write_and_die
-writer.write_records(read_msd(Path(sys.argv[1])), load_params(Path("params.yaml")).data, Path(sys.argv[2]), jobs=1)
+case_record.write_case = write_and_die
+write_records(read_msd(Path(sys.argv[1])), load_params(Path("params.yaml")).data, Path(sys.argv[2]), jobs=1)
 """
 
 
@@ -239,13 +235,13 @@ def times(folder):
 
 def counted(monkeypatch):
     """Return a list that grows by the name of each case whose record is written."""
-    made, write = [], write_records.__globals__["_write"]
+    made, write = [], case_record.write_case
 
-    def noted(examined, *arguments):
-        made.append(examined.case.id)
-        return write(examined, *arguments)
+    def noted(checked, *arguments):
+        made.append(checked.case.id)
+        return write(checked, *arguments)
 
-    monkeypatch.setitem(write_records.__globals__, "_write", noted)
+    monkeypatch.setattr(case_record, "write_case", noted)
     return made
 
 
@@ -263,7 +259,7 @@ def test_a_process_that_was_killed_is_gone_on_from(root, records, params, tmp_pa
     assert {name: stamp for name, stamp in times(folder).items() if name in before} == before
     assert contents(folder) == contents(records.folder)
     assert again.digest == records.digest
-    assert beside(folder) == ["records"]
+    assert beside(folder) == ["records", "records-check"]
 
 
 def test_records_that_were_all_made_are_gone_on_from_without_notes(root, records, params, tmp_path, monkeypatch):
@@ -324,11 +320,11 @@ def test_a_record_that_is_damaged_or_gone_is_made_again(root, records, params, t
 def test_only_what_a_parameter_changes_is_made_again(root, params, records, tmp_path, monkeypatch, changes, anew):
     folder = shutil.copytree(records.folder, tmp_path / "records")
     made = counted(monkeypatch)
-    own = params.override(changes).data
-    again = write_records(read_msd(root), own, folder, jobs=2, progress=False)
+    changed = params.override(changes).data
+    again = write_records(read_msd(root), changed, folder, jobs=2, progress=False)
     assert len(made) == anew
-    assert again.params == own
-    fresh = write_records(read_msd(root), own, tmp_path / "fresh", jobs=2, progress=False)
+    assert again.params == changed
+    fresh = write_records(read_msd(root), changed, tmp_path / "fresh", jobs=2, progress=False)
     assert contents(again.folder) == contents(fresh.folder)
 
 
@@ -357,26 +353,22 @@ def test_a_case_that_is_gone_is_gone_from_the_records(root, params, records, tmp
 @pytest.mark.slow
 def test_two_processes_do_not_make_the_same_records(root, params, tmp_path):
     folder = tmp_path / "out" / "records"
+    # After three cases it says so, and waits for ever.
+    source = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", 'print("three", flush=True), sys.stdin.read()')
     held = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "__import__('time').sleep(60)"),
-            root,
-            folder,
-        ],
+        [sys.executable, "-c", source, root, folder],
         cwd=Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
     try:
-        while len(times(folder.with_name(".records.unfinished"))) < 3:
-            assert held.poll() is None
-            time.sleep(0.1)
+        assert held.stdout.readline() == b"three\n"
         with pytest.raises(MisError, match=r"one process at a time, got another one that makes .*records"):
             write_records(read_msd(root), params.data, folder, jobs=1, progress=False)
     finally:
         held.kill()
-        held.wait()
+        held.communicate()
     write_records(read_msd(root), params.data, folder, jobs=2, progress=False)
 
 
@@ -479,16 +471,17 @@ def test_bad_cases_are_left_out_where_they_shall_be_and_told(root, params, tmp_p
     with_voxel(9)(root / LABEL)
     (root / "labelsTr" / "BRATS_002.nii.gz").unlink()
     shutil.copy(root / "imagesTr" / "BRATS_003.nii.gz", root / "imagesTr" / "BRATS_007.nii.gz")
-    own = params.override({"data.skip_bad_cases": True}).data
-    records = write_records(read_msd(root), own, tmp_path / "records", jobs=2, progress=False)
+    changed = params.override({"data.skip_bad_cases": True}).data
+    records = write_records(read_msd(root), changed, tmp_path / "records", jobs=2, progress=False)
     assert sorted(records.left_out) == ["BRATS_002", "BRATS_005", "BRATS_007"]
-    assert "got 9 beside" in records.left_out["BRATS_005"]
+    assert records.left_out["BRATS_005"] == "label-values: 9 beside [0, 1, 2, 3]"
+    assert any(line.startswith(f"left out BRATS_005: {LABEL}: a label must have") for line in summary(records))
     assert not records.left_out["BRATS_007"].startswith("BRATS_007")
     assert "that of BRATS_003" in records.left_out["BRATS_007"]
     used = (*records.split.train, *records.split.val, *records.split.test)
     assert sorted(used) == [f"BRATS_00{number}" for number in (1, 3, 4, 6, 8)]
     assert len(records_of(records.folder)) == 5
-    table = (records.folder / "check" / "findings.csv").read_text()
+    table = (tables_folder(records.folder) / "findings.csv").read_text()
     assert all(rule in table for rule in ("label-values", "missing-file", "same-image"))
 
 
@@ -504,8 +497,8 @@ def test_what_is_wrong_with_the_whole_set_is_told_where_it_is_gone_on_over(root,
     (root / "dataset.json").write_text(json.dumps(index | {"numTraining": 484}))
     with pytest.raises(MisError, match="numTraining 484 and 8 cases"):
         write_records(read_msd(root), params.data, tmp_path / "records", jobs=2, progress=False)
-    own = params.override({"data.skip_bad_cases": True}).data
-    records = write_records(read_msd(root), own, tmp_path / "records", jobs=2, progress=False)
+    changed = params.override({"data.skip_bad_cases": True}).data
+    records = write_records(read_msd(root), changed, tmp_path / "records", jobs=2, progress=False)
     assert len(records.cases) == 8
     assert summary(records)[0].startswith("gone on over dataset.json: dataset.json must count the cases")
 
@@ -522,10 +515,10 @@ def test_a_note_that_cannot_be_read_is_passed_over(root, params, records, tmp_pa
 def test_too_few_cases_that_are_left_are_refused(root, params, tmp_path):
     for number in range(1, 7):
         with_voxel(9)(root / f"labelsTr/BRATS_00{number}.nii.gz")
-    own = params.override({"data.skip_bad_cases": True}).data
+    changed = params.override({"data.skip_bad_cases": True}).data
     refused = tmp_path / "check"
     with pytest.raises(MisError, match=r"needs 3 patients without errors, got 2; .*check\.html lists") as error:
-        write_records(read_msd(root), own, tmp_path / "records", jobs=2, progress=False, refused=refused)
+        write_records(read_msd(root), changed, tmp_path / "records", jobs=2, progress=False, refused=refused)
     assert "skip_bad_cases" not in str(error.value)
     assert "BRATS_001" in (refused / "findings.csv").read_text()
 
@@ -557,9 +550,9 @@ def test_cases_of_unlike_shapes_share_a_grid_that_holds_them_all(root, params, r
 
 
 def test_an_image_too_small_to_crop_is_refused_with_the_way_out(tiny, params, tmp_path):
-    own = params.override({"data.multiple": 24, "data.fit": "crop"})
+    changed = params.override({"data.multiple": 24, "data.fit": "crop"})
     with pytest.raises(MisError) as error:
-        write_records(tiny, own.data, tmp_path / "records", jobs=1, progress=False)
+        write_records(tiny, changed.data, tmp_path / "records", jobs=1, progress=False)
     message = str(error.value)
     assert all(part in message for part in ("at least data.multiple = 24 voxels", "set data.fit to pad"))
     assert not (tmp_path / "records").exists()

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mis.data.versions.fetch import Place
+from mis.data.versions.fetch import ImportPaths
 from mis.errors import MisError
 from mis.params.load import load_params
 from tests.data.serving import contents, serving, shown
@@ -31,6 +31,20 @@ def server(tmp_path, tiny_root):
     pack(tmp_path / "www" / TAR, tiny_root)
     with serving(tmp_path / "www") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def imported(origin, tmp_path_factory, tiny_root):
+    """A project with an imported data set, committed, whose server goes on; each test leaves it as it was."""
+    folder = tmp_path_factory.mktemp("imported")
+    (folder / "www").mkdir()
+    pack(folder / "www" / TAR, tiny_root)
+    project = origin.clone(folder / "project")
+    with serving(folder / "www") as server:
+        project.server = server
+        project.data("import", server.url(TAR))
+        project.commit("imported")
+        yield project
 
 
 def pack(path, folder, mode="w"):
@@ -57,8 +71,8 @@ def test_an_import_is_there_unpacked_and_visible_to_git(project, server, tiny_ro
     assert project.git("diff", "--cached", "--name-only").split() == [f"data/raw/{TAR}.dvc", "params.yaml"]
 
 
-def test_a_second_time_changes_nothing_and_asks_for_nothing(project, server):
-    project.data("import", server.url(TAR))
+def test_a_second_time_changes_nothing_and_asks_for_nothing(imported):
+    project, server = imported, imported.server
     files = [path for path in [*raw(project).rglob("*"), project.root / "params.yaml"] if path.is_file()]
     before, asked = {path: path.stat().st_mtime_ns for path in files}, len(server.asked)
     said = project.data("import", server.url(TAR)).stdout
@@ -153,13 +167,13 @@ def test_what_is_in_the_way_stays(project, server):
     assert server.asked == []
 
 
-def test_another_url_of_the_same_name_is_refused(project, server):
-    project.data("import", server.url(TAR))
-    assert f"that of {server.url(TAR)}" in project.refused("import", server.url(f"other/{TAR}"))
+def test_another_url_of_the_same_name_is_refused(imported):
+    url = imported.server.url
+    assert f"that of {url(TAR)}" in imported.refused("import", url(f"other/{TAR}"))
 
 
-def test_a_folder_that_was_removed_is_unpacked_again(project, server, tiny_root):
-    project.data("import", server.url(TAR))
+def test_a_folder_that_was_removed_is_unpacked_again(imported, tiny_root):
+    project, server = imported, imported.server
     project.run("rm", "-r", f"data/raw/{NAME}")
     asked = len(server.asked)
     project.data("import", server.url(TAR))
@@ -167,10 +181,8 @@ def test_a_folder_that_was_removed_is_unpacked_again(project, server, tiny_root)
     assert len(server.asked) == asked
 
 
-def test_a_fresh_clone_gets_the_same_from_the_url(project, server, tiny_root, tmp_path):
-    project.data("import", server.url(TAR))
-    project.commit("imported")
-    clone = project.clone(tmp_path / "clone")
+def test_a_fresh_clone_gets_the_same_from_the_url(imported, tiny_root, tmp_path):
+    server, clone = imported.server, imported.clone(tmp_path / "clone")
     assert "the same that" in clone.data("import", server.url(TAR)).stdout
     assert contents(raw(clone) / NAME) == contents(tiny_root)
     assert clone.git("status", "--porcelain") == ""
@@ -178,22 +190,23 @@ def test_a_fresh_clone_gets_the_same_from_the_url(project, server, tiny_root, tm
     assert "from DVC's cache" in clone.data("import", server.url(TAR)).stdout
 
 
-def test_a_fresh_clone_refuses_what_is_another_file_by_now(project, server, tmp_path):
-    project.data("import", server.url(TAR))
-    project.commit("imported")
-    with tarfile.open(server.folder / TAR, "w") as archive:
+def test_a_fresh_clone_refuses_what_is_another_file_by_now(imported, tmp_path):
+    server, clone = imported.server, imported.clone(tmp_path / "clone")
+    path = server.folder / TAR
+    before = path.rename(path.with_name("before"))
+    with tarfile.open(path, "w") as archive:
         archive.add(__file__, "other")
-    clone = project.clone(tmp_path / "clone")
-    assert "must still have the file" in clone.refused("import", server.url(TAR))
+    try:
+        assert "must still have the file" in clone.refused("import", server.url(TAR))
+    finally:
+        before.rename(path)
     assert clone.git("status", "--porcelain") == ""
     assert shown(raw(clone)) == [f"{TAR}.dvc"]
 
 
-def test_a_remote_that_cannot_be_reached_leaves_the_url(project, server, tiny_root, tmp_path):
-    project.data("import", server.url(TAR))
-    project.run("dvc", "remote", "add", "--default", "gone", "http://127.0.0.1:9/none")
-    project.commit("imported")
-    clone = project.clone(tmp_path / "clone")
+def test_a_remote_that_cannot_be_reached_leaves_the_url(imported, tiny_root, tmp_path):
+    server, clone = imported.server, imported.clone(tmp_path / "clone")
+    clone.run("dvc", "remote", "add", "--default", "gone", "http://127.0.0.1:9/none")
     assert "downloaded, the same that" in clone.data("import", server.url(TAR)).stdout
     assert contents(raw(clone) / NAME) == contents(tiny_root)
 
@@ -213,5 +226,5 @@ def test_a_remote_that_cannot_be_reached_leaves_the_url(project, server, tiny_ro
 )
 def test_what_is_no_url_of_an_archive_is_refused(tmp_path, url, says):
     with pytest.raises(MisError, match=says) as caught:
-        Place.of(url, tmp_path)
+        ImportPaths.of(url, tmp_path)
     assert "secret" not in str(caught.value)

@@ -33,11 +33,11 @@ def root_of(settings):
 
 def test_a_link_and_the_parameter_lead_to_the_folder(settings, folder):
     said = link(folder, settings)
-    own = settings.workspace / "data/raw/Task01"
-    assert own.readlink() == folder
+    path = settings.workspace / "data/raw/Task01"
+    assert path.readlink() == folder
     assert root_of(settings) == "data/raw/Task01"
     assert (settings.workspace / root_of(settings) / "dataset.json").is_file()
-    assert said == [f"{own} -> {folder}", "params.yaml: data.root is now data/raw/Task01"]
+    assert said == [f"{path} -> {folder}", "params.yaml: data.root is now data/raw/Task01"]
 
 
 def test_a_second_time_changes_nothing(settings, folder):
@@ -64,11 +64,11 @@ def test_the_name_is_that_of_a_link_that_is_linked(settings, folder):
 
 
 def test_a_folder_that_lies_there_needs_no_link(settings, folder):
-    own = settings.workspace / "data/raw/Task01"
-    own.parent.mkdir(parents=True)
-    folder.rename(own)
-    link(own, settings)
-    assert not own.is_symlink()
+    path = settings.workspace / "data/raw/Task01"
+    path.parent.mkdir(parents=True)
+    folder.rename(path)
+    link(path, settings)
+    assert not path.is_symlink()
     assert root_of(settings) == "data/raw/Task01"
 
 
@@ -90,14 +90,14 @@ def test_what_cannot_be_a_data_set_is_refused(settings, tmp_path, name, says):
 
 @pytest.mark.parametrize("there", ["a folder", "a file", "a link to /nowhere"])
 def test_what_is_there_stays(settings, folder, there):
-    own = settings.workspace / "data/raw/Task01"
-    own.parent.mkdir(parents=True)
-    {"a folder": own.mkdir, "a file": own.touch}.get(there, lambda: own.symlink_to("/nowhere"))()
+    path = settings.workspace / "data/raw/Task01"
+    path.parent.mkdir(parents=True)
+    {"a folder": path.mkdir, "a file": path.touch}.get(there, lambda: path.symlink_to("/nowhere"))()
     before = root_of(settings)
     with pytest.raises(MisError, match=there):
         link(folder, settings)
     assert root_of(settings) == before
-    assert own.is_symlink() == there.startswith("a link")
+    assert path.is_symlink() == there.startswith("a link")
 
 
 def test_what_is_no_data_set_is_refused_and_nothing_is_changed(settings, tmp_path):

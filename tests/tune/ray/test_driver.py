@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from mis.data.records.index import read_contents
+from mis.data.records.reader import read_contents
 from mis.track.base import TUNE, MemoryTracker
 from mis.train.allocate import allocate
 from mis.tune.ray.driver import run_study

@@ -10,21 +10,27 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mis.data.check.dataset import check, repeated_images
-from mis.data.check.findings import RULES, WARNINGS, write_tables
+from mis.data.check.data_set import check_data_set
+from mis.data.check.duplicates import find_duplicates
+from mis.data.check.findings import WARNINGS
+from mis.data.check.tables import write_tables
+from mis.data.check.wording import RULES, sentence
 from mis.data.layouts.recognise import read_data
 from mis.errors import MisError
 from mis.params.data import LAYOUTS
 
 
 def checked(root, params, **changes):
-    own = params.override({f"data.{name}": value for name, value in changes.items()}).data
-    return check(read_data(root), own, jobs=2, progress=False)
+    changed = params.override({f"data.{name}": value for name, value in changes.items()}).data
+    return check_data_set(read_data(root), changed, jobs=2, progress=False)
 
 
 def found(root, params, **changes):
     """Return (severity, rule, case, file) of each finding."""
-    return [(one.severity, one.rule, one.case, one.file) for one in checked(root, params, **changes).findings]
+    return [
+        (finding.severity, finding.rule, finding.case, finding.file)
+        for finding in checked(root, params, **changes).findings
+    ]
 
 
 # ---- What is right ----
@@ -161,19 +167,19 @@ def with_header(spacing_mm):
     """Both files of the case say that their voxels are so large."""
 
     def plant(path):
-        for own in (path, path.parents[1] / "labelsTr" / path.name):
-            edit(own, lambda voxels: voxels, lambda affine: affine @ np.diag([*np.broadcast_to(spacing_mm, 3), 1]))
+        for file in (path, path.parents[1] / "labelsTr" / path.name):
+            edit(file, lambda voxels: voxels, lambda affine: affine @ np.diag([*np.broadcast_to(spacing_mm, 3), 1]))
 
     return plant
 
 
 def without_orientation(path):
     """Both files of the case have neither a qform nor an sform."""
-    for own in (path, path.parents[1] / "labelsTr" / path.name):
-        image = nib.load(own)
+    for file in (path, path.parents[1] / "labelsTr" / path.name):
+        image = nib.load(file)
         image.set_sform(None, code=0)
         image.set_qform(None, code=0)
-        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), own)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), file)
 
 
 def index_of(change):
@@ -280,15 +286,15 @@ def test_a_planted_fault_is_found_where_it_is(root, params, fault):
     result = found(root, params)
     severity = "warning" if rule in WARNINGS else "error"
     assert (severity, rule, "" if rule in ABOUT_THE_SET else "BRATS_002", file) in result
-    others = [one for one in result if one[1] != rule]
+    others = [finding for finding in result if finding[1] != rule]
     # An image that no entry names any more is told as well, and that a constant one has no air; nothing of other cases.
     expected = {("undeclared-file", IMAGE), ("undeclared-file", LABEL)}
     other_label = {("outside-brain", "labelsTr/BRATS_001.nii.gz"), ("outside-brain", LABEL), ("same-label", "")}
     expected |= other_label if fault.startswith("a label") else set()
     expected |= {("no-air", IMAGE)} if fault == "constant modality" else set()
     expected |= {("outside-brain", LABEL)} if fault == "empty image" else set()
-    assert {(one[1], one[3]) for one in others} <= expected
-    assert {one[2] for one in result} <= {"", "BRATS_002"}
+    assert {(finding[1], finding[3]) for finding in others} <= expected
+    assert {finding[2] for finding in result} <= {"", "BRATS_002"}
 
 
 @pytest.mark.parametrize("layout", ["brats2021", "brats2023", "nnunet"])
@@ -311,10 +317,10 @@ def test_a_fault_of_one_of_many_files_is_found_in_it(layout_roots, params, tmp_p
     root = shutil.copytree(layout_roots[layout], tmp_path / layout)
     case = read_data(root).cases[1]
     plant(case.images[2])
-    (one,) = [one for one in found(root, params) if one[1] == rule]
-    assert one[2] == case.id
-    name = case.images[2].relative_to(root).as_posix()
-    assert one[3] == name or (rule == "missing-modality" and one[3] in str(case.images[2]))
+    ((_, _, name, file),) = [finding for finding in found(root, params) if finding[1] == rule]
+    assert name == case.id
+    path = case.images[2].relative_to(root).as_posix()
+    assert file == path or (rule == "missing-modality" and file in path)
 
 
 @pytest.mark.parametrize(("layout", "value"), [("brats2021", 3), ("brats2023", 4), ("nnunet", 4)])
@@ -322,7 +328,7 @@ def test_each_layout_has_labels_of_its_own(layout_roots, params, tmp_path, layou
     root = shutil.copytree(layout_roots[layout], tmp_path / layout)
     case = read_data(root).cases[1]
     with_voxel(value)(case.label)
-    assert [(one[1], one[2]) for one in found(root, params)] == [("label-values", case.id)]
+    assert [finding[1:3] for finding in found(root, params)] == [("label-values", case.id)]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -360,13 +366,13 @@ def test_a_modality_that_is_a_copy_of_another_file_is_found(layout_roots, params
     root = shutil.copytree(layout_roots["brats2021"], tmp_path / "brats")
     case = read_data(root).cases[0]
     shutil.copy(case.images[1], case.images[2])
-    assert [one[1] for one in found(root, params)] == ["same-modality"]
+    assert [finding[1] for finding in found(root, params)] == ["same-modality"]
 
 
 def test_an_unlabelled_case_is_checked_too_and_may_not_be_one_of_training(root, params):
     shutil.copy(root / "imagesTr" / "BRATS_003.nii.gz", root / "imagesTs" / "BRATS_004.nii.gz")
-    (one,) = checked(root, params).findings
-    assert (one.rule, one.case, one.value) == ("same-image", "BRATS_004", "that of BRATS_003")
+    (finding,) = checked(root, params).findings
+    assert (finding.rule, finding.case, finding.value) == ("same-image", "BRATS_004", "that of BRATS_003")
 
 
 def test_another_spacing_is_an_error_only_where_it_shall_be(root, params):
@@ -417,7 +423,7 @@ def test_what_nnunet_finds_is_found(layout_roots, params, tmp_path, plant, rule)
         with pytest.raises(MisError, match=r"dataset\.json"):
             read_data(root, "nnunet")
     else:
-        assert rule in [one[1] for one in found(root, params, layout="nnunet")]
+        assert rule in [finding[1] for finding in found(root, params, layout="nnunet")]
 
 
 def test_there_is_a_fault_for_every_rule():
@@ -489,21 +495,30 @@ def test_tables_without_findings_have_their_header(tmp_path):
     assert "Nothing was found" in (tmp_path / "check.html").read_text()
 
 
+def test_a_case_that_is_named_twice_is_named_in_the_message(root, params):
+    index_of(lambda index: index["training"].append(index["training"][1]) or index.update(numTraining=4))(root / INDEX)
+    (finding,) = checked(root, params).findings
+    assert sentence(finding) == "BRATS_002 (dataset.json): a case must be named once, got twice"
+
+
 def test_of_equal_images_the_first_stays(tiny):
-    one, two, three = tiny.cases[:3]
+    first, second, third = tiny.cases[:3]
     unlabelled = tiny.unlabelled[0]
-    contents = [(unlabelled, "abcd"), (two, "abcd"), (three, "efgh"), (one, "abcd"), (tiny.cases[4], ())]
-    assert [(finding.case, finding.value) for finding in repeated_images(contents)] == [
-        (two.id, f"that of {one.id}"),
-        (unlabelled.id, f"that of {one.id}"),
+    contents = [(unlabelled, "abcd"), (second, "abcd"), (third, "efgh"), (first, "abcd"), (tiny.cases[4], ())]
+    assert [(finding.case, finding.value) for finding in find_duplicates(contents)] == [
+        (second.id, f"that of {first.id}"),
+        (unlabelled.id, f"that of {first.id}"),
     ]
 
 
 def test_a_label_alone_that_is_copied_is_told(tiny):
-    one, two, three = tiny.cases[:3]
-    contents = [(one, "abcdl"), (two, "efghl"), (three, "abcdl")]
-    told = [(finding.rule, finding.case, finding.value) for finding in repeated_images(contents)]
-    assert told == [("same-label", two.id, f"that of {one.id}"), ("same-image", three.id, f"that of {one.id}")]
+    first, second, third = tiny.cases[:3]
+    contents = [(first, "abcdl"), (second, "efghl"), (third, "abcdl")]
+    duplicates = [(finding.rule, finding.case, finding.value) for finding in find_duplicates(contents)]
+    assert duplicates == [
+        ("same-label", second.id, f"that of {first.id}"),
+        ("same-image", third.id, f"that of {first.id}"),
+    ]
 
 
 def test_a_grid_of_too_many_voxels_is_refused_before_it_is_made(root, params):
@@ -513,9 +528,9 @@ def test_a_grid_of_too_many_voxels_is_refused_before_it_is_made(root, params):
 
 
 def test_of_some_modalities_it_is_told_which(tiny):
-    one, two, three = tiny.cases[:3]
-    contents = [(one, "abcd"), (two, "afgd"), (three, ("f", "", "", "i"))]
-    assert [(finding.case, finding.value) for finding in repeated_images(contents)] == [
-        (two.id, f"FLAIR, T2w of {one.id}"),
-        (three.id, f"FLAIR of {two.id}"),
+    first, second, third = tiny.cases[:3]
+    contents = [(first, "abcd"), (second, "afgd"), (third, ("f", "", "", "i"))]
+    assert [(finding.case, finding.value) for finding in find_duplicates(contents)] == [
+        (second.id, f"FLAIR, T2w of {first.id}"),
+        (third.id, f"FLAIR of {second.id}"),
     ]
