@@ -21,11 +21,12 @@ from playwright.sync_api import Page, sync_playwright
 
 from mis.errors import MisError
 from mis.files import copy_file, new_file, read_json
+from mis.ports import free_port
 from mis.scaling.plan import MODE_NAMES
 from mis.settings import Settings
-from mis.track.__main__ import free_port, server, wait_until_ready
 from mis.track.links import comparison_links
 from mis.track.mlflow import MlflowTracker
+from mis.track.server import server, wait_until_ready
 
 ROOT = Path(__file__).parents[1]
 
@@ -130,7 +131,7 @@ def take_picture(report: Path, path: Path) -> None:
 def take_study_picture(root: Path, path: Path) -> None:
     """Take a picture of what the MLflow UI shows of a project's last study."""
     tracker = MlflowTracker(Settings(root=root, workspace=root, tracking_uri=f"sqlite:///{root}/mlruns/mlflow.db"))
-    port, log = free_port(5950), root / "mlruns" / "ui.log"
+    port, log = free_port(), root / "mlruns" / "ui.log"
     base = f"http://127.0.0.1:{port}"
     with server(tracker.uri, port, log) as process, browser_page(1500, 1100) as page, new_file(path) as unfinished:
         wait_until_ready(process, base, log)

@@ -1,4 +1,4 @@
-"""What every command has in common: `--params`, `--set`, one line and exit code 2 for bad input."""
+"""The command line that all commands share: `--params`, `--set`, and exit code 2 with one line for bad input."""
 
 import argparse
 import os
@@ -26,7 +26,7 @@ def params_parser(description: str) -> argparse.ArgumentParser:
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Let a parser take `--set`."""
+    """Add `--set` to a parser."""
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -47,10 +47,10 @@ def run(
     """Read the parameters and the settings, call the command, and return its exit code.
 
     Args:
-        command: What to do with them: `command(params, settings)`, with a keyword argument for each flag.
+        command: The command, called as `command(params, settings)` with a keyword argument for each flag.
         description: For `--help`.
         argv: The arguments; those of the process by default.
-        flags: What the command can be told beside, by name, with a text for `--help`.
+        flags: Its options without a value, by name, with a text for `--help`.
 
     Returns:
         See `exit_code`.
@@ -70,7 +70,7 @@ def run(
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
-    """Call a command and return its exit code; where that is not its own, stderr has said why.
+    """Call a command and return its exit code; after an error, stderr says why.
 
     2 after bad input (in one line), 1 after a worker's failure or loss, 130 after Ctrl-C.
     """
@@ -91,10 +91,10 @@ def exit_code(command: Callable[[], int | None]) -> int:
 def ends_when_interrupted(within_s: float) -> Iterator[None]:
     """Let Ctrl-C end this process within so many seconds, even where a library's threads still wait for something.
 
-    What is raised first is KeyboardInterrupt, as ever. To be used in the main thread.
+    Ctrl-C raises KeyboardInterrupt first, as it does without this. It is used in the main thread.
 
     Args:
-        within_s: Time for what is to be tidied up, in seconds.
+        within_s: Seconds in which the program may tidy up.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:

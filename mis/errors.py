@@ -1,4 +1,4 @@
-"""What the user is told when their input cannot be used."""
+"""The errors that a command shows without a traceback."""
 
 _NOTHING = object()
 
@@ -27,4 +27,4 @@ class MisError(Exception):
 
 
 class WorkerError(Exception):
-    """A worker of a training failed or was lost: told once, with the worker's name; exit code 1."""
+    """A worker of a training failed or was lost; the message names the worker. A command ends with exit code 1."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, and locks."""
 
 import csv
 import json
@@ -39,9 +39,9 @@ def new_folder(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
     Until then, and after an error, `folder` is as it was.
 
     Args:
-        folder: Its name in the end.
-        go_on: What an earlier block left that was killed or failed is yielded again, and what this one leaves
-            stays. Else the folder is empty, and nothing stays.
+        folder: The path that it has in the end.
+        go_on: Whether what an earlier block left, that was killed or failed, is yielded again, and stays if this
+            block fails too. Otherwise the yielded folder is empty, and is removed if the block fails.
     """
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     outdated = folder.with_name(f".{folder.name}.outdated")
@@ -110,7 +110,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], header: Sequence[str] = ()) -> None:
-    """Write rows under a header: what is given, and all their keys in the order of their first appearance."""
+    """Write rows under a header: the columns of `header`, then all other keys in the order of their appearance."""
     header = list(dict.fromkeys((*header, *(key for row in rows for key in row))))
     with new_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, header)

@@ -1,4 +1,4 @@
-"""What belongs to the machine, not to the experiment: where MLflow and Ray are, how many devices.
+"""The settings of the machine, not of the experiment: where MLflow and Ray are, and how many devices may be used.
 
 Nothing here changes a result, so nothing here stands in params.yaml.
 """
@@ -29,7 +29,7 @@ class Settings:
         tracking_uri: MLflow's tracking URI, absolute even for the default SQLite file.
         ray_address: The Ray cluster to join; None starts a local one.
         devices: How many devices may be used; None means all that there are.
-        records_folder: The preprocessed data set where it is not the pipeline's own.
+        records_folder: The preprocessed data set; None for the one that the pipeline makes.
     """
 
     root: Path

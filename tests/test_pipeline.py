@@ -14,11 +14,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from mis.data.records.reader import read_records
+from mis.ports import free_port
 from mis.settings import load_settings
-from mis.track.__main__ import free_port, server, wait_until_ready
 from mis.track.base import EVALUATE, SCALING, TRAIN, TUNE
 from mis.track.links import charts_url, comparison_links
 from mis.track.mlflow import MlflowTracker
+from mis.track.server import server, wait_until_ready
 from tests import browser
 
 pytestmark = [

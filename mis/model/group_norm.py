@@ -13,8 +13,8 @@ def from_channel_sums(layer: keras.layers.GroupNormalization) -> keras.layers.Gr
     is reduced over (x, y, z), where it lies in memory as it is, and the few sums are then combined by group: see
     docs/cpu.md.
 
-    The layer stays one of Keras' own: its name, its weights and its configuration are those of before, so that a model
-    that is saved loads without this package. Only its `call` is replaced, in this object.
+    The layer stays a layer of Keras: its name, its weights and its configuration do not change, so that a saved model
+    loads without this package. Only the `call` of this object is replaced.
 
     Args:
         layer: A layer whose channel axis is the last one.

@@ -42,8 +42,8 @@ def soft_dice_loss(truth: keras.KerasTensor, probability: keras.KerasTensor, smo
 class SoftDiceLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types: its classes are Any
     """1 - soft Dice, averaged over the regions of each case.
 
-    A value for each case, not one pooled over the batch as in the paper's code: a mean over cases
-    does not depend on how the global batch is divided among devices.
+    Each case has its value; the paper's code pools the voxels of the batch. A mean over cases does not depend
+    on how the global batch is divided among devices.
     """
 
     def __init__(self, smooth: float, name: str = "soft_dice_loss", **kwargs: object) -> None:
@@ -55,5 +55,5 @@ class SoftDiceLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no typ
         return soft_dice_loss(y_true, y_pred, self.smooth)
 
     def get_config(self) -> dict[str, object]:
-        """Return what rebuilds the loss."""
+        """Return the arguments with which Keras makes the loss again."""
         return {**super().get_config(), "smooth": self.smooth}

@@ -11,7 +11,7 @@ from mis.model.losses import soft_dice_loss
 def hard_dice(truth: keras.KerasTensor, probability: keras.KerasTensor, threshold: float) -> keras.KerasTensor:
     """Return the Dice coefficient 2 |P ∩ G| / (|P| + |G|) of every case and region.
 
-    A region that is empty in truth and prediction has Dice 1, one that is empty in one of them 0,
+    A region that is empty in truth and prediction has Dice 1, and Dice 0 if it is empty in only one of them,
     as BraTS scores it.
 
     Args:
@@ -32,10 +32,10 @@ def hard_dice(truth: keras.KerasTensor, probability: keras.KerasTensor, threshol
 
 @keras.saving.register_keras_serializable("mis")
 class _CaseMean(keras.metrics.Mean):  # type: ignore[misc]  # Keras has no types: its classes are Any
-    """The mean of a value of each case, over the cases that count.
+    """The mean over cases of a value that each case has.
 
     A case whose sample weight is 0 only fills up a batch (`mis.data.pipeline.dataset`) and is left out;
-    every other one counts once, whatever its weight.
+    every other case counts once, whatever its weight.
     """
 
     def values(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
@@ -71,7 +71,7 @@ class Dice(_CaseMean):
         return ops.mean(dice, axis=-1) if self.region is None else dice[:, self.region]
 
     def get_config(self) -> dict[str, object]:
-        """Return what rebuilds the metric."""
+        """Return the arguments with which Keras makes the metric again."""
         return {**super().get_config(), "region": self.region, "threshold": self.threshold}
 
 
@@ -88,7 +88,7 @@ class SoftDiceMean(_CaseMean):
         return soft_dice_loss(y_true, y_pred, self.smooth)
 
     def get_config(self) -> dict[str, object]:
-        """Return what rebuilds the metric."""
+        """Return the arguments with which Keras makes the metric again."""
         return {**super().get_config(), "smooth": self.smooth}
 
 

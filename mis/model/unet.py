@@ -26,7 +26,7 @@ def build_unet(params: ModelParams, in_channels: int, out_channels: int) -> kera
 
     Returns:
         A model from (batch, x, y, z, in_channels) to probabilities (batch, x, y, z, out_channels)
-        in float32, each channel on its own: regions are nested, not exclusive.
+        in float32, each channel by itself: regions are nested, not exclusive.
 
     >>> from mis.params.model import ModelParams
     >>> params = ModelParams(depth=1, base_filters=4, kernel_size=3, norm="group", groups=4)
@@ -52,7 +52,7 @@ def build_unet(params: ModelParams, in_channels: int, out_channels: int) -> kera
 
 def _convolve_twice(x: keras.KerasTensor, width: int, params: ModelParams, name: str) -> keras.KerasTensor:
     for step in ("a", "b"):
-        # A normalisation that follows has a bias of its own.
+        # A normalisation that follows adds a bias itself.
         bias = params.norm == "none"
         x = keras.layers.Conv3D(
             width,

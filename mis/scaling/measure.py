@@ -23,15 +23,15 @@ from mis.train.checkpoint import Checkpoints
 
 
 @dataclass(frozen=True)
-class Timed:
-    """One trial of a cell.
+class TimedTrial:
+    """A trial of a cell, with its times.
 
     Attributes:
-        trial: Its place in the list.
-        begin_s: When it started, in seconds after the cell.
-        end_s: When it ended.
+        trial: Its index in the list of trials, from 0.
+        begin_s: When it started, in seconds after the start of the cell.
+        end_s: When it ended, in seconds after the start of the cell.
         dice: Its best validation Dice: the modes differ in time, not in what they compute.
-        epoch_s: Seconds of its last epoch, which has none of the set-up that the first one pays.
+        epoch_s: Seconds of its last epoch, which has no set-up in it as the first epoch has.
     """
 
     trial: int
@@ -42,35 +42,34 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One cell.
+class MeasuredCell:
+    """A cell with its measurement.
 
     Attributes:
         cell: The cell.
         elapsed_s: From the first trial's start to the last one's end, by the driver's clock.
-        startup_s: Before that: processes, and the import of TensorFlow. Not in `elapsed_s`. The first
-            trial of a process takes no longer than the others (13.3 s and 13.2 s were measured), so
-            that none is spent to warm up.
-        trials: Every trial.
+        startup_s: Seconds before that, in which the processes start and import TensorFlow. The first trial of a
+            process takes no longer than the others (13.3 s and 13.2 s were measured): none is spent to warm up.
+        trials: Every trial, by its index.
     """
 
     cell: Cell
     elapsed_s: float
     startup_s: float
-    trials: tuple[Timed, ...]
+    trials: tuple[TimedTrial, ...]
 
 
 def measure_round(
     workers: Sequence[int], number: int, trials: Sequence[Params], records: Path, shares: Mapping[int, Share]
-) -> Iterator[Measured]:
+) -> Iterator[MeasuredCell]:
     """Measure the cells of one round and yield each as it ends.
 
     Args:
         workers: Numbers of workers.
-        number: Of the round.
-        trials: The list of trials, the same for every cell.
+        number: The number of the round, from 0.
+        trials: The parameters of each trial, the same for every cell.
         records: The folder of records.
-        shares: What a process with so many devices has.
+        shares: The devices of a process, by their number.
     """
     cells = plan_round(workers, number)
     single = [cell for cell in cells if cell.devices == 1]
@@ -87,37 +86,40 @@ def measure_round(
 def _processes(count: int, share: Share) -> Iterator[tuple[list[Any], float]]:
     begun = time.perf_counter()
     cpus, gpus = share.bundle["CPU"], share.bundle.get("GPU", 0)
-    pool = [_Worker.options(num_cpus=cpus, num_gpus=gpus).remote(share) for _ in range(count)]  # type: ignore[attr-defined]  # added by ray.remote
+    pool = [_TrialProcess.options(num_cpus=cpus, num_gpus=gpus).remote(share) for _ in range(count)]  # type: ignore[attr-defined]  # added by ray.remote
     try:
-        ray.get([worker.ready.remote() for worker in pool])
+        ray.get([process.ready.remote() for process in pool])
         yield pool, time.perf_counter() - begun
     finally:
-        for worker in pool:
-            ray.kill(worker)
+        for process in pool:
+            ray.kill(process)
 
 
-def _measure(cell: Cell, pool: Sequence[Any], startup_s: float, trials: Sequence[Params], records: Path) -> Measured:
+def _measure(
+    cell: Cell, pool: Sequence[Any], startup_s: float, trials: Sequence[Params], records: Path
+) -> MeasuredCell:
     """Let each process take the next trial as soon as it is free."""
     waiting = list(enumerate(trials))
     running: dict[Any, tuple[int, Any, float]] = {}
-    done: list[Timed] = []
+    done: list[TimedTrial] = []
     begun = time.perf_counter()
     free = list(pool)
     while waiting or running:
         while waiting and free:
             index, params = waiting.pop(0)
-            worker = free.pop(0)
-            running[worker.train.remote(params, records)] = (index, worker, time.perf_counter() - begun)
+            process = free.pop(0)
+            running[process.train.remote(params, records)] = (index, process, time.perf_counter() - begun)
         ready, _ = ray.wait(list(running))
         for result in ready:
-            index, worker, begin_s = running.pop(result)
-            done.append(Timed(index, begin_s, time.perf_counter() - begun, *ray.get(result)))
-            free.append(worker)
-    return Measured(cell, time.perf_counter() - begun, startup_s, tuple(sorted(done, key=lambda one: one.trial)))
+            index, process, begin_s = running.pop(result)
+            done.append(TimedTrial(index, begin_s, time.perf_counter() - begun, *ray.get(result)))
+            free.append(process)
+    elapsed_s = time.perf_counter() - begun
+    return MeasuredCell(cell, elapsed_s, startup_s, tuple(sorted(done, key=lambda timed: timed.trial)))
 
 
 @ray.remote
-class _Worker:
+class _TrialProcess:
     """A process that trains one trial after another on its devices."""
 
     def __init__(self, share: Share) -> None:
@@ -143,6 +145,6 @@ class _Worker:
                 cases,
                 checkpoints,
                 report=lambda history: None,  # noqa: ARG005
-                networks=Networks(),  # none is shared: a process that has had more trials than another would be ahead
+                networks=Networks(),  # a new cache for each trial: a process that has had more trials would be ahead
             )
         return fitted.best[VAL_DICE], fitted.history[-1][EPOCH_S]

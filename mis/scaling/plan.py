@@ -16,7 +16,7 @@ class Cell:
     Attributes:
         mode: `data`: trials one after another, each on all workers' devices; `experiment`: as many
             trials at once as there are workers, each on one device. With one worker both are the same.
-        workers: How many; each is one device.
+        workers: How many workers; each is one device.
         round: Which repetition, from 0.
     """
 

@@ -36,10 +36,10 @@ FIGURES = (SPEEDUP, SPEEDUP_MIN, SPEEDUP_MAX, EFFICIENCY, ELAPSED_S)
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured, as tables.
+    """The measurements of the comparison, as tables.
 
     Attributes:
-        speedups: For each mode and number of workers.
+        speedups: The speed-up of each mode and number of workers.
         cells: A row for each measurement.
         trials: A row for each trial of each measurement, with its start and end within it.
     """
@@ -49,15 +49,15 @@ class Comparison:
     trials: Sequence[Mapping[str, object]]
 
     def rows(self) -> list[dict[str, object]]:
-        """Return the speed-ups as lines of a table."""
-        return [{**asdict(one), "efficiency": one.efficiency} for one in self.speedups]
+        """Return the speed-ups as rows of a table."""
+        return [{**asdict(speedup), EFFICIENCY: speedup.efficiency} for speedup in self.speedups]
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Return speed-up and efficiency by mode and number of workers, e.g. `data.speedup_2`."""
         named: dict[str, dict[str, float]] = {mode: {} for mode in MODES}
-        for one in self.speedups:
-            named[one.mode][f"speedup_{one.workers}"] = one.speedup
-            named[one.mode][f"efficiency_{one.workers}"] = one.efficiency
+        for speedup in self.speedups:
+            named[speedup.mode][f"speedup_{speedup.workers}"] = speedup.speedup
+            named[speedup.mode][f"efficiency_{speedup.workers}"] = speedup.efficiency
         return named
 
 
@@ -73,22 +73,22 @@ def compare(params: Params, settings: Settings) -> Comparison:
         settings.records, params.data
     )  # before the cluster starts: it says at once that there are none
     check_patch(records, params.train.patch_size)
-    own = params.scaling
-    trials = [params.for_trial(values, own.epochs) for values in own.trials]
+    scaling = params.scaling
+    trials = [params.for_trial(values, scaling.epochs) for values in scaling.trials]
     for trial in trials:
-        trial.check_spread("scaling.workers", max(own.workers))
+        trial.check_spread("scaling.workers", max(scaling.workers))
     measured = []
-    with cluster(settings.ray_address) as nodes, _bar(own) as bar:
-        shares = {count: allocate(nodes, count, settings.devices) for count in own.workers}
-        for number in range(own.rounds):
-            for one in measure_round(own.workers, number, trials, settings.records, shares):
-                measured.append(one)
-                bar.set_postfix_str(f"{one.cell.mode} {one.cell.workers}: {one.elapsed_s:.1f} s")
+    with cluster(settings.ray_address) as nodes, _bar(scaling) as bar:
+        shares = {count: allocate(nodes, count, settings.devices) for count in scaling.workers}
+        for number in range(scaling.rounds):
+            for cell in measure_round(scaling.workers, number, trials, settings.records, shares):
+                measured.append(cell)
+                bar.set_postfix_str(f"{cell.cell.mode} {cell.cell.workers}: {cell.elapsed_s:.1f} s")
                 bar.update()
     comparison = Comparison(
-        speedups=speedups({one.cell: one.elapsed_s for one in measured}),
-        cells=[{**asdict(one.cell), "elapsed_s": one.elapsed_s, "startup_s": one.startup_s} for one in measured],
-        trials=[{**asdict(one.cell), **asdict(trial)} for one in measured for trial in one.trials],
+        speedups=speedups({cell.cell: cell.elapsed_s for cell in measured}),
+        cells=[{**asdict(cell.cell), "elapsed_s": cell.elapsed_s, "startup_s": cell.startup_s} for cell in measured],
+        trials=[{**asdict(cell.cell), **asdict(trial)} for cell in measured for trial in cell.trials],
     )
     origin = find_origin(settings, params.data, records.data_hash, records.left_out)
     _log(comparison, params, settings, origin)
@@ -104,15 +104,15 @@ def _log(comparison: Comparison, params: Params, settings: Settings, origin: Ori
     """Log a run for each mode, its figures with the number of workers as step: MLflow overlays the curves."""
     tracker = MlflowTracker(settings)
     for mode in MODES:
-        own = [one for one in comparison.speedups if one.mode == mode]
+        curve = [speedup for speedup in comparison.speedups if speedup.mode == mode]
         with tracked(
             tracker.start_run(SCALING, MODE_NAMES[mode], params=params.flatten(), tags={MODE_TAG: mode})
         ) as run:
             origin.describe(run)
             rule = params.distribute
             run.set_tags({BATCH_RULE_TAG: rule.batch_rule, LR_SCALING_TAG: rule.lr_scaling})
-            for one in own:
-                figures = {name: getattr(one, name) for name in FIGURES}
-                train = for_replicas(params.train, rule, one.workers if mode == "data" else 1)
+            for point in curve:
+                figures = {name: getattr(point, name) for name in FIGURES}
+                train = for_replicas(params.train, rule, point.workers if mode == "data" else 1)
                 in_force = {GLOBAL_BATCH_SIZE: train.batch_size, LEARNING_RATE: train.learning_rate}
-                run.log_metrics({**figures, **in_force}, step=one.workers)
+                run.log_metrics({**figures, **in_force}, step=point.workers)

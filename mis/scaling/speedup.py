@@ -9,7 +9,7 @@ from mis.scaling.plan import MODES, Cell, Mode
 
 @dataclass(frozen=True)
 class Speedup:
-    """How much sooner n workers are done than one.
+    """How much faster n workers are than a single one.
 
     Attributes:
         mode: The mode.
@@ -42,7 +42,7 @@ def speedups(elapsed_s: Mapping[Cell, float]) -> list[Speedup]:
             reference of both modes.
 
     >>> times = {Cell("experiment", 1, 0): 8.0, Cell("experiment", 2, 0): 4.0, Cell("data", 2, 0): 5.0}
-    >>> [(one.mode, one.workers, one.speedup) for one in speedups(times)]
+    >>> [(speedup.mode, speedup.workers, speedup.speedup) for speedup in speedups(times)]
     [('data', 1, 1.0), ('data', 2, 1.6), ('experiment', 1, 1.0), ('experiment', 2, 2.0)]
     """
     reference = {cell.round: seconds for cell, seconds in elapsed_s.items() if cell.workers == 1}
@@ -51,16 +51,16 @@ def speedups(elapsed_s: Mapping[Cell, float]) -> list[Speedup]:
 
 
 def _compare(mode: Mode, workers: int, elapsed_s: Mapping[Cell, float], reference: Mapping[int, float]) -> Speedup:
-    own: Sequence[tuple[int, float]] = [
+    rounds: Sequence[tuple[int, float]] = [
         (cell.round, seconds)
         for cell, seconds in elapsed_s.items()
         if cell.workers == workers and (cell.mode == mode or workers == 1)
     ]
-    ratios = [reference[number] / seconds for number, seconds in own]
+    ratios = [reference[number] / seconds for number, seconds in rounds]
     return Speedup(
         mode=mode,
         workers=workers,
-        elapsed_s=median(seconds for _, seconds in own),
+        elapsed_s=median(seconds for _, seconds in rounds),
         speedup=median(ratios),
         speedup_min=min(ratios),
         speedup_max=max(ratios),

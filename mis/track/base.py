@@ -1,15 +1,14 @@
-"""What a tracker is: the protocols, and a tracker that keeps everything in memory.
+"""The protocols of a tracker and of its runs.
 
 An entry point opens a tracker; what it calls takes a `Run` or a Keras callback, and does not know
-where the figures go. `MemoryTracker` passes the same contract tests as the MLflow one.
+where the figures go: `mis.track.mlflow` or `mis.track.memory`.
 """
 
 import math
 import sys
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -31,7 +30,7 @@ class Run(Protocol):
 
     @property
     def id(self) -> str:
-        """The run's name for machines; `Tracker.start_run` takes it as `parent`."""
+        """The run's unique name in its store; `Tracker.start_run` takes it as `parent`."""
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Record parameters as their text, cut at `PARAM_LENGTH`.
@@ -61,13 +60,13 @@ class Run(Protocol):
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What is known of a run, as a rule one that has ended.
+class RecordedRun:
+    """What a store has of a run.
 
     Attributes:
-        params: As text; each has its last value.
-        metrics: The last value of each.
-        tags: Tags.
+        params: The last value of each parameter, as text.
+        metrics: The last value of each metric.
+        tags: Its tags.
     """
 
     params: Mapping[str, str]
@@ -75,8 +74,8 @@ class Ended:
     tags: Mapping[str, str]
 
     @classmethod
-    def of(cls, params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]) -> "Ended":
-        """Return a run, its changed parameters in place."""
+    def of(cls, params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]) -> "RecordedRun":
+        """Return a run whose parameters have their last values: those that changed are among the tags."""
         changed = {
             name.removeprefix(CHANGED_PREFIX): text for name, text in tags.items() if name.startswith(CHANGED_PREFIX)
         }
@@ -103,16 +102,16 @@ class Tracker(Protocol):
         This is how a study or training whose process was killed finds its run and goes on in it.
 
         Args:
-            experiment: Where it is.
-            tags: What it has.
-            go_on: Whether it is RUNNING again; otherwise its status, and when it ended, stay.
+            experiment: The experiment's name.
+            tags: Tags that the run must have.
+            go_on: Whether the run becomes RUNNING again; otherwise its status, and when it ended, stay.
         """
 
-    def find_ended(self, experiment: str, tags: Mapping[str, str]) -> Sequence[Ended]:
+    def find_finished(self, experiment: str, tags: Mapping[str, str]) -> Sequence[RecordedRun]:
         """Return the runs that have all the tags and were FINISHED, newest first."""
 
-    def read_run(self, run_id: str) -> Ended | None:
-        """Return what is known of a run, whatever its experiment and status; None if there is none."""
+    def read_run(self, run_id: str) -> RecordedRun | None:
+        """Return a run, whatever its experiment and status; None if there is none of this id."""
 
     def location(self) -> str:
         """Return one line that tells a person where to look."""
@@ -165,109 +164,3 @@ def split_params(params: Mapping[str, object], known: Mapping[str, str]) -> tupl
     new = {name: text for name, text in texts.items() if name not in known}
     changed = {f"{CHANGED_PREFIX}{name}": text for name, text in texts.items() if known.get(name, text) != text}
     return new, changed
-
-
-@dataclass
-class MemoryRun:
-    """A run whose content can be read back.
-
-    Attributes:
-        id: A random name.
-        experiment: The experiment that it belongs to.
-        name: Its name for people.
-        parent: The id of the run that it stands below.
-        params: Parameters as text.
-        tags: Tags.
-        metrics: `(step, value)` pairs by metric, in the order in which they came.
-        files: Contents of the artifacts by `folder/name`.
-        datasets: `(name, digest, source)`.
-        status: RUNNING until it is finished.
-    """
-
-    experiment: str
-    name: str
-    parent: str | None = None
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
-    datasets: list[tuple[str, str, str]] = field(default_factory=list)
-    status: Status | Literal["RUNNING"] = "RUNNING"
-
-    def log_params(self, params: Mapping[str, object]) -> None:
-        """Record parameters; see `Run.log_params`."""
-        new, changed = split_params(params, self.params)
-        self.params |= new
-        self.tags |= changed
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Record tags."""
-        self.tags |= tags
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Record metrics; see `Run.log_metrics`."""
-        for name, value in metrics.items():
-            point, curve = (step, metric_value(value)), self.metrics.setdefault(name, [])
-            if repr(point) not in map(repr, curve):  # as text, because NaN differs from itself
-                curve.append(point)
-
-    def log_file(self, path: Path, folder: str = "") -> None:
-        """Keep a file's content."""
-        self.files[f"{folder}/{path.name}" if folder else path.name] = path.read_bytes()
-
-    def log_dataset(self, name: str, digest: str, source: str) -> None:
-        """Record which data were read."""
-        self.datasets.append((name, digest, source))
-
-    def finish(self, status: Status = "FINISHED") -> None:
-        """Record how the run ended."""
-        self.status = status
-
-    def known(self) -> Ended:
-        """Return what is known of the run."""
-        return Ended.of(self.params, {name: curve[-1][1] for name, curve in self.metrics.items()}, self.tags)
-
-
-class MemoryTracker:
-    """A tracker that forgets everything when the process ends: for tests, and to run without MLflow."""
-
-    def __init__(self) -> None:
-        self.runs: list[MemoryRun] = []
-
-    def start_run(
-        self,
-        experiment: str,
-        name: str,
-        *,
-        params: Mapping[str, object] | None = None,
-        tags: Mapping[str, str] | None = None,
-        parent: str | None = None,
-    ) -> MemoryRun:
-        """Start a run."""
-        run = MemoryRun(experiment, name, parent, tags=dict(tags or {}))
-        run.log_params(params or {})
-        self.runs.append(run)
-        return run
-
-    def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> MemoryRun | None:
-        """Return the newest run that has all the tags."""
-        for run in self._with(experiment, tags):
-            run.status = "RUNNING" if go_on else run.status
-            return run
-        return None
-
-    def find_ended(self, experiment: str, tags: Mapping[str, str]) -> list[Ended]:
-        """Return the runs that have all the tags and were FINISHED, newest first."""
-        return [run.known() for run in self._with(experiment, tags) if run.status == "FINISHED"]
-
-    def read_run(self, run_id: str) -> Ended | None:
-        """Return what is known of a run; None if there is none."""
-        return next((run.known() for run in self.runs if run.id == run_id), None)
-
-    def _with(self, experiment: str, tags: Mapping[str, str]) -> list[MemoryRun]:
-        return [run for run in self.runs[::-1] if run.experiment == experiment and tags.items() <= run.tags.items()]
-
-    def location(self) -> str:
-        """Return one line that tells a person where to look."""
-        return "runs are kept in memory only"

@@ -1,4 +1,4 @@
-"""Runs in MLflow: a SQLite file that can be moved with the project, or any MLflow server.
+"""Runs in MLflow: in a SQLite file or on a server, see `mis.track.store`.
 
 The only file that imports mlflow, and late: it takes 3 s, and mlflow itself loads this file while
 it is being imported, through the entry point that registers `artifact_repository`.
@@ -9,23 +9,25 @@ import os
 import platform
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-import psutil
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from mis.errors import MisError
 from mis.settings import Settings
-from mis.track.base import Ended, Status, metric_value, split_params
-from mis.track.names import HOST_TAG, PARENT_RUN_TAG, PID_NAMESPACE_TAG, PID_TAG, STARTED_TAG
+from mis.track.base import RecordedRun, Status, metric_value, split_params
+from mis.track.names import HOST_TAG, PARENT_RUN_TAG
+from mis.track.process import is_dead, process_tags
+from mis.track.store import LOCK_S, artifacts_folder, database_path, lock, probe, tracking_uri, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
     from mlflow.entities import Run as Recorded
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
@@ -35,19 +37,27 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-OURS = "mis/"
+EXPERIMENT_PREFIX = "mis/"
 """Prefix of this project's experiments; runs of other experiments are left alone."""
 
+# MLflow's own limits.
+
 TAG_LENGTH = 8000
+"""Characters of a tag's value."""
+
 PARAMS_PER_BATCH = 100
+"""Parameters, or tags, of one call."""
+
 METRICS_PER_BATCH = 1000
+"""Points of metrics of one call."""
+
 RUNS_PER_PAGE = 1000
+"""Runs of one page of a search."""
+
 DIGEST_LENGTH = 36
+"""Characters of a data set's digest."""
 
 Item = TypeVar("Item")
-
-_LOCK_S = 120.0
-_STARTED_TOLERANCE_S = 10.0
 
 
 def artifact_repository(
@@ -69,41 +79,6 @@ def artifact_repository(
     return LocalArtifactRepository(folder.as_uri(), uri, registry_uri)
 
 
-def database_path(uri: str, root: Path | None = None) -> Path:
-    """Return the file of a `sqlite:///` URI; a relative one is below `root`, or the working directory.
-
-    >>> database_path("sqlite:////data/mlruns/mlflow.db").as_posix()
-    '/data/mlruns/mlflow.db'
-    """
-    return (root or Path.cwd()) / uri.removeprefix("sqlite:///")
-
-
-def artifacts_folder(uri: str) -> Path:
-    """Return the folder beside a SQLite store in which the files of its runs are."""
-    return database_path(uri).parent / "artifacts"
-
-
-def tracking_uri(settings: Settings) -> str:
-    """Return the tracking URI, checked; SQLite's with an absolute path.
-
-    Raises:
-        MisError: It is neither a SQLite file nor a server.
-    """
-    uri = settings.tracking_uri
-    if urlsplit(uri).scheme in ("http", "https"):
-        return uri.rstrip("/")
-    if not uri.startswith("sqlite:///"):
-        raise MisError(
-            "MLFLOW_TRACKING_URI must begin with sqlite:///, http:// or https://",
-            got=_shown(uri),
-            do="put `mlflow server` in front of any other store",
-        )
-    path = database_path(uri, settings.root)
-    if {"%", "?"} & set(str(path)):
-        raise MisError("the path of MLflow's store must be free of % and ?, which a URI gives a meaning", got=path)
-    return f"sqlite:///{path}"
-
-
 class MlflowRun:
     """A run in MLflow; `MlflowTracker` makes it."""
 
@@ -111,7 +86,7 @@ class MlflowRun:
         self._client = client
         self._id: str = recorded.info.run_id
         self._params: dict[str, str] = dict(recorded.data.params)
-        # Metrics that an earlier process has logged; their points are read when they are logged again.
+        # Metrics of which the store may have points that are not in `_points`: they are read when one is logged again.
         self._unread: set[str] = set(recorded.data.metrics)
         self._points: set[tuple[str, int, str]] = set()
 
@@ -142,21 +117,22 @@ class MlflowRun:
         """Record metrics; see `Run.log_metrics`."""
         from mlflow.entities import Metric
 
-        now_ms, values = int(time.time() * 1000), {name: metric_value(value) for name, value in metrics.items()}
-        new = [Metric(name, value, now_ms, step) for name, value in values.items() if self._is_new(name, step, value)]
+        now_ms = int(time.time() * 1000)
+        points = [Metric(name, metric_value(value), now_ms, step) for name, value in metrics.items()]
+        self._read_points(metrics)
+        new = [point for point in points if _point_key(point) not in self._points]
         for batch in _batches(new, METRICS_PER_BATCH):
+            names = {point.key for point in batch}
+            self._unread |= names  # whether a call that fails has reached the store, the store is asked next time
             self._client.log_batch(self.id, metrics=batch)
+            self._unread -= names
+            self._points |= {_point_key(point) for point in batch}
 
-    def _is_new(self, name: str, step: int, value: float) -> bool:
-        """Say whether a point is new, and remember it; as text, because NaN differs from itself."""
-        if name in self._unread:
+    def _read_points(self, names: Iterable[str]) -> None:
+        """Read the points that an earlier process, or a call that failed, may have logged of these metrics."""
+        for name in self._unread.intersection(names):
+            self._points |= {_point_key(point) for point in self._client.get_metric_history(self.id, name)}
             self._unread.remove(name)
-            history = self._client.get_metric_history(self.id, name)
-            self._points |= {(name, point.step, repr(point.value)) for point in history}
-        point = (name, step, repr(value))
-        known = point in self._points
-        self._points.add(point)
-        return not known
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Copy a file into the run's artifacts."""
@@ -172,6 +148,11 @@ class MlflowRun:
     def finish(self, status: Status = "FINISHED") -> None:
         """Record how the run ended, and when."""
         self._client.set_terminated(self.id, status)
+
+
+def _point_key(point: "Metric") -> tuple[str, int, str]:
+    """Return a point's metric, step and value; the value as text, because NaN differs from itself."""
+    return point.key, point.step, repr(point.value)
 
 
 class MlflowTracker:
@@ -207,18 +188,18 @@ class MlflowTracker:
         parent: str | None = None,
     ) -> MlflowRun:
         """Start a run in an experiment, which is made if need be; `parent` is another run's id."""
-        below = {PARENT_RUN_TAG: parent} if parent else {}
         experiment_id = self._make_experiment(experiment)
-        own = {key: text[:TAG_LENGTH] for key, text in (tags or {}).items()}
-        # At once: a process that is killed after it has made the run finds it again by them.
-        recorded = self.client.create_run(experiment_id, tags=process_tags() | below | own, run_name=name)
+        given = {key: text[:TAG_LENGTH] for key, text in (tags or {}).items()}
+        below = {PARENT_RUN_TAG: parent} if parent else {}
+        # The tags come with the run: a process that is killed right after it has made the run finds it again by them.
+        recorded = self.client.create_run(experiment_id, tags=process_tags() | below | given, run_name=name)
         run = MlflowRun(self.client, recorded)
         run.log_params(params or {})
         return run
 
     def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> MlflowRun | None:
         """Return the newest run that has all the tags; see `Tracker.find_run`."""
-        newest = next(self._search(experiment, _has(tags), page=1), None)
+        newest = next(self._search(experiment, _tag_terms(tags), page=1), None)
         if newest is None:
             return None
         run = MlflowRun(self.client, newest)
@@ -227,13 +208,13 @@ class MlflowTracker:
             run.set_tags(process_tags())
         return run
 
-    def find_ended(self, experiment: str, tags: Mapping[str, str]) -> list[Ended]:
+    def find_finished(self, experiment: str, tags: Mapping[str, str]) -> list[RecordedRun]:
         """Return the runs that have all the tags and were FINISHED, newest first."""
-        found = self._search(experiment, [*_has(tags), "attributes.status = 'FINISHED'"])
-        return [Ended.of(run.data.params, run.data.metrics, run.data.tags) for run in found]
+        found = self._search(experiment, [*_tag_terms(tags), "attributes.status = 'FINISHED'"])
+        return [RecordedRun.of(run.data.params, run.data.metrics, run.data.tags) for run in found]
 
-    def read_run(self, run_id: str) -> Ended | None:
-        """Return what is known of a run; None if there is none."""
+    def read_run(self, run_id: str) -> RecordedRun | None:
+        """Return a run by its id; None if there is none."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -242,7 +223,7 @@ class MlflowTracker:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
             return None
-        return Ended.of(run.data.params, run.data.metrics, run.data.tags)
+        return RecordedRun.of(run.data.params, run.data.metrics, run.data.tags)
 
     def _search(self, experiment: str, terms: Sequence[str], page: int = RUNS_PER_PAGE) -> Iterator["Recorded"]:
         """Yield the runs of an experiment to which all the terms apply, newest first."""
@@ -272,12 +253,11 @@ class MlflowTracker:
         A killed process leaves its runs RUNNING for ever. Each ends when it last logged a metric; a
         study, which may log none until its end, when the last of its trials did.
         """
-        dead = [run for run in self._running() if _is_dead(run.data.tags)]
+        dead = [run for run in self._running() if is_dead(run.data.tags)]
         ends_ms = {run.info.run_id: self._last_seen_ms(run) for run in dead}
         for run in dead:
-            trials = [
-                ends_ms[below.info.run_id] for below in dead if below.data.tags.get(PARENT_RUN_TAG) == run.info.run_id
-            ]
+            children = [child for child in dead if child.data.tags.get(PARENT_RUN_TAG) == run.info.run_id]
+            trials = [ends_ms[child.info.run_id] for child in children]
             self.client.set_terminated(run.info.run_id, "KILLED", max([ends_ms[run.info.run_id], *trials]))
         return list(ends_ms)
 
@@ -300,7 +280,7 @@ class MlflowTracker:
 
     def _make_experiment(self, name: str) -> str:
         """Return an experiment's id; make it where there is none, take it back where the UI has deleted it."""
-        with nullcontext() if self._remote else _lock(database_path(self.uri)):
+        with nullcontext() if self._remote else lock(database_path(self.uri)):
             found = self.client.get_experiment_by_name(name)
             if found is None:
                 return self._create_experiment(name)
@@ -321,7 +301,7 @@ class MlflowTracker:
 
     def _running(self) -> Iterator["Recorded"]:
         """Yield the runs that say that a process of this host is at work on them."""
-        experiments = self.client.search_experiments(filter_string=f"name LIKE '{OURS}%'")
+        experiments = self.client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT_PREFIX}%'")
         ids = [experiment.experiment_id for experiment in experiments]
         terms, page = f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = {_quoted(platform.node())}", None
         while ids:
@@ -338,55 +318,6 @@ class MlflowTracker:
         return max([int(run.info.start_time), *seen_ms])
 
 
-def process_tags() -> dict[str, str]:
-    """Return the tags that name this process among all that ever ran: pids are used again."""
-    pid = os.getpid()
-    tags = {HOST_TAG: platform.node(), PID_TAG: str(pid), STARTED_TAG: f"{_started_s(pid):.2f}"}
-    return tags | ({PID_NAMESPACE_TAG: namespace} if (namespace := _pid_namespace()) else {})
-
-
-def _is_dead(tags: Mapping[str, str]) -> bool:
-    """Say whether the process that the tags name has ended; False where that cannot be known."""
-    if tags.get(PID_NAMESPACE_TAG, "") != _pid_namespace():
-        return False  # a container with this host's name: its pids mean nothing here
-    try:
-        pid, started_s = int(tags[PID_TAG]), float(tags[STARTED_TAG])
-    except (KeyError, ValueError):
-        return False
-    try:
-        # A clock that is set moves the start times that psutil reports, so they are compared roughly.
-        return abs(_started_s(pid) - started_s) > _STARTED_TOLERANCE_S or _is_zombie(pid)
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:
-        return False
-
-
-def _started_s(pid: int) -> float:
-    return float(psutil.Process(pid).create_time())
-
-
-def _is_zombie(pid: int) -> bool:
-    return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-
-
-def _pid_namespace() -> str:
-    """Return the name of the space in which pids are counted, "" where there is only one."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-
-
-def _lock(database: Path) -> AbstractContextManager[object]:
-    """Return the lock of a SQLite store.
-
-    Without it, eight processes that open a missing database migrate it at once, which corrupts it for
-    good (MLflow 3.17: "duplicate column name: step").
-    """
-    return FileLock(database.with_suffix(".lock"), timeout=_LOCK_S)
-
-
 def _open_database(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -394,21 +325,13 @@ def _open_database(uri: str) -> "MlflowClient":
     path = database_path(uri)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(path):
-            _probe(path)
+        with lock(path):
+            probe(path)
             return MlflowClient(tracking_uri=uri)
     except Timeout:
-        raise MisError(
-            f"MLflow's store must be free within {_LOCK_S:.0f} s", got=path, do="end what holds it"
-        ) from None
+        raise MisError(f"MLflow's store must be free within {LOCK_S:.0f} s", got=path, do="end what holds it") from None
     except (OSError, sqlite3.Error, MlflowException) as error:
         raise MisError(f"MLflow's store must be a SQLite file that can be written: {error}", got=path) from error
-
-
-def _probe(path: Path) -> None:
-    """Open the file once: where that fails, MLflow would try again for 100 s, with a warning each time."""
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA schema_version")
 
 
 def _open_server(uri: str) -> "MlflowClient":
@@ -422,18 +345,10 @@ def _open_server(uri: str) -> "MlflowClient":
             client.search_experiments(max_results=1)
     except MlflowException as error:
         rule = "MLFLOW_TRACKING_URI must name a server that answers"
-        raise MisError(rule, got=f"{_shown(uri)} ({_reason(error)})", do="start it, or unset the variable") from error
+        raise MisError(
+            rule, got=f"{without_password(uri)} ({_reason(error)})", do="start it, or unset the variable"
+        ) from error
     return client
-
-
-def _shown(uri: str) -> str:
-    """Return a URI without the user's name and password.
-
-    >>> _shown("https://me:secret@mlflow.example:5000/x")
-    'https://mlflow.example:5000/x'
-    """
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _reason(error: Exception) -> str:
@@ -462,8 +377,8 @@ def _batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _has(tags: Mapping[str, str]) -> list[str]:
-    """Return the terms of MLflow's search for tags."""
+def _tag_terms(tags: Mapping[str, str]) -> list[str]:
+    """Return the terms of a search of MLflow for runs that have all these tags."""
     return [f"tags.`{name}` = {_quoted(text)}" for name, text in tags.items()]
 
 

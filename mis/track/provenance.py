@@ -30,7 +30,7 @@ UNKNOWN = "unknown"
 
 
 def machine() -> dict[str, str]:
-    """Return what this machine is: host, cpu, cores, memory_gib, os, onednn, and gpus where there are any.
+    """Return the facts of this machine: host, cpu, cores, memory_gib, os, onednn, and gpus where there are any.
 
     `cores` are those that this process may use. `onednn` says whether TensorFlow computes with oneDNN on the CPU, which
     on some CPUs is 5 times as fast. GPUs are asked of nvidia-smi: TensorFlow would take seconds, and reserve them.
@@ -64,7 +64,7 @@ def git_commit(root: Path) -> str:
 
 
 def run_tags(root: Path) -> dict[str, str]:
-    """Return all of this as MLflow tags: `mis.git_commit`, `mis.version.<package>`, `mis.host`, `mis.cpu`, ...
+    """Return machine, versions and commit as tags: `mis.git_commit`, `mis.version.<package>`, `mis.host`, ...
 
     `mlflow.source.git.commit` is what MLflow's own pages show; it takes a bare hash.
     """
@@ -77,7 +77,7 @@ def run_tags(root: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the runs of a session come from: found out once, recorded with each.
+    """Where the runs of a session come from; found out once, and recorded with each run.
 
     Attributes:
         tags: Machine, versions, commit, and the data set's hash.
@@ -90,7 +90,7 @@ class Origin:
     digest: str | None
 
     def describe(self, run: Run) -> None:
-        """Record it with a run."""
+        """Record the origin with a run."""
         run.set_tags(self.tags)
         run.log_dataset(Path(self.data).name, self.digest or "not-versioned", self.data)
 
@@ -109,12 +109,12 @@ def find_origin(
         data_hash: Its DVC hash, of the files that the records were made from; None where it is not versioned.
         left_out: The cases of it that were not used, with the reason.
     """
-    own = {DVC_HASH_TAG: data_hash or UNKNOWN, DATA_ROOT_TAG: data.root}
+    data_tags = {DVC_HASH_TAG: data_hash or UNKNOWN, DATA_ROOT_TAG: data.root}
     if left_out:
         reasons = "; ".join(f"{case or 'data set'}: {reason}" for case, reason in left_out.items())
         names = [case for case in left_out if case]
-        own[LEFT_OUT_TAG] = f"{', '.join(names)} ({len(names)}). {reasons}"
-    return Origin(run_tags(settings.workspace) | own, data.root, data_hash)
+        data_tags[LEFT_OUT_TAG] = f"{', '.join(names)} ({len(names)}). {reasons}"
+    return Origin(run_tags(settings.workspace) | data_tags, data.root, data_hash)
 
 
 def measured_on(settings: Settings) -> dict[str, object]:
@@ -135,8 +135,8 @@ def _cpu() -> str:
 
 def _onednn() -> str:
     """Return `on` or `off` as TensorFlow reads its variable, which `mis` sets where it is not; else `unknown`."""
-    told = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
-    return {"1": "on", "true": "on", "0": "off", "false": "off"}.get(told, UNKNOWN)
+    variable = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
+    return {"1": "on", "true": "on", "0": "off", "false": "off"}.get(variable, UNKNOWN)
 
 
 def _gpus() -> str:

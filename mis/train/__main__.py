@@ -9,14 +9,14 @@ from mis.settings import Settings
 
 
 def command(params: Params, settings: Settings, *, profile: bool) -> None:
-    """Train and say what came out and where it is."""
+    """Train, and print the best score and where the model is."""
     import_tensorflow()
     from mis.track.mlflow import MlflowTracker
     from mis.track.names import VAL_DICE
     from mis.train.session import train
 
     fitted = train(params, settings, profile=profile)
-    if fitted is None:  # one of several workers; the chief tells
+    if fitted is None:  # this is one of several workers; the chief prints
         return
     print(f"best validation Dice {fitted.best[VAL_DICE]:.4f} in epoch {fitted.best_epoch}")
     print(f"the model and its curves: run {fitted.run_id} in {MlflowTracker(settings).location()}")

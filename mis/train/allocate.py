@@ -1,4 +1,4 @@
-"""How the devices of a cluster are divided among trials: pure figures."""
+"""How the devices of a cluster are divided among trials or workers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from mis.errors import MisError
 
 @dataclass(frozen=True)
 class Node:
-    """What one node of the cluster has.
+    """The resources of a node of the cluster.
 
     Attributes:
         cpus: Cores.
         gpus: GPUs.
-        memory_bytes: What may be used of its memory.
-        shared_bytes: What of it is for objects that all processes of the node share.
+        memory_bytes: Memory that may be used.
+        shared_bytes: Memory for objects that all processes of the node share.
     """
 
     cpus: int
@@ -25,14 +25,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial or worker has.
+    """The devices of one trial or worker.
 
     Attributes:
         devices: GPUs, or logical CPU devices where there is none; all on one node.
         threads: CPU threads of each device.
         concurrent: How many such shares there are.
-        bundle: What Ray reserves for it.
-        part: How much of its device it has, where several share one; 1 is all of it.
+        bundle: The resources that Ray reserves for it.
+        part: The part of its device that it has, where several trials share a device; 1 is the whole device.
     """
 
     devices: int
@@ -60,25 +60,25 @@ def allocate(nodes: Sequence[Node], devices: float, limit: int | None = None) ->
     Share(devices=1, threads=1, concurrent=4, bundle={'CPU': 0.5}, part=0.5)
 
     Raises:
-        MisError: No node has as many devices, or fewer may be used.
+        MisError: No node has so many devices, or fewer may be used.
     """
     if devices < 1:
         return _divide(allocate(nodes, 1, limit), round(1 / devices))
     devices = int(devices)
     gpus = any(node.gpus for node in nodes)
-    there = [node.gpus if gpus else node.cpus for node in nodes]
-    usable = min(max(there), limit or max(there))
+    counts = [node.gpus if gpus else node.cpus for node in nodes]
+    usable = min(max(counts), limit or max(counts))
     if devices > usable:
         kind = "GPUs" if gpus else "CPU cores"
         raise MisError(f"a trial's devices must be among the {usable} {kind} of one node that may be used", got=devices)
-    threads = max(1, min(node.cpus // count for node, count in zip(nodes, there, strict=True) if count))
+    threads = max(1, min(node.cpus // count for node, count in zip(nodes, counts, strict=True) if count))
     bundle = {"CPU": threads * devices} | ({"GPU": devices} if gpus else {})
-    concurrent = sum(count // devices for count in there)
+    concurrent = sum(count // devices for count in counts)
     return Share(devices, threads, min(concurrent, limit // devices) if limit else concurrent, bundle)
 
 
 def _divide(whole: Share, parts: int) -> Share:
-    """Return the shares of several who have one device together."""
+    """Return the shares of so many parts of each device of `whole`."""
     threads = max(1, whole.threads // parts)
     # Ray counts in ten-thousandths: parts that are rounded up would not all fit.
     part = int(10_000 / parts) / 10_000
@@ -94,8 +94,8 @@ def allocate_workers(
 
     Args:
         nodes: The cluster; where any node has a GPU, GPUs are the devices.
-        workers: How many there must be, on whatever nodes.
-        devices: Devices of each; all of a worker's are on one node.
+        workers: How many workers there must be, on whatever nodes.
+        devices: Devices of each worker; they are all on one node.
         limit: At most this many devices are used in all; None takes all.
         threads: CPU threads of each device; by default the most with which all workers fit.
 
@@ -105,26 +105,26 @@ def allocate_workers(
     Share(devices=1, threads=4, concurrent=2, bundle={'CPU': 4}, part=1)
 
     Raises:
-        MisError: The nodes have not as many devices, or fewer may be used.
+        MisError: The nodes do not have as many devices, or fewer may be used.
     """
     gpus = any(node.gpus for node in nodes)
 
     def room(threads: int) -> int:
-        places = [node.cpus // (threads * devices) for node in nodes]
+        fits = [node.cpus // (threads * devices) for node in nodes]
         if gpus:
-            places = [min(place, node.gpus // devices) for place, node in zip(places, nodes, strict=True)]
-        return sum(places)
+            fits = [min(count, node.gpus // devices) for count, node in zip(fits, nodes, strict=True)]
+        return sum(fits)
 
-    there = room(threads or 1) if limit is None else min(room(threads or 1), limit // devices)
-    if workers > there:
+    most_workers = room(threads or 1) if limit is None else min(room(threads or 1), limit // devices)
+    if workers > most_workers:
         kind = ("GPU" if gpus else "CPU core") + "s" * (devices > 1)
         kind += f" of {threads} threads" if threads else ""
         raise MisError(
-            f"distribute.workers must be at most {there}, for which there are devices: each has {devices} {kind} of "
-            "one node",
+            f"distribute.workers must be at most {most_workers}, for which there are devices: each has {devices} "
+            f"{kind} of one node",
             got=workers,
         )
-    most = max(node.cpus for node in nodes) // devices
-    threads = threads or next(threads for threads in range(most, 0, -1) if room(threads) >= workers)
+    most_threads = max(node.cpus for node in nodes) // devices
+    threads = threads or next(threads for threads in range(most_threads, 0, -1) if room(threads) >= workers)
     bundle = {"CPU": threads * devices} | ({"GPU": devices} if gpus else {})
     return Share(devices, threads, workers, bundle)

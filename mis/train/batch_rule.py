@@ -1,4 +1,4 @@
-"""What the number of devices means for the batch and the learning rate: one rule for every mode."""
+"""How the batch and the learning rate follow the number of devices: one rule for every mode."""
 
 import math
 
@@ -16,9 +16,9 @@ def for_replicas(params: TrainParams, rule: DistributeParams, replicas: int) -> 
     that the two searched different spaces.
 
     Args:
-        params: As they stand in params.yaml.
-        rule: The rule.
-        replicas: Devices that the training is planned for. It stays the same when some are lost.
+        params: The training's parameters as they stand in params.yaml.
+        rule: The batch rule and how the learning rate is scaled.
+        replicas: Devices that the training is planned for. The number stays the same when some are lost.
     """
     if rule.batch_rule == "fixed_global_batch":
         return params
@@ -26,15 +26,3 @@ def for_replicas(params: TrainParams, rule: DistributeParams, replicas: int) -> 
     return params.model_copy(
         update={"batch_size": params.batch_size * replicas, "learning_rate": params.learning_rate * factor}
     )
-
-
-def in_force(params: TrainParams, rule: DistributeParams, replicas: int) -> dict[str, object]:
-    """Return what a run records of it beside the parameters themselves."""
-    resolved = for_replicas(params, rule, replicas)
-    scaling = "" if rule.batch_rule == "fixed_global_batch" else f", learning rate scaling {rule.lr_scaling}"
-    return {
-        "in_force.rule": f"{rule.batch_rule}{scaling}",
-        "in_force.replicas": replicas,
-        "in_force.global_batch_size": resolved.batch_size,
-        "in_force.learning_rate": resolved.learning_rate,
-    }

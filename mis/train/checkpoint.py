@@ -1,4 +1,4 @@
-"""A training on disk after each epoch, so that a killed one goes on where it was.
+"""The checkpoints of a training: its state on disk after each epoch, from which a killed training goes on.
 
 A checkpoint is a folder `epoch-0007` with the weights and the optimizer's state after that epoch,
 the best model so far, and the history. It is written under another name and then renamed: it is
@@ -18,13 +18,19 @@ import numpy as np
 
 from mis.files import new_file, new_folder, write_json
 from mis.track.names import TRAIN_LOSS, VAL_DICE
+from mis.train import messages
 
 if TYPE_CHECKING:  # a search's driver reads histories and does without Keras
     import keras
 
 STATE = "last.npz"
+"""The file of a checkpoint with the weights and the optimizer's state."""
+
 BEST = "best.keras"
+"""The file of a checkpoint with the best model so far."""
+
 HISTORY = "history.json"
+"""The file of a checkpoint with the history."""
 
 History = list[dict[str, float]]
 """One mapping of metric names to values for each epoch."""
@@ -58,8 +64,8 @@ class Checkpoints:
     """The checkpoints of one training; only the newest is kept.
 
     Attributes:
-        folder: Where they are.
-        writes: Whether this process writes them. Of the workers of one training the chief does.
+        folder: The folder that has them.
+        writes: Whether this process writes them. Of the workers of one training only the chief does.
     """
 
     folder: Path
@@ -96,7 +102,7 @@ class Checkpoints:
         before = self.newest()
         path = self.folder / f"epoch-{len(history):04d}"
         with new_folder(path) as unfinished:
-            # Keras' own way takes several times as long for a small network, which a search pays after every epoch.
+            # To save with Keras takes several times as long for a small network, which a search pays after every epoch.
             np.savez(unfinished / STATE, *(keras.ops.convert_to_numpy(variable) for variable in _state(model)))
             if improved or before is None:
                 plain(model).save(unfinished / BEST)
@@ -108,27 +114,27 @@ class Checkpoints:
         return path
 
     def take_weights(self, other: "Checkpoints") -> bool:
-        """Take over the weights and the optimizer's state of another training of the same network.
+        """Copy the newest weights and optimizer's state of another training of the same network into this one.
 
-        The history, and the best model so far, stay this training's own.
+        The history, and the best model so far, stay those of this training.
 
         Returns:
-            Whether there were any; what another process deletes meanwhile is looked for again.
+            Whether both trainings have a checkpoint. One that another process deletes meanwhile is looked for again.
         """
-        own = self.newest()
-        while own is not None and (newest := other.newest()) is not None:
-            with suppress(FileNotFoundError), new_file(own / STATE) as unfinished:
-                shutil.copyfile(newest / STATE, unfinished)
+        target = self.newest()
+        while target is not None and (source := other.newest()) is not None:
+            with suppress(FileNotFoundError), new_file(target / STATE) as unfinished:
+                shutil.copyfile(source / STATE, unfinished)
                 return True
         return False
 
     def remove(self) -> None:
-        """Delete all of them."""
+        """Delete all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def plain(model: "keras.Model") -> "keras.Model":
-    """Return the same network, with the same weights, without what it was compiled with."""
+    """Return the same network with the same weights, without optimizer, loss and metrics."""
     import keras
 
     return keras.Model(model.inputs, model.outputs, name=model.name)
@@ -138,12 +144,12 @@ def restore(model: "keras.Model", checkpoint: Path) -> History:
     """Load weights and optimizer state into a compiled model and return the history.
 
     Raises:
-        ValueError: They are those of another network or optimizer.
+        ValueError: The checkpoint is of another network or optimizer.
     """
     variables = _state(model)
     with np.load(checkpoint / STATE) as state:
         if [value.shape for value in state.values()] != [tuple(variable.shape) for variable in variables]:
-            raise ValueError(f"{checkpoint / STATE} is of another network or optimizer")
+            raise messages.state_of_another_network(checkpoint / STATE)
         for variable, value in zip(variables, state.values(), strict=True):
             variable.assign(value)
     return read_history(checkpoint)

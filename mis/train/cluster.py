@@ -12,9 +12,10 @@ from mis.settings import cores
 from mis.train.allocate import Node
 
 OBJECT_STORE_BYTES = 128 * 2**20
-"""Parameters and metrics pass through it; Ray would take a third of the memory."""
+"""Size of the object store of a local cluster, for parameters and metrics; Ray would take a third of the memory."""
 
 CONNECT_S = 10.0
+"""Seconds to wait for an answer at the cluster's address."""
 
 
 @contextmanager
@@ -25,8 +26,8 @@ def cluster(address: str | None, at_least: int = 1, shared_bytes: int = 0) -> It
 
     Args:
         address: The cluster's; None starts a local one.
-        at_least: Cores that a local cluster must claim to have, even where there are fewer.
-        shared_bytes: Room that a local cluster makes for what all its processes share.
+        at_least: Cores that a local cluster claims to have, even where the machine has fewer.
+        shared_bytes: Bytes of a local cluster's object store beside `OBJECT_STORE_BYTES`, for what its processes share.
 
     Raises:
         MisError: No cluster answers at the address.
@@ -49,8 +50,8 @@ def cluster(address: str | None, at_least: int = 1, shared_bytes: int = 0) -> It
             do="start it, unset it, or export the RAY_AUTH_TOKEN that it was started with",
         ) from None
     if threading.current_thread() is threading.main_thread():
-        # Ray's own handler aborts in the middle; so that what has been begun is ended, as after Ctrl-C.
-        signal.signal(signal.SIGTERM, _end)
+        # Ray's own handler aborts at once; with this one the blocks that were begun are ended, as after Ctrl-C.
+        signal.signal(signal.SIGTERM, _exit)
     for logger in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     try:
@@ -60,7 +61,7 @@ def cluster(address: str | None, at_least: int = 1, shared_bytes: int = 0) -> It
 
 
 def alive_nodes() -> list[Node]:
-    """Return what the nodes have that are part of the cluster now."""
+    """Return the nodes that are part of the cluster now, with their cores, GPUs and memory."""
     import ray
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -75,12 +76,12 @@ def alive_nodes() -> list[Node]:
     ]
 
 
-def _end(number: int, frame: object) -> None:  # noqa: ARG001 - as Python calls it
+def _exit(number: int, frame: object) -> None:  # noqa: ARG001 - Python's signature of a signal handler
     raise SystemExit(128 + number)
 
 
 def _check_answers(address: str) -> None:
-    """Refuse an address at which nobody listens: Ray would try for minutes."""
+    """Refuse an address at which no server listens: Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     if not port.isdigit():  # "auto", or a name that Ray knows
         return

@@ -1,6 +1,6 @@
-"""What this process computes on.
+"""The devices that this process computes on.
 
-A device is a GPU or, where there is none, a share of the CPU: a logical device of TensorFlow with
+A device is a GPU or, where there is none, a part of the CPU: a logical device of TensorFlow with
 some of the cores as its threads.
 """
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from mis.errors import MisError
 from mis.settings import cores
+from mis.train import messages
 
 RESERVED = 0.9
-"""Of a GPU's memory, what processes that share it divide: each has a CUDA context beside, of some 300 to 500 MB."""
+"""The part of a GPU's memory that processes which share it divide: each also has a CUDA context of 300 to 500 MB."""
 
 
 @dataclass(frozen=True)
@@ -48,33 +48,31 @@ def claim(
         threads: CPU threads of each; by default the devices share all cores evenly.
         limit: At most this many devices may be used; None means all.
         processes: How many processes on this host share its devices, each with `count` of them.
-        process: Which of them this is. It takes its own GPUs where it sees those of all; a
-            cluster's manager may have given it its own already.
-        part: How much of its one GPU's memory it takes, where several processes share it.
+        process: The number of this process among them, from 0. Where it sees the GPUs of all of them, it takes
+            the `count` that are its share; a cluster's manager may show it only those already.
+        part: The part of its one GPU's memory that it takes, where several processes share the GPU.
 
     Raises:
         MisError: There are fewer GPUs than `count`, or fewer cores where there is no GPU.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    there = len(gpus) or cores()
-    usable = there if limit is None else min(there, limit)
+    available = len(gpus) or cores()
+    usable = available if limit is None else min(available, limit)
     kind = "GPUs" if gpus else "CPU cores"
     if count > usable:
-        raise MisError(f"a training can have at most the {usable} {kind} that may be used", got=f"{count} devices")
+        raise messages.too_many_devices(usable, kind, count)
     if count < len(gpus) < processes * count:
-        raise MisError(
-            f"the {len(gpus)} GPUs of this host must be enough for its {processes} workers", got=f"{count} for each"
-        )
+        raise messages.too_few_gpus(len(gpus), processes, count)
     threads = threads or max(1, cores() // (count * processes))
     # TensorFlow ignores OMP_NUM_THREADS. Inside operations all devices of the process share one pool of threads; a
     # pool of one is none: each device computes in the thread that it has between operations.
     tf.config.threading.set_intra_op_parallelism_threads(1 if threads == 1 else threads * count)
     tf.config.threading.set_inter_op_parallelism_threads(max(count, threads))
     first = process * count if len(gpus) >= processes * count else 0
-    own = gpus[first : first + count]
+    claimed = gpus[first : first + count]
     if gpus:
-        tf.config.set_visible_devices(own, "GPU")
-    for gpu in own:
+        tf.config.set_visible_devices(claimed, "GPU")
+    for gpu in claimed:
         if part < 1:
             limit_mb = int(part * RESERVED * gpu_memory_mb())
             tf.config.set_logical_device_configuration(gpu, [tf.config.LogicalDeviceConfiguration(limit_mb)])
@@ -87,19 +85,15 @@ def claim(
 
 
 def gpu_memory_mb() -> int:
-    """Return the memory (MB) of the first GPU that this process sees; TensorFlow does not tell it.
+    """Return the memory (MB) of the first GPU that this process sees, from nvidia-smi: TensorFlow does not know it.
 
     Raises:
-        MisError: The tool is not there, or tells nothing.
+        MisError: nvidia-smi is not installed, or its output has no number.
     """
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", f"--id={first}"]
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", f"--id={gpu}"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout
-        return int(told.split()[0])
+        output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout
+        return int(output.split()[0])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        raise MisError(
-            f"trials that share a GPU need nvidia-smi to tell its memory: {error}",
-            got=f"GPU {first}",
-            do="give each trial a whole one: tune.devices_per_trial=1",
-        ) from None
+        raise messages.unknown_gpu_memory(gpu, error) from None

@@ -1,4 +1,4 @@
-"""One training, whoever watches it and however it is spread."""
+"""One training, over whatever devices its strategy has."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from mis.data.pipeline.dataset import Part, case_batches, damage_as_error, steps_per_epoch, training_batches
 from mis.data.records.index import Records
-from mis.errors import MisError
 from mis.model.losses import SoftDiceLoss
 from mis.model.metrics import segmentation_metrics
 from mis.model.unet import build_unet
 from mis.params.model import ModelParams
 from mis.params.train import TrainParams
 from mis.track.names import TOTAL_S, VAL_PREFIX, epoch_metrics
+from mis.train import messages
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch, is_finished, restore
 from mis.train.teardown import untuned_buffers
 from mis.train.timing import TimeSteps
@@ -28,13 +28,13 @@ Compile = Callable[[ModelParams, TrainParams, Records], keras.Model]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training came to.
+    """The result of a training.
 
     Attributes:
         history: The metrics of each epoch.
         parameters: Trainable weights of the model.
-        checkpoints: Where its state and best model lie until they are removed.
-        run_id: The id of the run that has it; None where none was made.
+        checkpoints: Its checkpoints, which have its best model until they are removed.
+        run_id: The id of its run in MLflow; None where none was made.
     """
 
     history: History
@@ -47,7 +47,7 @@ class Fitted:
         """The file of the model after its best epoch, in Keras' own format."""
         newest = self.checkpoints.newest()
         if newest is None:
-            raise FileNotFoundError(f"the checkpoints of this training were removed from {self.checkpoints.folder}")
+            raise messages.checkpoints_removed(self.checkpoints.folder)
         return newest / BEST
 
     @property
@@ -66,7 +66,7 @@ class Fitted:
         return self.history[-1][TOTAL_S]
 
     def summary(self) -> dict[str, float]:
-        """Return the best validation figures, when they came, and what they took."""
+        """Return the best epoch's validation metrics without their prefix, its number, and the training's cost."""
         validation = {
             name.removeprefix(VAL_PREFIX): value for name, value in self.best.items() if name.startswith(VAL_PREFIX)
         }
@@ -97,17 +97,17 @@ def fit(
         model_params: The network.
         params: The training; its batch is that of all devices together.
         records: The cases and their split.
-        strategy: How it is spread over devices. Every worker of a strategy over several calls this function.
-        checkpoints: Where the state is kept after each epoch; all workers read the same.
-        callbacks: Who watches: each gets the entries of `TimeSteps` and `total_s` in the logs beside
-            Keras' own, after the checkpoint is written.
-        compiled: Who makes the network; `compile_unet` by default.
+        strategy: TensorFlow's strategy over the devices. Where it has several workers, each calls this function.
+        checkpoints: The checkpoints, one of which is written after each epoch; all workers read the same.
+        callbacks: Called after the checkpoint of an epoch is written; their logs have the entries of `TimeSteps`,
+            `total_s` and `parameters` beside those of Keras.
+        compiled: Makes the compiled network; `compile_unet` by default.
     """
     with strategy.scope():
         model = (compiled or compile_unet)(model_params, params, records)
     newest = checkpoints.newest()
     history = restore(model, newest) if newest else []
-    if not params.warmup_epochs:  # the checkpoint has the rate of then, which a search may have changed since
+    if not params.warmup_epochs:  # a search may have changed the learning rate since the checkpoint was written
         model.optimizer.learning_rate = params.learning_rate
     if not is_finished(history, epochs=params.epochs, patience=params.patience):
         cases, val = records.split.train, records.split.val
@@ -125,7 +125,7 @@ def fit(
                 validation_steps=steps_per_epoch(len(val), batch_size),
                 initial_epoch=first,
                 epochs=params.epochs,
-                callbacks=[TimeSteps(len(cases), steps), _Keep(history, checkpoints, params), *callbacks],
+                callbacks=[TimeSteps(len(cases), steps), SaveCheckpoints(history, checkpoints, params), *callbacks],
                 shuffle=False,
                 verbose=0,
             )
@@ -144,10 +144,7 @@ def compile_unet(model_params: ModelParams, params: TrainParams, records: Record
         MisError: The device cannot compute in this precision.
     """
     if params.precision == "mixed_float16" and not tf.config.list_logical_devices("GPU"):
-        raise MisError(
-            "train.precision mixed_float16 needs a GPU: TensorFlow has no float16 pooling for CPUs",
-            do="use mixed_bfloat16 or float32",
-        )
+        raise messages.float16_without_gpu()
     keras.utils.set_random_seed(params.seed)
     with precision(params.precision):
         model = build_unet(model_params, len(records.modalities), len(records.regions))
@@ -180,7 +177,7 @@ def learning_rate(full: float, warmup_steps: int) -> "float | keras.optimizers.s
 
 @contextmanager
 def precision(name: str) -> Iterator[None]:
-    """Let layers that are made meanwhile compute in this precision."""
+    """Let layers that are made in the block compute in a precision, named as in `train.precision`."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -189,8 +186,11 @@ def precision(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-class _Keep(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
-    """Writes the checkpoint after each epoch and stops early. Before all who watch: they see what it adds."""
+class SaveCheckpoints(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
+    """Writes the checkpoint after each epoch, and stops the training after its patience.
+
+    It stands before all other callbacks, which see what it adds to the logs.
+    """
 
     def __init__(self, history: History, checkpoints: Checkpoints, params: TrainParams) -> None:
         super().__init__()

@@ -8,17 +8,22 @@ from typing import Any, Literal, Protocol
 from mis.params.distribute import DistributeParams
 from mis.settings import Settings
 from mis.train.devices import Devices, claim
-from mis.train.multiworker import Worker, join
-from mis.train.rendezvous import Place, find_place
+from mis.train.rendezvous import Rendezvous, find_rendezvous
 from mis.train.strategy import make_strategy
+from mis.train.worker import Worker, join
 
 Work = Callable[[Worker], Any]
-Watch = Callable[[Any], None]
-Say = Callable[[str], None]
+"""A function that each worker calls."""
+
+OnReport = Callable[[Any], None]
+"""Called with each value that the chief reports, in order."""
+
+OnMessage = Callable[[str], None]
+"""Called with each line that a person should see."""
 
 
-def nothing(value: object) -> None:
-    """Take something and do nothing with it."""
+def ignore(value: object) -> None:
+    """Do nothing with a report or a message."""
 
 
 class Launcher(Protocol):
@@ -28,68 +33,74 @@ class Launcher(Protocol):
     def leads(self) -> bool:
         """Whether this process shows progress and writes results; of several exactly one does."""
 
-    def run(self, work: Work, on_report: Watch = nothing, say: Say = nothing) -> Any:  # noqa: ANN401 - of `work`
-        """Run it and return what it returned; the reports of its chief come one by one, `say` takes lines to show."""
+    def run(self, work: Work, on_report: OnReport = ignore, on_message: OnMessage = ignore) -> Any:  # noqa: ANN401 - of `work`
+        """Call the function in every worker, and return what it returned in the chief."""
 
 
 def find_launcher(params: DistributeParams, settings: Settings, batch_size: int) -> Launcher:
-    """Return the way that the parameters and the environment ask for.
+    """Return the launcher that the parameters and the environment ask for.
 
     Args:
-        params: How the training is spread.
-        settings: The machine.
+        params: How the training is spread over devices.
+        settings: The machine's settings.
         batch_size: The global batch, which smaller numbers of workers must divide as well.
 
     Raises:
         MisError: There are not as many devices in this process, or the environment has workers, but another
             number of them.
     """
-    place = find_place(os.environ, settings.checkpoints / "meeting", params.workers)
+    rendezvous = find_rendezvous(os.environ, settings.checkpoints / "rendezvous", params.workers)
     if params.chosen != "multiworker":
         devices = claim(params.devices_per_worker, limit=settings.devices)
-        return _Here(devices, "mirrored" if params.chosen == "mirrored" else "none")
-    if place is not None:
-        return _Joined(params, settings, place)
+        return _InThisProcess(devices, "mirrored" if params.chosen == "mirrored" else "none")
+    if rendezvous is not None:
+        return _AsOneOfSeveral(params, settings, rendezvous)
     fewer = [
         count
         for count in range(params.workers - 1, params.min_workers - 1, -1)
         if batch_size % (count * params.devices_per_worker) == 0
     ]
-    return _Started(params, settings, fewer)
+    return _OnRay(params, settings, fewer)
 
 
 @dataclass(frozen=True)
-class _Here:
+class _InThisProcess:
+    """Trains in this process, the only one."""
+
     devices: Devices
     kind: Literal["none", "mirrored"]
     leads: bool = True
 
-    def run(self, work: Work, on_report: Watch = nothing, say: Say = nothing) -> Any:  # noqa: ANN401, ARG002
+    def run(self, work: Work, on_report: OnReport = ignore, on_message: OnMessage = ignore) -> Any:  # noqa: ANN401, ARG002
         return work(Worker(None, self.devices, lambda: make_strategy(self.devices, self.kind), on_report))
 
 
 @dataclass(frozen=True)
-class _Joined:
+class _AsOneOfSeveral:
+    """Trains in this process, which TF_CONFIG or SLURM has started as one of several workers."""
+
     params: DistributeParams
     settings: Settings
-    place: Place
+    rendezvous: Rendezvous
 
     @property
     def leads(self) -> bool:
-        return self.place.index == 0
+        return self.rendezvous.rank == 0
 
-    def run(self, work: Work, on_report: Watch = nothing, say: Say = nothing) -> Any:  # noqa: ANN401, ARG002
-        return join(self.place, self.params.devices_per_worker, work, on_report, self.settings.devices)
+    def run(self, work: Work, on_report: OnReport = ignore, on_message: OnMessage = ignore) -> Any:  # noqa: ANN401, ARG002
+        return join(self.rendezvous, self.params.devices_per_worker, work, on_report, self.settings.devices)
 
 
 @dataclass(frozen=True)
-class _Started:
+class _OnRay:
+    """Starts the workers on a Ray cluster."""
+
     params: DistributeParams
     settings: Settings
     fewer: Sequence[int]
     leads: bool = True
 
-    def run(self, work: Work, on_report: Watch = nothing, say: Say = nothing) -> Any:  # noqa: ANN401
+    def run(self, work: Work, on_report: OnReport = ignore, on_message: OnMessage = ignore) -> Any:  # noqa: ANN401
         from mis.train.gang import run_gang
 
         params = self.params
@@ -104,5 +115,5 @@ class _Started:
             ray_address=self.settings.ray_address,
             limit=self.settings.devices,
             on_report=on_report,
-            say=say,
+            on_message=on_message,
         )

@@ -7,16 +7,18 @@ import keras
 import tensorflow as tf
 
 FIRST_STEP = 3
-"""Counted from 1 in this process: the first ones trace the network and fill buffers."""
+"""The first profiled step of this process, counted from 1: those before trace the network and fill buffers."""
+
 STEPS = 5
+"""How many steps are profiled."""
 
 
-class Profile(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
-    """Profiles a few steps once they are steady; TensorBoard's profile plugin shows the result."""
+class ProfileSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
+    """Writes a TensorFlow profile of a few steps, which TensorBoard's profile plugin shows."""
 
     def __init__(self, checkpoints: Path) -> None:
         super().__init__()
-        self.into = self.folder(checkpoints)
+        self.target = self.folder(checkpoints)
         self.step = 0
         self.running = False
 
@@ -31,19 +33,19 @@ class Profile(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no t
         return sorted(path for path in cls.folder(checkpoints).rglob("*") if path.is_file())
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Start once the steps are steady."""
+        """Start the profiler at `FIRST_STEP`."""
         self.step += 1
         if self.step == FIRST_STEP:
-            tf.profiler.experimental.start(str(self.into))
+            tf.profiler.experimental.start(str(self.target))
             self.running = True
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Stop after some."""
+        """Stop it after `STEPS` steps."""
         if self.step == FIRST_STEP + STEPS - 1:
             self._stop()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Stop, where there were fewer."""
+        """Stop it where the training had fewer steps."""
         self._stop()
 
     def _stop(self) -> None:

@@ -1,4 +1,4 @@
-"""How a process spreads a training over its own devices."""
+"""TensorFlow's strategy for the devices of one process."""
 
 from functools import cache
 from typing import Literal
@@ -17,7 +17,7 @@ def make_strategy(devices: Devices, kind: Literal["auto", "none", "mirrored"] = 
     mismatch in the collective instance").
 
     Args:
-        devices: The devices.
+        devices: The devices of this process.
         kind: `auto` mirrors variables where there are several devices; `mirrored` on a single one too.
     """
     if len(devices.names) == 1 and kind != "mirrored":

@@ -13,32 +13,32 @@ REPEATS = 3
 
 
 class TimeSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
-    """Adds to the logs of each epoch how fast it was and what it waited for.
+    """Adds to the logs of each epoch how fast it was, what its steps waited for, and the memory that it took.
 
     - `epoch_s`: seconds of the epoch, validation included.
-    - `step_s`, `samples_per_s`: a step's mean seconds, and cases a second. The first step of a process,
-      which traces the network, is left out unless it is the only one.
-    - `input_share`: of a step, the part in which nothing could be computed because the next batch was not there.
+    - `step_s`, `samples_per_s`: mean seconds of a step, and cases a second. The first step of a process,
+      which traces the network, is left out unless it is the only step.
+    - `input_share`: of a step, the part in which it waits for its batch.
     - `communication_share`: the part that the step's all-reduces take, of the gradients and of batch norm's
       statistics, timed by themselves after the epoch on the same devices. Waiting for a slower replica is not in
       it, and what overlaps with computing is.
     - `compute_share`: the rest.
-    - `devices`: over how many the epoch was spread.
+    - `devices`: how many devices the epoch was spread over.
     - `host_peak_bytes`: the most memory that the process has had so far; `device_peak_bytes`: the most that one of
       its GPUs had in this epoch.
 
-    With several workers each one measures its own; the chief's are reported.
+    With several workers each measures itself; the chief's figures are reported.
     """
 
     def __init__(self, cases: int, steps: int) -> None:
-        """Take what an epoch consists of: cases, not counting those that fill up the last batch, and steps."""
+        """Take the cases of an epoch, without those that only fill up its last batch, and its steps."""
         super().__init__()
         self.cases = cases
         self.steps = steps
         self.communication: Communication | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Put a clock between the input and the step."""
+        """Let the training step measure how long it waits for its input."""
         self.communication = Communication(self.model)
         step = self.model.train_function
         self.step = step if isinstance(step, _TimedStep) else _TimedStep(step, self._wait_for_devices)
@@ -58,7 +58,7 @@ class TimeSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
         self.trained_s = time.perf_counter() - self.begun
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
-        """Add the figures."""
+        """Add the figures to the logs."""
         logs["epoch_s"] = time.perf_counter() - self.begun
         waits = self.step.waits
         if self.step.first_s and self.steps > 1:
@@ -83,9 +83,9 @@ class TimeSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
 
 
 class _TimedStep:
-    """The step of Keras, which takes an iterator, with a clock between the input and the rest.
+    """Keras' training step of a network, which also measures how long it waits for its batch.
 
-    It stays with the network, and is traced once, however many trainings that has.
+    It stays with the network, and is traced once, however many trainings the network has.
 
     Attributes:
         waits: Seconds that the steps of this epoch have waited for their batch.
@@ -93,27 +93,27 @@ class _TimedStep:
     """
 
     def __init__(self, step: Callable[[Sequence[Any]], dict[str, Any]], wait: Callable[[], None]) -> None:
-        """Take the step, and who waits for its end."""
+        """Take the step, and a function that waits until a step has ended."""
         self.wait = wait
         self.traced = False
         self.begin()
 
-        # In one graph, as Keras has it: batches handed over outside of one take seconds to be freed after several
-        # epochs under a strategy of several workers.
+        # Input and step are in one graph, as in Keras: under a strategy of several workers, batches that are passed to
+        # a graph take seconds to be freed after several epochs.
         @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # TensorFlow has no types
         def fetch_and_step(iterator: Any) -> tuple[dict[str, Any], tf.Tensor]:  # noqa: ANN401 - one of several classes
-            asked = tf.timestamp()
-            with tf.control_dependencies([asked]):
+            asked_at = tf.timestamp()
+            with tf.control_dependencies([asked_at]):
                 batch = iterator.get_next()
             with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-                there = tf.timestamp()
-            batch = tf.nest.map_structure(lambda leaf: _after(there, leaf), batch, expand_composites=True)
-            return step([batch]), there - asked
+                received_at = tf.timestamp()
+            batch = tf.nest.map_structure(lambda leaf: _after(received_at, leaf), batch, expand_composites=True)
+            return step([batch]), received_at - asked_at
 
         self.function = tf.function(fetch_and_step, reduce_retracing=True)
 
     def begin(self) -> None:
-        """Begin an epoch."""
+        """Forget the waits of the epoch before."""
         self.waits: list[tf.Tensor] = []
         self.first_s = 0.0
 
@@ -124,7 +124,7 @@ class _TimedStep:
         outputs, waited = self.function(iterator)
         if self.traced:
             self.waits.append(waited)
-        else:  # its time counts apart, so it must have ended
+        else:  # this step traces the network: it is timed to its end, apart from the others
             self.wait()
             self.traced = True
             self.first_s = time.perf_counter() - begun
@@ -132,7 +132,7 @@ class _TimedStep:
 
 
 class Communication:
-    """The all-reduces of one training step, by themselves."""
+    """The all-reduces of a training step, without the rest of the step."""
 
     def __init__(self, model: keras.Model) -> None:
         """Take the sizes from a compiled model, whose strategy is used."""
@@ -170,7 +170,7 @@ class Communication:
 
 
 def _after(earlier: tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
-    """Return a tensor that is there after another: else a thread may compute first and look at the clock then."""
+    """Return a tensor that is not there before `earlier`: else a thread may compute it before the clock is read."""
     with tf.device(tensor.device), tf.control_dependencies([earlier]):
         return tf.identity(tensor)
 

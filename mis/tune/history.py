@@ -8,7 +8,7 @@ from mis.errors import MisError
 from mis.params.base import Scalar
 from mis.params.load import Params
 from mis.params.space import fixed_values
-from mis.track.base import TUNE, Ended, Tracker
+from mis.track.base import TUNE, RecordedRun, Tracker
 from mis.track.names import BEST_DICE, EPOCH_S, RECORDS_TAG, STATE_TAG, STUDY_TAG, TOTAL_S, TRIAL_S, TRIAL_TAG
 from mis.tune.trial import TrialState, Values
 
@@ -101,11 +101,11 @@ def estimate(params: Params, tracker: Tracker, records: str, trials: int, concur
     return Estimate(rounds * (params.tune.epochs * epoch_s + beside_s), len(found), epoch_s, beside_s)
 
 
-def _trials(tracker: Tracker, tags: dict[str, str]) -> Sequence[Ended]:
-    return [run for run in tracker.find_ended(TUNE, tags) if TRIAL_TAG in run.tags]
+def _trials(tracker: Tracker, tags: dict[str, str]) -> Sequence[RecordedRun]:
+    return [run for run in tracker.find_finished(TUNE, tags) if TRIAL_TAG in run.tags]
 
 
-def _in_space(run: Ended, params: Params) -> Iterator[tuple[str, Scalar]]:
+def _in_space(run: RecordedRun, params: Params) -> Iterator[tuple[str, Scalar]]:
     for name, one in params.tune.space.items():
         value = one.parse(run.params.get(name, ""))
         if value is not None and one.contains(value):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mis.settings import load_settings
-from mis.track.base import MemoryRun, MemoryTracker, tracked
+from mis.track.base import tracked
+from mis.track.memory import MemoryRun, MemoryTracker
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import PARENT_RUN_TAG
 
@@ -220,11 +221,11 @@ def test_what_has_ended_is_found_with_its_last_values(tracker, experiment):
         run.finish(status)
         time.sleep(0.01)  # MLflow sorts by the millisecond
     tracker.start_run(experiment, "running", tags={"key": "a"})
-    found = tracker.find_ended(experiment, {"key": "a"})
+    found = tracker.find_finished(experiment, {"key": "a"})
     assert [run.tags["name"] for run in found] == ["third", "first"]
     assert {name: found[0].params[name] for name in ("rate", "norm")} == {"rate": "2", "norm": "batch"}
     assert found[0].metrics == {"dice": 0.25}
-    assert list(tracker.find_ended(f"{experiment}/other", {})) == []
+    assert list(tracker.find_finished(f"{experiment}/other", {})) == []
 
 
 def test_any_run_is_read_by_its_id(tracker, experiment):

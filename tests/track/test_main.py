@@ -10,8 +10,10 @@ import psutil
 import pytest
 
 from mis.errors import MisError
-from mis.track.__main__ import free_port, main, stopping_on_signals
+from mis.ports import free_port
+from mis.track.__main__ import main, next_port
 from mis.track.mlflow import MlflowTracker
+from mis.track.server import stopping_on_signals
 
 
 @pytest.fixture
@@ -66,19 +68,19 @@ def test_the_next_port_is_taken_if_one_is_in_use():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert port < free_port(port) < port + 20
+        assert port < next_port(port) < port + 20
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
 def test_a_port_that_cannot_be_is_refused(port):
     with pytest.raises(MisError, match="--port"):
-        free_port(port)
+        next_port(port)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_starts_leaves_no_process_behind(project, number):
     MlflowTracker(project)
-    command = [sys.executable, "-m", "mis.track", "--port", str(free_port(5700))]
+    command = [sys.executable, "-m", "mis.track", "--port", str(free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline().startswith("starting the MLflow UI")
         children = wait_for_children(process.pid)

@@ -12,7 +12,8 @@ import pytest
 
 from mis.errors import MisError
 from mis.settings import load_settings
-from mis.track.mlflow import MlflowTracker, artifact_repository, process_tags
+from mis.track.mlflow import MlflowTracker, artifact_repository
+from mis.track.process import process_tags
 
 OPEN = """
 from mis.settings import load_settings

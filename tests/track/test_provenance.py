@@ -5,7 +5,8 @@ import pytest
 
 from mis.settings import Settings
 from mis.track import provenance
-from mis.track.base import TRAIN, MemoryTracker
+from mis.track.base import TRAIN
+from mis.track.memory import MemoryTracker
 from mis.track.provenance import find_origin
 
 

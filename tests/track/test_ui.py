@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
+from mis.ports import free_port
 from mis.settings import load_settings
-from mis.track.__main__ import free_port
 from mis.track.base import SCALING, TUNE
 from mis.track.links import comparison_links
 from mis.track.mlflow import MlflowTracker
@@ -56,7 +56,7 @@ def ui(tracker):
     """The running command, and the lines that it has printed."""
     root = str(tracker.uri).removeprefix("sqlite:///").removesuffix("/mlruns/mlflow.db")
     env = {name: text for name, text in os.environ.items() if name != "MLFLOW_TRACKING_URI"} | {"MIS_ROOT": root}
-    command = [sys.executable, "-m", "mis.track", "--port", str(free_port(5800))]
+    command = [sys.executable, "-m", "mis.track", "--port", str(free_port())]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         lines = []
         while not lines or not lines[-1].startswith("MLflow:"):

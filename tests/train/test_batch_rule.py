@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mis.params.load import load_params
-from mis.train.batch_rule import for_replicas, in_force
+from mis.train.batch_rule import for_replicas
+from mis.train.in_force import in_force
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 

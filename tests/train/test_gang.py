@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from mis.errors import MisError, WorkerError
+from mis.ports import free_port
 from mis.settings import Settings
 from mis.track.base import TRAIN
 from mis.track.mlflow import MlflowTracker
@@ -50,8 +51,8 @@ WAYS = {"die": die, "stop": stop, "refuse": refuse, "raise": fail}
 
 def fail_in_turn(worker, folder, ways):
     """Fail in another way with each start: which start this is, the files say. Worker 1 fails, or the chief."""
-    start = len(list(folder.glob(f"{worker.index}-*")))
-    (folder / f"{worker.index}-{start}").touch()
+    start = len(list(folder.glob(f"{worker.rank}-*")))
+    (folder / f"{worker.rank}-{start}").touch()
     way = ways[start]
     if worker.is_chief:
         worker.report(f"start {start}")
@@ -68,7 +69,7 @@ def fail_in_turn(worker, folder, ways):
 
 def run(folder, ways, **options):
     said, reports = [], []
-    given = {"workers": 2, "heartbeat_s": 5, "stall_s": 3, "on_report": reports.append, "say": said.append}
+    given = {"workers": 2, "heartbeat_s": 5, "stall_s": 3, "on_report": reports.append, "on_message": said.append}
 
     def work(worker):
         return fail_in_turn(worker, folder, ways)
@@ -91,7 +92,7 @@ def test_workers_that_are_lost_are_started_again(tmp_path):
     died, chief_died, stopped, stalled = said
     assert re.match(r"worker 0 on [\d.]+ died \(.*\); .*\(2 of 4\)", chief_died)
     assert re.match(r"worker 1 on [\d.]+ died \([^.]*\.\); starting again from the last checkpoint \(1 of 4\)", died)
-    assert re.match(r"worker 1 on [\d.]+ gave no sign of life for 5 s; .*\(3 of 4\)", stopped)
+    assert re.match(r"worker 1 on [\d.]+ sent no heartbeat for 5 s; .*\(3 of 4\)", stopped)
     assert re.match(r"no worker has ended a step for 3 s \(worker 0 on .* after step 1, worker 1 .*\(4 of 4\)", stalled)
 
 
@@ -193,12 +194,6 @@ def ray_processes(name):
     return [process for process in psutil.process_iter(["name"]) if process.info["name"] == name]
 
 
-def free_port():
-    from mis.train.rendezvous import free_port
-
-    return free_port("127.0.0.1")
-
-
 OVERRIDES = (
     "model.depth=1",
     "model.base_filters=4",
@@ -222,7 +217,7 @@ def wait_for_epoch(project, number):
 
 def members():
     found = psutil.process_iter(["cmdline"])  # None for one that is just ending
-    return [process for process in found if "ray::_Member" in " ".join(process.info["cmdline"] or ())]
+    return [process for process in found if "ray::WorkerProcess" in " ".join(process.info["cmdline"] or ())]
 
 
 def best_model(project, run_id):

@@ -28,7 +28,7 @@ def test_the_example_is_short_and_needs_nothing_else_of_mis():
 
 IMPORTED = """
 import json, sys
-import mis.train.gang, mis.train.multiworker
+import mis.train.gang, mis.train.worker
 print(json.dumps(sorted(name for name in sys.modules if name.startswith("mis."))))
 """
 
@@ -37,14 +37,19 @@ print(json.dumps(sorted(name for name in sys.modules if name.startswith("mis."))
 def test_its_imports_are_the_part_that_starts_workers(run_script):
     assert set(run_script(IMPORTED)) <= {
         "mis.errors",
+        "mis.ports",
         "mis.settings",
         "mis.train",
         "mis.train.allocate",
         "mis.train.cluster",
         "mis.train.devices",
         "mis.train.gang",
-        "mis.train.rendezvous",
+        "mis.train.heartbeat",
+        "mis.train.messages",
         "mis.train.multiworker",
+        "mis.train.rendezvous",
+        "mis.train.worker",
+        "mis.train.worker_process",
     }
 
 

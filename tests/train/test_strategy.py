@@ -97,7 +97,7 @@ def run(mode, records, out):
     own_out.mkdir()
     command = [sys.executable, "-c", TRAIN, records.folder, "params.yaml", out, own_out]
     command += [json.dumps(values), json.dumps(trainings)]
-    # They meet as the tasks of one step of SLURM do.
+    # They find each other as the tasks of one step of SLURM do.
     step = {"SLURM_JOB_ID": mode, "SLURM_STEP_NUM_TASKS": str(processes), "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1"}
     env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     env |= step | {"CUDA_VISIBLE_DEVICES": "-1"}
@@ -114,7 +114,7 @@ def run(mode, records, out):
     ]
     ended = [process.communicate(timeout=300) for process in started]
     assert [process.returncode for process in started] == [0] * processes, [error[-3000:] for _, error in ended]
-    assert not list((out / "checkpoints").glob("meeting/*"))
+    assert not list((out / "checkpoints").glob("rendezvous/*"))
     return json.loads(ended[0][0].splitlines()[-1])
 
 

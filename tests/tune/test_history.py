@@ -3,7 +3,8 @@
 import pytest
 
 from mis.errors import MisError
-from mis.track.base import TUNE, MemoryTracker
+from mis.track.base import TUNE
+from mis.track.memory import MemoryTracker
 from mis.track.names import RECORDS_TAG
 from mis.tune.history import estimate, starting_points
 

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from mis.track.__main__ import free_port, server, wait_until_ready
+from mis.ports import free_port
 from mis.track.base import TUNE
+from mis.track.server import server, wait_until_ready
 from mis.train.allocate import Node
 from mis.train.cluster import OBJECT_STORE_BYTES
 from mis.tune.resources import fits_in_memory, shared_room
@@ -34,7 +35,7 @@ def runs_of(tracker):
 def test_searches_at_the_same_time_share_a_store(project):
     """One writes to its file, the other through a server in front of it, as from another host."""
     tracker = tracker_of(project)
-    port, log = free_port(6100), project / "server.log"
+    port, log = free_port(), project / "server.log"
     url = f"http://127.0.0.1:{port}"
     with server(tracker.uri, port, log) as process:
         wait_until_ready(process, url, log)

@@ -9,9 +9,10 @@ from mis.data.versions.hashing import content_hash
 from mis.errors import MisError
 from mis.params.load import Params
 from mis.settings import Settings
-from mis.track.base import Ended, param_text
-from mis.track.mlflow import MlflowTracker, database_path, tracking_uri
+from mis.track.base import RecordedRun, param_text
+from mis.track.mlflow import MlflowTracker
 from mis.track.provenance import UNKNOWN, git_commit
+from mis.track.store import database_path, tracking_uri
 
 NOTHING = "nothing"
 """The value that is shown for a parameter that params.yaml no longer has."""
@@ -47,7 +48,7 @@ class Comparison:
         return f"{name} {self.then} -> {self.now}{self.note and f'  ({self.note})'}"
 
 
-def find_run(run_id: str, settings: Settings) -> Ended:
+def find_run(run_id: str, settings: Settings) -> RecordedRun:
     """Return what MLflow has recorded of a run.
 
     Raises:
@@ -62,7 +63,7 @@ def find_run(run_id: str, settings: Settings) -> Ended:
     return run
 
 
-def compare_origin(run: Ended, params: Params, settings: Settings) -> list[Comparison]:
+def compare_origin(run: RecordedRun, params: Params, settings: Settings) -> list[Comparison]:
     """Compare the data set, its DVC hash and the git commit.
 
     The hash now is computed from the files of `data.root`: dvc.lock may be older than they are.
@@ -95,7 +96,7 @@ def _is_same_code(then: str, now: str, workspace: Path) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def compare_params(run: Ended, params: Params) -> list[Comparison]:
+def compare_params(run: RecordedRun, params: Params) -> list[Comparison]:
     """Return the parameters whose recorded value is not that of params.yaml, or which params.yaml does not have.
 
     A parameter that the run has not recorded is not compared, as the budget of a search in the run of a trial. Neither

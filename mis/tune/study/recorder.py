@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mis.track.base import TUNE, Run, Tracker
 from mis.track.names import ERROR_TAG, STATE_TAG, STUDY_TAG, TRIAL_S, TRIAL_TAG
 from mis.train.allocate import Share
-from mis.train.batch_rule import in_force
+from mis.train.in_force import in_force
 from mis.tune.epochs import EPOCH, metrics_of, reports
 from mis.tune.study.store import BUDGET, StudyStore
 from mis.tune.trial import Trial, TrialState, Values

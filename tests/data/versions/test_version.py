@@ -13,7 +13,8 @@ from mis.data.versions.version import Comparison, compare_origin, compare_params
 from mis.errors import MisError
 from mis.params.load import load_params
 from mis.settings import load_settings
-from mis.track.base import TRAIN, Ended, MemoryTracker
+from mis.track.base import TRAIN, RecordedRun
+from mis.track.memory import MemoryTracker
 from mis.track.mlflow import MlflowTracker
 from mis.track.provenance import find_origin
 from tests.data.serving import serving
@@ -173,7 +174,7 @@ def test_what_has_changed_is_said_then_and_now(linked, data, params):
 def test_a_later_commit_is_said_and_whether_the_code_is_another(linked, tmp_path):
     later = linked.clone(tmp_path / "later")
     then = later.git("rev-parse", "HEAD")
-    run = Ended({}, {}, {"mis.data.root": "none", "mis.git_commit": then})
+    run = RecordedRun({}, {}, {"mis.data.root": "none", "mis.git_commit": then})
     settings, params = load_settings({}, later.root), load_params(later.root / "params.yaml")
     lines = []
     for name in ("results.csv", "mis/new.py"):
@@ -212,12 +213,12 @@ def settings(tmp_path):
 
 def test_a_run_that_does_not_say_where_it_comes_from_is_refused(params, settings):
     with pytest.raises(MisError, match=r"mis\.data\.root"):
-        compare_origin(Ended({}, {}, {}), params, settings)
+        compare_origin(RecordedRun({}, {}, {}), params, settings)
 
 
 def test_what_is_not_known_is_not_the_same(params, settings, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(settings.workspace.parent))
-    run = Ended({}, {}, {"mis.data.root": params.data.root})
+    run = RecordedRun({}, {}, {"mis.data.root": params.data.root})
     root, digest, commit = compare_origin(run, params, settings)
     assert root.same
     assert (digest.then, digest.now, digest.same) == ("unknown", f"no {params.data.root}", False)
@@ -229,7 +230,7 @@ def test_only_what_a_run_has_recorded_is_compared(params):
     then = {name: str(value) for name, value in params.flatten().items()}
     then |= {"train.gone": "1", "in_force.batch_size": "8"}
     del then["train.epochs"]
-    assert [comparison.line() for comparison in compare_params(Ended(then, {}, {}), params)] == [
+    assert [comparison.line() for comparison in compare_params(RecordedRun(then, {}, {}), params)] == [
         "train.gone: 1 -> nothing"
     ]
 

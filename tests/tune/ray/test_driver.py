@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from mis.data.records.reader import read_contents
-from mis.track.base import TUNE, MemoryTracker
+from mis.track.base import TUNE
+from mis.track.memory import MemoryTracker
 from mis.train.allocate import allocate
 from mis.tune.ray.driver import run_study
 from mis.tune.study.store import StudyStore

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from mis.train.multiworker import first_line, is_lost
+from mis.train.worker import first_line, is_lost
 
 
 def test_the_first_line_of_an_error_of_tensorflow_has_no_graph_nodes():

@@ -1,0 +1,74 @@
+"""Where MLflow's store is: a SQLite file that can be moved with the project, or a server. Without importing mlflow."""
+
+import sqlite3
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from mis.errors import MisError
+from mis.settings import Settings
+
+LOCK_S = 120.0
+"""Seconds to wait until another process has opened a SQLite store."""
+
+
+def database_path(uri: str, root: Path | None = None) -> Path:
+    """Return the file of a `sqlite:///` URI; a relative one is below `root`, or the working directory.
+
+    >>> database_path("sqlite:////data/mlruns/mlflow.db").as_posix()
+    '/data/mlruns/mlflow.db'
+    """
+    return (root or Path.cwd()) / uri.removeprefix("sqlite:///")
+
+
+def artifacts_folder(uri: str) -> Path:
+    """Return the folder beside a SQLite store in which the files of its runs are."""
+    return database_path(uri).parent / "artifacts"
+
+
+def tracking_uri(settings: Settings) -> str:
+    """Return the tracking URI, checked; SQLite's with an absolute path.
+
+    Raises:
+        MisError: It is neither a SQLite file nor a server.
+    """
+    uri = settings.tracking_uri
+    if urlsplit(uri).scheme in ("http", "https"):
+        return uri.rstrip("/")
+    if not uri.startswith("sqlite:///"):
+        raise MisError(
+            "MLFLOW_TRACKING_URI must begin with sqlite:///, http:// or https://",
+            got=without_password(uri),
+            do="put `mlflow server` in front of any other store",
+        )
+    path = database_path(uri, settings.root)
+    if {"%", "?"} & set(str(path)):
+        raise MisError("the path of MLflow's store must be free of % and ?, which a URI gives a meaning", got=path)
+    return f"sqlite:///{path}"
+
+
+def lock(database: Path) -> AbstractContextManager[object]:
+    """Return the lock of a SQLite store.
+
+    Without it, eight processes that open a missing database migrate it at once, which corrupts it for
+    good (MLflow 3.17: "duplicate column name: step").
+    """
+    return FileLock(database.with_suffix(".lock"), timeout=LOCK_S)
+
+
+def probe(path: Path) -> None:
+    """Open a SQLite file once: where that fails, MLflow would try again for 100 s, with a warning each time."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA schema_version")
+
+
+def without_password(uri: str) -> str:
+    """Return a URI without the user's name and password.
+
+    >>> without_password("https://me:secret@mlflow.example:5000/x")
+    'https://mlflow.example:5000/x'
+    """
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

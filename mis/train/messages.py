@@ -1,0 +1,54 @@
+"""The sentences of the errors of a training, apart from what it computes: to mend one makes no training stale."""
+
+from pathlib import Path
+
+from mis.errors import MisError
+
+
+def float16_without_gpu() -> MisError:
+    """Return the error for half precision of 16-bit floats on a CPU."""
+    return MisError(
+        "train.precision mixed_float16 needs a GPU: TensorFlow has no float16 pooling for CPUs",
+        do="use mixed_bfloat16 or float32",
+    )
+
+
+def too_many_devices(usable: int, kind: str, wanted: int) -> MisError:
+    """Return the error for more devices than may be used.
+
+    Args:
+        usable: How many may be used.
+        kind: `GPUs` or `CPU cores`.
+        wanted: How many devices the training asks for.
+    """
+    return MisError(f"a training can have at most the {usable} {kind} that may be used", got=f"{wanted} devices")
+
+
+def too_few_gpus(gpus: int, workers: int, wanted: int) -> MisError:
+    """Return the error for a host whose GPUs are not enough for its workers.
+
+    Args:
+        gpus: GPUs of the host.
+        workers: Workers on the host.
+        wanted: GPUs that each worker asks for.
+    """
+    return MisError(f"the {gpus} GPUs of this host must be enough for its {workers} workers", got=f"{wanted} for each")
+
+
+def unknown_gpu_memory(gpu: str, error: Exception) -> MisError:
+    """Return the error for trials that share a GPU whose memory nvidia-smi does not give."""
+    return MisError(
+        f"trials that share a GPU need nvidia-smi to tell its memory: {error}",
+        got=f"GPU {gpu}",
+        do="give each trial a whole one: tune.devices_per_trial=1",
+    )
+
+
+def state_of_another_network(state: Path) -> ValueError:
+    """Return the error for a checkpoint whose weights do not fit the network or the optimizer."""
+    return ValueError(f"{state} is of another network or optimizer")
+
+
+def checkpoints_removed(folder: Path) -> FileNotFoundError:
+    """Return the error for a result that is used after its checkpoints were removed."""
+    return FileNotFoundError(f"the checkpoints of this training were removed from {folder}")

@@ -1,0 +1,120 @@
+"""The process of a worker on a Ray cluster: an actor that answers heartbeats while it works."""
+
+import os
+import re
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from mis.errors import MisError
+from mis.train.allocate import Share
+from mis.train.heartbeat import Heartbeat
+
+if TYPE_CHECKING:  # it imports TensorFlow, which the process that starts the workers does without
+    from mis.train.worker import Worker
+
+Work = Callable[["Worker"], Any]
+"""A function that each worker calls."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a worker's work.
+
+    Attributes:
+        value: What it returned.
+        error: What it raised, as text with the traceback; None after success.
+        refused: Whether that was bad input, which needs no traceback.
+        lost_others: Whether that followed from the loss of another worker.
+        died: Whether the worker's process is gone.
+    """
+
+    value: Any = None
+    error: str | None = None
+    refused: bool = False
+    lost_others: bool = False
+    died: bool = False
+
+
+@ray.remote(concurrency_groups={"heartbeat": 1}, max_restarts=0)
+class WorkerProcess:
+    """A worker's process."""
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+        self.reports: list[Any] = []
+
+    def prepare(self) -> str:
+        """Import TensorFlow, and return `host:port`, where the other workers can reach this one."""
+        from mis.quiet import import_tensorflow
+
+        import_tensorflow()
+        from mis.ports import free_port
+
+        host = ray.util.get_node_ip_address()
+        return f"{host}:{free_port(host)}"
+
+    def work(
+        self, work: Work, addresses: Sequence[str], rank: int, share: Share, folder: Path, *, together: bool
+    ) -> Outcome:
+        """Call a function, and catch what it raises.
+
+        Args:
+            work: The function.
+            addresses: `host:port` of every worker, by rank.
+            rank: The number of this worker.
+            share: Its devices.
+            folder: The working directory, which is taken where this node has it.
+            together: Whether the strategy is made before the call, see `mis.train.gang.run_gang`.
+        """
+        from mis.train.devices import claim
+        from mis.train.rendezvous import Rendezvous
+        from mis.train.worker import Worker, first_line, is_lost
+
+        try:
+            if folder.is_dir():
+                os.chdir(folder)
+            devices = claim(share.devices, share.threads)
+            self.worker = Worker(Rendezvous(tuple(addresses), rank), devices, on_report=self.reports.append)
+            if together:
+                self.worker.progress(0)
+                self.worker.strategy  # noqa: B018 - made here
+                self.worker.stepped_at = None  # whether steps are reported from now on is for the work to decide
+            return Outcome(work(self.worker))
+        except MisError as error:
+            return Outcome(error=str(error), refused=True)
+        except BaseException as error:
+            if is_lost(error):
+                return Outcome(error=first_line(error), lost_others=True)
+            return Outcome(error=traceback.format_exc())
+
+    @ray.method(concurrency_group="heartbeat")  # type: ignore[untyped-decorator]  # Ray has no types
+    def heartbeat(self, reports_received: int) -> Heartbeat:
+        """Return how far the work is, and the reports after the first `reports_received`."""
+        reports = self.reports[reports_received:]
+        if self.worker is None or self.worker.stepped_at is None:
+            return Heartbeat(0, None, reports)
+        return Heartbeat(self.worker.steps, time.monotonic() - self.worker.stepped_at, reports)
+
+
+def outcome_of(reference: Any) -> Outcome:  # noqa: ANN401 - a Ray reference
+    """Return what became of a call of `WorkerProcess.work` that has ended."""
+    try:
+        outcome: Outcome = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:  # raised outside of `work`, or what it returned cannot be sent
+        return Outcome(error=str(error))
+    except ray.exceptions.RayError as error:  # its process or its node is gone, or out of memory
+        return Outcome(error=cause_of_death(error), died=True)
+    return outcome
+
+
+def cause_of_death(error: BaseException) -> str:
+    """Return why Ray says that a process died, in one line without its guesses."""
+    text = " ".join(str(error).split())
+    detail = re.search(r"(?:exit detail: |died because )(.+?\.)(?: |$)", text.partition("Some common causes")[0])
+    return (detail[1] if detail else text or "no reason is known")[:200]
