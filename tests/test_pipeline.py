@@ -142,6 +142,27 @@ def test_a_parameter_concerns_its_stage_alone(project, name, value, stage):
         assert project.stages_of("dvc", "repro", "--dry") == {stage}
 
 
+EDITED = {
+    "mis/style.py": {"report"},
+    "mis/tune/console/table.py": set(),
+    "mis/data/check/wording.py": {"preprocess"},  # it writes the table of findings
+    "mis/errors.py": {"phantom", "preprocess", "report"},
+    "mis/train/messages.py": set(),
+    "mis/model/losses.py": {"train", "tune", "evaluate", "scaling"},
+}
+
+
+@pytest.mark.parametrize("file", EDITED)
+def test_wording_and_colours_train_and_search_nothing_anew_and_the_loss_all(project, file):
+    path = project.root / file
+    before = path.read_bytes()
+    path.write_bytes(before + b"# edited\n")
+    try:
+        assert project.stages_of("dvc", "repro", "--dry") == EDITED[file]
+    finally:
+        path.write_bytes(before)
+
+
 def test_a_change_runs_what_depends_on_it_and_nothing_else(project):
     with project.changed(**{"evaluate.pictures": 2}):
         assert project.stages_of("dvc", "repro") == {"evaluate", "report"}

@@ -1,7 +1,9 @@
 """Write the stages' dependencies on code into dvc.yaml: `make stages`.
 
-A stage depends on its script, on every module of `mis` that this imports, directly or not, and on the templates beside
-them. Other dependencies, such as records, stay as they are. tests/test_architecture.py compares.
+A stage depends on its script, on the modules of `mis` that this imports, directly or not, and on the templates beside
+them. A stage that trains or predicts depends only on what it computes with: modules that show, say, record or start
+something are left out, so that a colour, a sentence or a progress text makes no training stale. Other dependencies,
+such as records, stay as they are. tests/test_architecture.py compares.
 """
 
 import ast
@@ -14,6 +16,47 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 CODE = ("pipelines/", "mis/")
+
+COMPUTING = ("train", "tune", "evaluate", "scaling")
+"""Stages that take long, or whose figures are compared: they depend on what they compute with alone."""
+
+APART = (
+    # What is said and shown.
+    "mis/errors.py",
+    "mis/style.py",
+    "mis/report/",
+    "mis/data/check/wording.py",
+    "mis/data/check/tables.py",
+    "mis/data/check/check.html.j2",
+    "mis/data/records/errors.py",
+    "mis/data/records/summary.py",
+    "mis/train/messages.py",
+    "mis/train/progress.py",
+    "mis/tune/console/",
+    "mis/tune/ray/errors.py",
+    # What is recorded, and where: DVC watches the values of params.yaml themselves.
+    "mis/track/",
+    "mis/tune/study/recorder.py",
+    "mis/params/",
+    # What starts, finds and ends processes, and reads a command line.
+    "mis/cli.py",
+    "mis/files.py",
+    "mis/ports.py",
+    "mis/quiet.py",
+    "mis/settings.py",
+    "mis/train/cluster.py",
+    "mis/train/gang.py",
+    "mis/train/heartbeat.py",
+    "mis/train/in_force.py",
+    "mis/train/launch.py",
+    "mis/train/profile.py",
+    "mis/train/rendezvous.py",
+    "mis/train/worker_process.py",
+)
+"""Files and folders that change no figure of a stage."""
+
+EXCEPT = ("mis/params/space.py",)
+"""Of these: what a search draws its values from."""
 
 
 def main() -> int:
@@ -38,8 +81,10 @@ def dependencies(stage: str) -> list[str]:
     script = ROOT / "pipelines" / f"{stage}.py"
     modules = _closure(script)
     files = {file for module in modules for file in (module, *_templates(module))} - {script}
-    shown = sorted(file.relative_to(ROOT).as_posix() for file in files if file.name != "__init__.py")
-    return [script.relative_to(ROOT).as_posix(), *shown]
+    names = sorted(file.relative_to(ROOT).as_posix() for file in files if file.name != "__init__.py")
+    if stage in COMPUTING:
+        names = [name for name in names if name in EXCEPT or not name.startswith(APART)]
+    return [script.relative_to(ROOT).as_posix(), *names]
 
 
 def _closure(script: Path) -> set[Path]:
