@@ -267,7 +267,7 @@ def test_every_run_says_where_it_comes_from(project, tracker):
 def test_the_ui_shows_the_trials_and_the_speedup_curves(project, tracker):
     study, children = tracker.last_study(TUNE)
     names = [tracker.client.get_run(child).info.run_name for child in children]
-    port, log = free_port(5900), project.root / "mlruns" / "ui.log"
+    port, log = free_port(first=5900), project.root / "mlruns" / "ui.log"
     base = f"http://127.0.0.1:{port}"
     with server(tracker.uri, port, log) as process, browser.open_page() as page:
         wait_until_ready(process, base, log)
