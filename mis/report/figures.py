@@ -2,22 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
-from mis.report.results import Case, Epochs, Trial, best_epoch, region_names
-from mis.report.tables import NOTHING, parameter, searched_names
+from mis.report.results import Case, Epochs, best_epoch, region_names
+from mis.report.study.curves import spread
 from mis.style import (
     GREY,
-    HALO,
     INK,
     PALE,
     REGION_MARKS,
@@ -25,18 +22,6 @@ from mis.style import (
     styled,
 )
 from mis.track.names import VAL_DICE
-
-STATE_COLOURS = {"best": INK, "completed": "#4477aa", "stopped": PALE, "failed": "#cc3311"}
-STATE_MARKS = {"best": "*", "completed": "o", "stopped": "x", "failed": "v"}
-STATE_WORDS = {
-    "best": "best trial",
-    "completed": "completed",
-    "stopped": "stopped by the scheduler",
-    "failed": "failed",
-}
-
-LABELLED = 16
-"""Up to this many curves are labelled one by one."""
 
 JOINED = 20
 """Up to this many cases, the two scores of each are joined by a line."""
@@ -66,48 +51,6 @@ def learning_curves(history: Epochs) -> Figure:
 
 
 @styled
-def trial_curves(trials: Sequence[Trial], best: Trial | None) -> Figure:
-    """Draw the validation Dice of every trial against the epoch; a mark at the end says how it ended."""
-    figure = new_figure(4.6)
-    axes = figure.subplots()
-    ends: dict[str, tuple[float, float]] = {}
-    for trial in sorted(trials, key=lambda one: one is best):
-        state = _state(trial, best)
-        colour = STATE_COLOURS[state]
-        axes.plot(*_points(trial.epochs, VAL_DICE), color=colour, linewidth=2.6 if state == "best" else 1.6)
-        if trial.epochs:
-            x, y = trial.epochs[-1]["epoch"], _last(trial.epochs, VAL_DICE)
-            size = 13 if state == "best" else 7
-            axes.plot([x], [y], linestyle="none", **_mark(state), markersize=size, clip_on=False)
-            ends[trial.name] = (x, y)
-    if len(ends) <= LABELLED:
-        _label_points(axes, ends)
-    _epoch_axis(axes, "Validation Dice of each trial", max((len(trial.epochs) for trial in trials), default=1))
-    axes.set_ylim(0, _dice_top(trials))
-    axes.legend(handles=_state_legend(trials, best), loc="upper left", ncols=2)
-    return figure
-
-
-@styled
-def parameters(trials: Sequence[Trial], best: Trial | None) -> Figure:
-    """Draw the best validation Dice of every trial against each searched parameter, a panel for each."""
-    names = searched_names(trials)
-    columns = min(3, max(1, len(names)))
-    rows = max(1, math.ceil(len(names) / columns))
-    figure = new_figure(0.5 + 3.2 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for axes, name in zip(panels.flat, names, strict=False):
-        _parameter_panel(axes, name, trials, best)
-    for axes in panels.flat[len(names) :]:
-        axes.set_axis_off()
-    for row in panels:
-        row[0].set_ylabel("best validation Dice")
-    panels[0, 0].set_ylim(0, _dice_top(trials))
-    figure.legend(handles=_state_legend(trials, best), loc="outside upper left", ncols=4)
-    return figure
-
-
-@styled
 def case_scores(cases: Sequence[Case]) -> Figure:
     """Draw the Dice of every test case, a column for each region, and the threshold beside the whole tumour."""
     figure = new_figure(4.2)
@@ -130,12 +73,6 @@ def case_scores(cases: Sequence[Case]) -> Figure:
     axes.set_ylabel("Dice")
     axes.set_title("Dice of each test case; the bar is the mean")
     return figure
-
-
-def _dice_top(trials: Sequence[Trial]) -> float:
-    """Return where the Dice axis of the trials ends: some room above the best, for the legend."""
-    scores = (trial.score for trial in trials if not math.isnan(trial.score))
-    return min(1.0, max(0.1, 1.25 * max(scores, default=0.8)))
 
 
 def _points(history: Epochs, metric: str) -> tuple[list[float], list[float]]:
@@ -173,19 +110,6 @@ def _mark_epoch(axes: Axes, epoch: int | None) -> None:
         )
 
 
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Return places moved upwards as little as it takes for neighbours to be `gap` apart.
-
-    >>> spread([0.5, 0.1, 0.51], gap=0.1)
-    [0.5, 0.1, 0.6]
-    """
-    moved = list(places)
-    order = sorted(range(len(moved)), key=lambda index: moved[index])
-    for below, above in pairwise(order):
-        moved[above] = max(moved[above], moved[below] + gap)
-    return moved
-
-
 def _label_ends(axes: Axes, values: Mapping[str, float], colours: Mapping[str, str]) -> None:
     """Write each curve's name to the right of its end."""
     there = {name: value for name, value in values.items() if not math.isnan(value)}
@@ -199,107 +123,6 @@ def _label_ends(axes: Axes, values: Mapping[str, float], colours: Mapping[str, s
             fontweight="bold",
             annotation_clip=False,
         )
-
-
-def _label_points(axes: Axes, ends: Mapping[str, tuple[float, float]]) -> None:
-    """Write a trial's name to the right of its last epoch; those at the same epoch make room for each other."""
-    for epoch in {x for x, _ in ends.values()}:
-        own = {name: y for name, (x, y) in sorted(ends.items()) if x == epoch and not math.isnan(y)}
-        for name, place in zip(own, spread(list(own.values()), 0.045), strict=True):
-            axes.annotate(
-                name,
-                (epoch, place),
-                xytext=(9, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-                color=INK,
-                bbox=HALO,
-            )
-
-
-def _state(trial: Trial, best: Trial | None) -> str:
-    return "best" if trial is best else trial.state if trial.state in STATE_MARKS else "completed"
-
-
-def _mark(state: str) -> dict[str, Any]:
-    colour = GREY if state == "stopped" else STATE_COLOURS[state]
-    return {"marker": STATE_MARKS[state], "color": colour, "markeredgewidth": 1.8 if state == "stopped" else 0.8}
-
-
-def _state_legend(trials: Sequence[Trial], best: Trial | None) -> list[Any]:
-    """Return a handle for each state that occurs."""
-    there = {_state(trial, best) for trial in trials}
-    return [
-        mpl.lines.Line2D(
-            [], [], linestyle="none", markersize=12 if state == "best" else 7, label=STATE_WORDS[state], **_mark(state)
-        )
-        for state in STATE_MARKS
-        if state in there
-    ]
-
-
-def _parameter_panel(axes: Axes, name: str, trials: Sequence[Trial], best: Trial | None) -> None:
-    texts = [trial.values.get(name, "") for trial in trials]
-    values = axis_values(texts)
-    if values is None:
-        values = _columns(axes, texts)
-    else:
-        _number_axis(axes, values)
-    for trial, x in zip(trials, values, strict=True):
-        state = _state(trial, best)
-        # A trial without a score lies on the axis: its parameters are known, and may be why it failed.
-        y = 0.0 if math.isnan(trial.score) else trial.score
-        size = 14 if state == "best" else 8
-        axes.plot([x], [y], linestyle="none", **_mark(state), markersize=size, clip_on=False, zorder=3)
-    axes.set_title(name)
-
-
-def axis_values(texts: Sequence[str]) -> list[float] | None:
-    """Return a parameter's values as numbers, or None where columns show it better.
-
-    Those are words, and the few numbers of a choice: values that come up twice or more on average.
-
-    >>> axis_values(["0.01", "0.002", "0.003"]), axis_values(["0.9", "0.99", "0.9", "0.99"]), axis_values(["batch"])
-    ([0.01, 0.002, 0.003], None, None)
-    """
-    try:
-        values = [float(text) for text in texts]
-    except ValueError:
-        return None
-    few = len(values) > 1 and 2 * len(set(values)) <= len(values)
-    return None if few or not all(map(math.isfinite, values)) else values
-
-
-def _columns(axes: Axes, texts: Sequence[str]) -> list[float]:
-    """Make a column for each value; return where each trial stands, beside those of the same value."""
-    names = sorted(set(texts), key=_natural)
-    axes.set_xticks(range(len(names)), [parameter(name) or NOTHING for name in names], parse_math=False)
-    axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.grid(visible=False, axis="x")
-    places = []
-    for index, text in enumerate(texts):
-        rank, count = texts[:index].count(text), texts.count(text)
-        places.append(names.index(text) + 0.5 * ((rank + 0.5) / count - 0.5))
-    return places
-
-
-def _natural(text: str) -> tuple[bool, float, str]:
-    """Sort numbers by value, and words after them."""
-    try:
-        return False, float(text), ""
-    except ValueError:
-        return True, 0.0, text
-
-
-def _number_axis(axes: Axes, values: Sequence[float]) -> None:
-    if min(values, default=0) > 0 and max(values) >= 10 * min(values):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _strip(axes: Axes, place: int, values: Sequence[float], colour: str, mark: str) -> None:

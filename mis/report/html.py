@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from mis.files import new_folder
 from mis.report import figures, scaling_figures, tables
 from mis.report.results import Results, read_results
+from mis.report.study.curves import trial_curves
+from mis.report.study.drawable import Drawable
+from mis.report.study.from_trials import study_of
+from mis.report.study.pictures import PICTURES
 from mis.style import png
+
+SEARCH_PICTURES = ("slice", "parallel_coordinates", "importances")
+"""Those of a study's pictures that the report shows beside the learning curves."""
 
 PAGE = "report.html"
 TEMPLATE = "page.html.j2"
@@ -64,12 +71,12 @@ def write_report(results: Path, output: Path, *, data_root: str) -> Path:
 
 def draw(results: Results) -> dict[str, Picture]:
     """Return the report's pictures by name; without those that have nothing to show."""
-    trials, best = results.trials, results.best_trial
+    trials = results.trials
     drawn: dict[str, Figure] = {"learning_curves": figures.learning_curves(results.history)}
     if any(trial.epochs for trial in trials):
-        drawn["trials"] = figures.trial_curves(trials, best)
-    if tables.searched_names(trials):
-        drawn["parameters"] = figures.parameters(trials, best)
+        drawn["trials"] = trial_curves(trials)
+    search = Drawable.of(study_of(trials))
+    drawn |= {name: PICTURES[name](search) for name in search.figures if name in SEARCH_PICTURES}
     drawn["test_dice"] = figures.case_scores(results.evaluation.cases)
     drawn["speedup"] = scaling_figures.speedup(results.scaling)
     if any(one.trials for one in results.scaling.measurements):

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mis.errors import MisError
+from mis.params.base import Scalar
 from mis.scaling.speedup import Speedup
 from mis.track.names import VAL_DICE
+from mis.train.checkpoint import best_epoch as first_best_epoch
+from mis.tune.trial import Trial, TrialState, best_of
 
 REGIONS = ("WT", "TC", "ET")
 STAGES = ("train", "tune", "evaluate", "scaling")
@@ -19,31 +22,6 @@ STAGES = ("train", "tune", "evaluate", "scaling")
 Row = Mapping[str, str]
 Epochs = Sequence[Mapping[str, float]]
 """The metrics of each epoch, in order; NaN where the file has none."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trial of the search.
-
-    Attributes:
-        name: Its number, e.g. "003".
-        state: `completed`, `stopped` or `failed`.
-        score: Its best validation Dice; NaN if it had no epoch.
-        dice: The validation Dice of each region at that epoch.
-        elapsed_s: From its start to its last word.
-        values: What was searched, by dotted name, as it stands in the file.
-        error: Why it failed.
-        epochs: Its learning curve.
-    """
-
-    name: str
-    state: str
-    score: float
-    dice: Mapping[str, float]
-    elapsed_s: float
-    values: Mapping[str, str]
-    error: str
-    epochs: Epochs
 
 
 @dataclass(frozen=True)
@@ -132,8 +110,7 @@ class Results:
     @property
     def best_trial(self) -> Trial | None:
         """The trial with the best validation Dice, the earliest of equals; None if none has one."""
-        scored = [trial for trial in self.trials if not math.isnan(trial.score)]
-        return max(scored, key=lambda trial: trial.score, default=None)
+        return best_of(self.trials)
 
 
 def read_results(folder: Path) -> Results:
@@ -161,8 +138,8 @@ def best_epoch(epochs: Epochs) -> int | None:
     >>> best_epoch([{"epoch": 1, "val/dice": 0.2}, {"epoch": 2, "val/dice": 0.3}, {"epoch": 3, "val/dice": 0.3}])
     2
     """
-    scored = [epoch for epoch in epochs if not math.isnan(epoch[VAL_DICE])]
-    return int(max(scored, key=lambda epoch: epoch[VAL_DICE])["epoch"]) if scored else None
+    has_score = any(not math.isnan(epoch[VAL_DICE]) for epoch in epochs)
+    return first_best_epoch(epochs) if has_score else None
 
 
 def region_names(columns: Sequence[str], prefix: str) -> list[str]:
@@ -236,23 +213,44 @@ def _dice(row: Row, prefix: str) -> dict[str, float]:
 
 
 def _trials(stage: _Stage) -> list[Trial]:
-    epochs: dict[str, list[dict[str, float]]] = {}
+    histories: dict[str, list[dict[str, float]]] = {}
     for row in stage.rows("history.csv", "epoch", VAL_DICE):
-        epochs.setdefault(row["trial"], []).append(_numbers(row))
-    return [_trial(row, epochs.get(row["trial"], [])) for row in stage.rows("trials.csv", "trial", "elapsed_s")]
+        histories.setdefault(row["trial"], []).append(_numbers(row))
+    return [
+        _trial(stage, row, histories.get(row["trial"], [])) for row in stage.rows("trials.csv", "trial", "elapsed_s")
+    ]
 
 
-def _trial(row: Row, epochs: Epochs) -> Trial:
-    return Trial(
-        name=row["trial"],
-        state=row.get("state", ""),
-        score=_number(row.get(VAL_DICE)),
-        dice=_dice(row, f"{VAL_DICE}_"),
+def _trial(stage: _Stage, row: Row, history: list[dict[str, float]]) -> Trial:
+    try:
+        state = TrialState(row.get("state", ""))
+    except ValueError:
+        known = ", ".join(TrialState)
+        raise stage.damaged("trials.csv", f"state must be one of {known}, got {row.get('state')!r}") from None
+    trial = Trial(
+        number=int(row["trial"]),
+        values={name: _scalar(text) for name, text in row.items() if name.startswith(("model.", "train.")) and text},
+        state=state,
         elapsed_s=_number(row["elapsed_s"]),
-        values={name: text for name, text in row.items() if name.startswith(("model.", "train."))},
         error=row.get("error", ""),
-        epochs=epochs,
     )
+    return trial.with_history(history)
+
+
+def _scalar(text: str) -> Scalar:
+    """Return the value that a text stands for.
+
+    >>> [_scalar(text) for text in ("True", "4", "0.5", "group")]
+    [True, 4, 0.5, 'group']
+    """
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _evaluation(stage: _Stage) -> Evaluation:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from mis.report.results import Case, Evaluation, Results, Scaling, Trial, best_epoch
+from mis.report.results import Case, Evaluation, Results, Scaling, best_epoch, region_names
 from mis.scaling.plan import MODE_NAMES, MODES
 from mis.scaling.speedup import Speedup
 from mis.track.names import VAL_DICE
+from mis.tune.trial import Trial
 
 NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -100,30 +101,34 @@ def parameter(text: str) -> str:
 def trials_table(results: Results) -> Table:
     """Return the trials, the best first, those without a score last."""
     trials, best = results.trials, results.best_trial
-    regions = list(dict.fromkeys(region for trial in trials for region in trial.dice))
+    regions = region_names([name for trial in trials for name in trial.best], f"{VAL_DICE}_")
     searched = searched_names(trials)
     failed = any(trial.error for trial in trials)
     columns = (
         *(Column("trial", numeric=False), Column("state", numeric=False), Column("epochs"), Column("Dice")),
         *(Column(region) for region in regions),
         Column("time"),
-        *(Column(name, numeric=_all_numbers(trial.values.get(name, "") for trial in trials)) for name in searched),
+        *(Column(name, numeric=_all_numbers(str(trial.values.get(name, "")) for trial in trials)) for name in searched),
         *([Column("error", numeric=False, wraps=True)] if failed else []),
     )
     lines = tuple(
         Line(
             (
-                *(trial.name, trial.state, str(len(trial.epochs)), dice(trial.score)),
-                *(dice(trial.dice.get(region, math.nan)) for region in regions),
+                *(trial.name, str(trial.state), str(trial.epochs), dice(_dice_of(trial))),
+                *(dice(trial.best.get(f"{VAL_DICE}_{region.lower()}", math.nan)) for region in regions),
                 seconds(trial.elapsed_s),
-                *(parameter(trial.values.get(name, "")) or NOTHING for name in searched),
+                *(parameter(str(trial.values.get(name, ""))) or NOTHING for name in searched),
                 *([trial.error or NOTHING] if failed else []),
             ),
             badge="best" if trial is best else "",
         )
-        for trial in sorted(trials, key=lambda one: (math.isnan(one.score), -one.score, one.name))
+        for trial in sorted(trials, key=lambda trial: (-trial.score, trial.number))
     )
     return Table(columns, lines)
+
+
+def _dice_of(trial: Trial) -> float:
+    return math.nan if trial.best_dice is None else trial.best_dice
 
 
 def searched_names(trials: Sequence[Trial]) -> list[str]:
@@ -235,7 +240,7 @@ def _search_phrase(results: Results) -> str:
     best, trials = results.best_trial, _count(results.trials, "trial")
     if best is None:
         return f"validation Dice in none of its {trials}"
-    epochs = _count(best.epochs, "epoch")
+    epochs = _count(best.history, "epoch")
     return f"validation Dice of {dice(best.score)} in {epochs} of trial {best.name}, the best of {trials}"
 
 

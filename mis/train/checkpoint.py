@@ -8,6 +8,7 @@ computed from it and not stored beside it.
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -36,7 +37,7 @@ History = list[dict[str, float]]
 """One mapping of metric names to values for each epoch."""
 
 
-def best_epoch(history: History) -> int:
+def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
     """Return the number, from 1, of the first epoch with the best validation Dice.
 
     >>> best_epoch([{"val/dice": 0.1}, {"val/dice": 0.3}, {"val/dice": 0.3}])

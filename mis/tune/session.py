@@ -27,11 +27,12 @@ from mis.tune.ray.driver import run_study
 from mis.tune.resources import Resources, resources
 from mis.tune.result import StudyResult
 from mis.tune.study.store import StudyStore
+from mis.tune.trial import Trial
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 """A study's name, which is that of its folder."""
 
-Draw = Callable[[optuna.Study, Path], Sequence[Path]]
+Draw = Callable[[optuna.Study, Path, Sequence[Trial]], Sequence[Path]]
 """Draws a study's figures into a folder, and returns their files: `mis.report.study.figures.write_figures`."""
 
 
@@ -163,7 +164,7 @@ def _record(result: StudyResult, run: Run, session: Session) -> None:
         result.write_best_params(values)
         run.log_file(table)
         run.log_file(values)
-        for figure in session.draw(journal.study, Path(folder) / "figures"):
+        for figure in session.draw(journal.study, Path(folder) / "figures", result.trials):
             run.log_file(figure, "figures")
     for trial in result.trials:
         if trial.best_model is not None:

@@ -22,6 +22,10 @@ OBJECTIVES = {"seconds": TOTAL_S, "parameters": MODEL_PARAMETERS}
 """The metric of each second objective: seconds of training, trainable weights."""
 
 
+STATE_ATTRIBUTE = "state"
+"""The attribute of Optuna's trial that says what became of ours."""
+
+
 class TrialState(StrEnum):
     """Where a trial is. Its text stands in files, in MLflow's tag `mis.state` and in tables."""
 
@@ -166,6 +170,12 @@ def trial_name(number: int) -> str:
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials that have had an epoch, the best validation Dice first, the earlier of equals first."""
     return sorted((trial for trial in trials if trial.epochs), key=lambda trial: (-trial.score, trial.number))
+
+
+def best_of(trials: Sequence[Trial]) -> Trial | None:
+    """Return the trial with the best validation Dice, the earliest of equals; None if none has one."""
+    scored = [trial for trial in trials if isfinite(trial.score)]
+    return max(scored, key=lambda trial: (trial.score, -trial.number), default=None)
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:

@@ -9,7 +9,7 @@ from mis import style
 from mis.errors import MisError
 from mis.report.html import write_report
 
-PICTURES = {"learning_curves", "trials", "parameters", "test_dice", "speedup", "timeline"}
+PICTURES = {"learning_curves", "trials", "slice", "parallel_coordinates", "test_dice", "speedup", "timeline"}
 
 
 @pytest.fixture(autouse=True)
@@ -91,13 +91,13 @@ def test_under_each_figure_stands_what_it_was_measured_on(run, tmp_path):
         facts["machine"] = {**facts["machine"], "cpu": f"CPU{number}"}
     page = report(run, tmp_path)
     shown = page.html.split("<figure")[1:]
-    assert len(shown) == 10
+    assert len(shown) == 11
     for figure in shown:
         caption = figure.split("<figcaption>")[1].split("</figcaption>")[0]
         assert caption.count("Measured on") == 1
         assert "commit 0123456" in caption
     stages = [next(n for n in range(4) if f"CPU{n}," in figure) for figure in shown]
-    assert stages == [0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert stages == [0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 def test_headings_and_contents_agree(run, tmp_path):
@@ -159,7 +159,7 @@ def test_a_search_of_nothing(run, tmp_path):
     for line, _ in run.trials:
         del line["train.learning_rate"], line["model.norm"]
     assert "001 best" in [row[0] for row in report(run, tmp_path).rows]
-    assert not (tmp_path / "report" / "parameters.png").exists()
+    assert not (tmp_path / "report" / "slice.png").exists()
 
 
 def test_a_single_trial_of_a_single_epoch(run, tmp_path):

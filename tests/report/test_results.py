@@ -37,6 +37,11 @@ def test_missing_slices_are_named_too(run):
     [
         ("train/history.csv", "epoch,val/dice\n1,half\n", "val/dice must be a number, got 'half'"),
         ("train/history.csv", "epoch,loss\n1,0.5\n", "no column val/dice"),
+        (
+            "tune/trials.csv",
+            "trial,state,elapsed_s\n000,ended,1\n",
+            "state must be one of running, interrupted, completed",
+        ),
         ("tune/measured_on.json", "{", "damaged"),
         ("tune/measured_on.json", "[]", "must hold an object"),
         ("evaluate/metrics.json", "{}", "no model"),
@@ -53,12 +58,12 @@ def test_a_damaged_file_is_named_with_the_reason(run, name, content, said):
 
 def test_trials_have_their_own_epochs(run):
     results = read_results(run.write())
-    assert {trial.name: [epoch["val/dice"] for epoch in trial.epochs] for trial in results.trials} == {
+    assert {trial.name: [epoch["val/dice"] for epoch in trial.history] for trial in results.trials} == {
         "000": [0.1, 0.3],
         "001": [0.2, 0.4],
         "002": [0.05],
     }
-    assert results.trials[0].values == {"train.learning_rate": "0.001", "model.norm": "batch"}
+    assert results.trials[0].values == {"train.learning_rate": 0.001, "model.norm": "batch"}
 
 
 def test_the_earliest_of_equals_is_the_best_trial(run):
@@ -73,7 +78,7 @@ def test_no_trial_is_the_best_where_none_has_a_score(run):
     ]
     results = read_results(run.write())
     assert results.best_trial is None
-    assert results.trials[0].epochs == []
+    assert results.trials[0].epochs == 0
 
 
 def test_slices_come_from_the_worst_to_the_best(run):

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mis.tune.study.journal import STATE_ATTRIBUTE
+from mis.tune.trial import STATE_ATTRIBUTE
 from mis.tune.trial import TrialState as OurState
 
 FEWEST = 4

@@ -19,10 +19,7 @@ from mis.params.space import suggest
 from mis.params.tune import TuneParams
 from mis.track.names import VAL_DICE
 from mis.tune.samplers import make_sampler
-from mis.tune.trial import Trial, Values, trial_name
-
-STATE_ATTRIBUTE = "state"
-"""The attribute of Optuna's trial that says what became of ours."""
+from mis.tune.trial import STATE_ATTRIBUTE, Trial, Values, trial_name
 
 VALUES_ATTRIBUTE = "values"
 """The attribute of Optuna's trial that has all values of ours, fixed ones too."""
