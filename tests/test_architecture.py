@@ -17,7 +17,7 @@ from tools import stages
 ROOT = Path(__file__).parents[1]
 
 # Data flows one way: a package imports only itself and what stands before it.
-TOP = ("errors", "ports", "style", "params", "settings", "files", "quiet", "cli")
+TOP = ("errors", "pages", "ports", "style", "params", "settings", "files", "quiet", "cli", "words")
 PACKAGES = ("track", "data", "model", "train", "evaluate", "tune", "scaling", "report")
 
 PARAMS = load_params(ROOT / "params.yaml")

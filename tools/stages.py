@@ -23,7 +23,9 @@ COMPUTING = ("train", "tune", "evaluate", "scaling")
 APART = (
     # What is said and shown.
     "mis/errors.py",
+    "mis/pages.py",
     "mis/style.py",
+    "mis/words.py",
     "mis/report/",
     "mis/data/check/wording.py",
     "mis/data/check/tables.py",

@@ -3,12 +3,11 @@
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
-import jinja2
 from matplotlib.figure import Figure
 
+from mis import pages
 from mis.files import new_folder
 from mis.report import figures, scaling_figures, tables
 from mis.report.results import Results, read_results
@@ -86,27 +85,20 @@ def draw(results: Results) -> dict[str, Picture]:
 
 def render(results: Results, pictures: Mapping[str, Picture], data_root: str) -> str:
     """Return the page's HTML; whatever comes from files is escaped."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
-        data_root=data_root,
-        phantom=PurePosixPath(data_root).name == PHANTOM,
-        verdict=tables.verdict(results),
-        key_figures=tables.key_figures(results),
-        pictures=pictures,
-        slices=[Picture(path.stem, path.read_bytes()) for path in results.evaluation.slices],
-        trials=tables.trials_table(results),
-        cases=tables.cases_table(results.evaluation),
-        speedups=tables.speedup_table(results.scaling),
-        joined=len(results.evaluation.cases) <= figures.JOINED,
-        rounds=len({one.round for one in results.scaling.measurements}),
-        regions=results.evaluation.regions,
-        gpus="gpus" in results.measured_on["scaling"].get("machine", {}),
-        measured={stage: tables.measured_line(facts) for stage, facts in results.measured_on.items()},
-    )
+    values = {
+        "data_root": data_root,
+        "phantom": PurePosixPath(data_root).name == PHANTOM,
+        "verdict": tables.verdict(results),
+        "key_figures": tables.key_figures(results),
+        "pictures": pictures,
+        "slices": [Picture(path.stem, path.read_bytes()) for path in results.evaluation.slices],
+        "trials": tables.trials_table(results),
+        "cases": tables.cases_table(results.evaluation),
+        "speedups": tables.speedup_table(results.scaling),
+        "joined": len(results.evaluation.cases) <= figures.JOINED,
+        "rounds": len({one.round for one in results.scaling.measurements}),
+        "regions": results.evaluation.regions,
+        "gpus": "gpus" in results.measured_on["scaling"].get("machine", {}),
+        "measured": {stage: tables.measured_line(facts) for stage, facts in results.measured_on.items()},
+    }
+    return pages.render(__package__, TEMPLATE, values)

@@ -12,6 +12,7 @@ from mis.scaling.plan import MODE_NAMES, MODES
 from mis.scaling.speedup import Speedup
 from mis.track.names import VAL_DICE
 from mis.tune.trial import Trial
+from mis.words import counted, joined
 
 NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -203,7 +204,7 @@ def key_figures(results: Results) -> list[KeyFigure]:
             KeyFigure(
                 dice(value),
                 f"test Dice, {region}",
-                f"FLAIR threshold: {dice(threshold)}" if region == "WT" else _count(evaluation.cases, "case"),
+                f"FLAIR threshold: {dice(threshold)}" if region == "WT" else counted(len(evaluation.cases), "case"),
             )
             for region, value in means.items()
         ),
@@ -237,10 +238,10 @@ def _training_phrase(results: Results) -> str:
 
 
 def _search_phrase(results: Results) -> str:
-    best, trials = results.best_trial, _count(results.trials, "trial")
+    best, trials = results.best_trial, counted(len(results.trials), "trial")
     if best is None:
         return f"validation Dice in none of its {trials}"
-    epochs = _count(best.history, "epoch")
+    epochs = counted(len(best.history), "epoch")
     return f"validation Dice of {dice(best.score)} in {epochs} of trial {best.name}, the best of {trials}"
 
 
@@ -250,7 +251,7 @@ def _test_sentence(evaluation: Evaluation) -> str:
     means = ", ".join(f"{region} {dice(value)}" for region, value in region_means(evaluation.cases).items())
     threshold = dice(_mean(one.threshold_dice_wt for one in evaluation.cases))
     return (
-        f"On {_count(evaluation.cases, 'test case')}, which no training has seen, its mean Dice is {means}; "
+        f"On {counted(len(evaluation.cases), 'test case')}, which no training has seen, its mean Dice is {means}; "
         f"the best threshold on FLAIR reaches WT {threshold} on the same."
     )
 
@@ -259,7 +260,7 @@ def _scaling_sentence(scaling: Scaling) -> str:
     widest = _widest(scaling)
     if not widest:
         return "Scaling was measured with one worker alone: there is no speed-up to report."
-    trials = _count(scaling.measurements[0].trials if scaling.measurements else [], "trial")
+    trials = counted(len(scaling.measurements[0].trials if scaling.measurements else []), "trial")
     reference = next((one.elapsed_s for one in scaling.speedups if one.workers == 1), math.nan)
     modes = " and ".join(f"{times(one.speedup)} by {MODE_NAMES[one.mode]}" for one in widest)
     slower = f"; below {TIMES}1, more workers take longer" if any(one.speedup < 1 for one in widest) else ""
@@ -287,14 +288,14 @@ def measured_line(facts: Mapping[str, Any]) -> str:
     'EPYC, 2 cores, no GPU, 23.5 GiB memory · Keras 3.15.1 · commit de91228 with local changes · 2026-11-23'
     """
     machine, numbers = facts.get("machine", {}), facts.get("versions", {})
-    cores = f"{machine['cores']} core{'' if machine['cores'] == '1' else 's'}" if "cores" in machine else ""
+    cores = counted(int(machine["cores"]), "core") if "cores" in machine else ""
     memory = f"{machine['memory_gib']} GiB memory" if "memory_gib" in machine else ""
     names = {"keras": "Keras", "tensorflow": "TensorFlow", "ray": "Ray"}
     packages = (f"{name} {numbers[key]}" for key, name in names.items() if key in numbers)
     commit, _, dirty = str(facts.get("git_commit", "unknown")).partition("-")
     parts = (
-        _join(machine.get("cpu", ""), cores, _gpus(machine.get("gpus", "")), memory),
-        _join(*packages),
+        joined(machine.get("cpu", ""), cores, _gpus(machine.get("gpus", "")), memory),
+        joined(*packages),
         f"commit {commit[:7]}{' with local changes' if dirty else ''}",
         str(facts.get("measured_at", ""))[:10],
     )
@@ -308,15 +309,7 @@ def _gpus(text: str) -> str:
     '2 GPUs V100, 16384 MiB'
     """
     kinds = Counter(text.split("; ")) if text else {}
-    return _join(*(f"{count} GPU{'' if count == 1 else 's'} {kind}" for kind, count in kinds.items())) or "no GPU"
-
-
-def _join(*parts: str) -> str:
-    return ", ".join(part for part in parts if part)
-
-
-def _count(items: Sequence[object], name: str) -> str:
-    return f"{len(items)} {name}{'' if len(items) == 1 else 's'}"
+    return joined(*(f"{counted(count, 'GPU')} {kind}" for kind, count in kinds.items())) or "no GPU"
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -9,10 +9,10 @@ from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
 from mis.train.allocate import Share
-from mis.tune.console.text import counted, duration
 from mis.tune.history import Estimate, estimate, starting_points
 from mis.tune.resources import resources
 from mis.tune.samplers import number_of_trials
+from mis.words import counted, duration
 
 
 def preview(params: Params, settings: Settings) -> str:

@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
-
-import jinja2
 
 from mis.data.check.findings import Finding
 from mis.data.check.wording import RULES
 from mis.files import new_file, write_csv, write_json
+from mis.pages import render
 
 PAGE = "check.html"
 TEMPLATE = "check.html.j2"
@@ -46,17 +44,13 @@ def finding_row(finding: Finding) -> dict[str, object]:
 
 def _page(findings: Sequence[Row], cases: Sequence[Row], facts: Row) -> str:
     """Return the page's HTML; whatever comes from the data set is escaped."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["cell"] = _cell
-    template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(
-        title=f"Check of {facts.get('root', 'a data set')}",
-        facts=facts,
-        tables={"Findings": (findings, "Nothing was found."), "Cases": (cases, "None.")},
-        columns=lambda rows: list(dict.fromkeys(column for row in rows for column in row)),
-    )
+    values = {
+        "title": f"Check of {facts.get('root', 'a data set')}",
+        "facts": facts,
+        "tables": {"Findings": (findings, "Nothing was found."), "Cases": (cases, "None.")},
+        "columns": lambda rows: list(dict.fromkeys(column for row in rows for column in row)),
+    }
+    return render(__package__, TEMPLATE, values, {"cell": _cell})
 
 
 def _cell(value: object) -> str:

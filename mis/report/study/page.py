@@ -1,47 +1,35 @@
 """A study as a page: every figure can be zoomed and tells of the trial under the pointer."""
 
-from collections.abc import Callable
-from html import escape
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from optuna import visualization
 from plotly.graph_objects import Figure
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
+from mis.pages import render
 from mis.report.study.drawable import Drawable, dice_of, single_trials_are_fine
 from mis.report.study.pictures import wrapped
 from mis.tune.trial import trial_name
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Study</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }}
-h2 {{ margin: 2.5rem 0 0; }}
-</style>
-<script>{plotly}</script>
-</head>
-<body>
-<h1>Study</h1>
-<p>{summary}</p>
-{sections}
-</body>
-</html>
-"""
-_SECTION = """<section>
-<h2>{heading}</h2>
-<p>{words}</p>
-{figures}
-</section>"""
+TEMPLATE = "study.html.j2"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: its heading, what it shows in words, and its figures as HTML."""
+
+    heading: str
+    words: str
+    figures: Sequence[str]
 
 
 def html(drawable: Drawable) -> str:
     """Return the page, with plotly.js in it, so that it opens anywhere."""
-    sections = "\n".join(_section(name, drawable) for name in drawable.figures)
-    return _PAGE.format(plotly=get_plotlyjs(), summary=escape(_summary(drawable)), sections=sections)
+    sections = [_section(name, drawable) for name in drawable.figures]
+    values = {"plotly": get_plotlyjs(), "summary": _summary(drawable), "sections": sections}
+    return render(__package__, TEMPLATE, values)
 
 
 def _summary(drawable: Drawable) -> str:
@@ -56,11 +44,10 @@ def _summary(drawable: Drawable) -> str:
     return f"Trials: {ended}. The best is trial {name} with {drawable.objectives[0]} {dice_of(best):.4f}."
 
 
-def _section(name: str, drawable: Drawable) -> str:
+def _section(name: str, drawable: Drawable) -> Section:
     heading, words, plot = PLOTS[name]
-    figures = "\n".join(_embedded(figure, f"{name}-{number}") for number, figure in enumerate(plot(drawable)))
-    words = words.format(dice=drawable.objectives[0])
-    return _SECTION.format(heading=escape(heading), words=escape(words), figures=figures)
+    figures = [_embedded(figure, f"{name}-{number}") for number, figure in enumerate(plot(drawable))]
+    return Section(heading, words.format(dice=drawable.objectives[0]), figures)
 
 
 def _embedded(figure: Figure, identity: str) -> str:

@@ -8,6 +8,7 @@ from rich.text import Text
 from mis.params.base import Scalar
 from mis.tune.console.progress import Progress
 from mis.tune.trial import Trial
+from mis.words import counted, duration, joined, noun
 
 
 def headline(progress: Progress, now: float) -> str:
@@ -18,8 +19,8 @@ def headline(progress: Progress, now: float) -> str:
         now: The clock, in seconds.
     """
     best, running, interrupted = progress.best, len(progress.running), len(progress.interrupted)
-    trials = _noun(len(progress.ended) if progress.total is None else progress.total, "trial")
-    return f"study {progress.study}: " + _joined(
+    trials = noun(len(progress.ended) if progress.total is None else progress.total, "trial")
+    return f"study {progress.study}: " + joined(
         f"{_count(progress)} {trials} ended",
         f"{running} running" if running else "",
         f"{interrupted} interrupted" if interrupted else "",
@@ -33,7 +34,7 @@ def tail(progress: Progress, now: float) -> str:
     """Return how far a search is in fewer words, for the end of a line."""
     best = progress.best
     best_dice = f"best {short_dice(best.best_dice)}" if best else ""
-    return _joined(f"{_count(progress)} ended", best_dice, _left(progress, now))
+    return joined(f"{_count(progress)} ended", best_dice, _left(progress, now))
 
 
 def end_of(trial: Trial, names: Mapping[str, str]) -> str:
@@ -71,27 +72,6 @@ def short_dice(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def duration(seconds: float) -> str:
-    """Return a duration as it is shown.
-
-    >>> [duration(seconds) for seconds in (41.2, 59.7, 1500, 3599, 7500)]
-    ['41 s', '1 min', '25 min', '1 h 00 min', '2 h 05 min']
-    """
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number of things.
-
-    >>> counted(1, "node"), counted(2, "node")
-    ('1 node', '2 nodes')
-    """
-    return f"{number} {_noun(number, noun)}"
-
-
 def one_line(text: str) -> str:
     r"""Return a text as one line without control codes: Ray's errors are in colours.
 
@@ -119,11 +99,3 @@ def _short(value: Scalar) -> str:
     ['0.00312', '1e-05', '32', 'True', 'group']
     """
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _noun(number: int, noun: str) -> str:
-    return noun if number == 1 else f"{noun}s"
-
-
-def _joined(*parts: str) -> str:
-    return ", ".join(part for part in parts if part)
