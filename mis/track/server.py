@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from mis.errors import MisError
 from mis.ports import LOOPBACK
@@ -34,23 +35,26 @@ def server(uri: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         port: The port on which it listens.
         log: The file that takes its output.
     """
+    process = None
+    with stopping_on_signals() as signals, log.open("wb") as out:
+        try:
+            with signals.put_off():  # a signal that came while the process is made would leave it running
+                process = start_server(uri, port, out)
+            yield process
+        finally:
+            if process is not None:
+                stop_group(process)
+
+
+def start_server(uri: str, port: int, out: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start `mlflow server` as the leader of a process group; see `server`, which also ends it."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     # With its defaults, 4 workers and a job executor, the server takes 22 to 28 s and 2 GB to start; with these
     # options 11 s and 0.5 GB.
     command += ["--workers", "1", "--backend-store-uri", uri]
     command += ["--artifacts-destination", str(artifacts_folder(uri))]
     env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = None
-    with stopping_on_signals() as signals, log.open("wb") as out:
-        try:
-            with signals.put_off():  # a signal that came while the process is made would leave it running
-                process = subprocess.Popen(
-                    command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-                )
-            yield process
-        finally:
-            if process is not None:
-                stop_group(process)
+    return subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 class Signals:

@@ -22,6 +22,7 @@ from mis.tune.ray.searcher import make_searcher
 from mis.tune.ray.worker import run_worker
 from mis.tune.study.layout import RAY_STATE_PREFIX
 from mis.tune.study.monitor import StudyMonitor
+from mis.tune.study.recorder import PATIENCE_S
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
 
@@ -61,7 +62,7 @@ def run_study(
                 raise KeyboardInterrupt
         finally:
             monitor.leave()
-        monitor.recorder.record_rest()
+        monitor.recorder.record_rest(PATIENCE_S)
     store.keep_best()
     return store.trials()
 

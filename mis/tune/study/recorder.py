@@ -15,6 +15,9 @@ from mis.tune.trial import Trial, TrialState, Values
 RETRY_S = 5.0
 """Seconds after a failure in which the tracker is left alone: each call may wait for a server that is away."""
 
+PATIENCE_S = 120.0
+"""Seconds that a study waits at its end for a tracker that does not answer."""
+
 KILLED = "killed"
 """The state that a run has while its trial is interrupted."""
 
@@ -77,12 +80,23 @@ class Recorder:
 
         self._attempt(killed)
 
-    def record_rest(self) -> None:
-        """Record what became of the trials of which the tracker does not have it: now an error is raised."""
+    def record_rest(self, patience_s: float = 0.0) -> None:
+        """Record what became of the trials of which the tracker does not have it.
+
+        Args:
+            patience_s: Seconds in which a tracker that fails is tried again; after that its error is raised.
+        """
+        deadline = self.clock() + patience_s
         for trial in self.store.trials():
-            if not self.store.is_recorded(trial.number):
-                self._record(trial)
-                self._forget(trial.number)
+            while not self.store.is_recorded(trial.number):
+                try:
+                    self._record(trial)
+                except Exception as error:
+                    if self.clock() >= deadline:
+                        raise
+                    self._say_failure(error)
+                    time.sleep(RETRY_S)
+            self._forget(trial.number)
 
     def _attempt(self, action: Callable[[], object]) -> None:
         """Do something with the tracker; where it fails, say so and leave it alone for a while.
@@ -95,8 +109,11 @@ class Recorder:
             action()
         except Exception as error:  # whatever a tracker, or the network before it, may raise
             self._retry_at = self.clock() + RETRY_S
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            self.say(f"the tracker does not answer, what it missed is recorded later: {lines[-1]}")
+            self._say_failure(error)
+
+    def _say_failure(self, error: Exception) -> None:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        self.say(f"the tracker does not answer, what it missed is recorded later: {lines[-1]}")
 
     def _run(self, trial: Trial) -> Run:
         if trial.number not in self._runs:

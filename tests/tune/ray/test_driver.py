@@ -6,14 +6,20 @@ import shutil
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
 
 from mis.data.records.reader import read_contents
+from mis.ports import free_port
+from mis.settings import Settings
 from mis.track.base import TUNE
 from mis.track.memory import MemoryTracker
+from mis.track.mlflow import MlflowTracker
+from mis.track.server import start_server, wait_until_ready
 from mis.train.allocate import allocate
+from mis.tune.console.table import StudyConsole
 from mis.tune.ray.driver import run_study
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import best_trial
@@ -25,12 +31,12 @@ pytestmark = pytest.mark.slow
 def search(nodes, records, tiny_params, tmp_path):
     """Run a study with some parameters replaced; return its trials and what was tracked."""
 
-    def run(tracker=None, contents=None, folder=records.folder, **values):
+    def run(tracker=None, contents=None, folder=records.folder, study=None, **values):
         params = tiny_params.override({name.replace("__", "."): value for name, value in values.items()})
         tracker = tracker or MemoryTracker()
-        study = tracker.start_run(TUNE, "study")
+        study = study or tracker.start_run(TUNE, "study")
         share = allocate(nodes, params.tune.devices_per_trial)
-        store = StudyStore.create(tmp_path / "tune" / f"study-{len(tracker.runs)}", params)
+        store = StudyStore.create(tmp_path / "tune" / f"study-{study.id}", params)
         with store.locked():
             trials = run_study(store, share, records=folder, contents=contents, tracker=tracker, study=study)
         run.store = store
@@ -316,3 +322,51 @@ def test_a_local_cluster_listens_on_the_loopback_address_alone():
     ]
     assert listening
     assert all(ipaddress.ip_address(address).is_loopback for address in listening)
+
+
+def test_a_server_that_goes_away_and_comes_back_has_every_epoch_of_every_trial(search, tmp_path, monkeypatch):
+    """MLflow's server is killed in the first epochs, and comes back once a call has failed."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    uri, port, log = f"sqlite:///{tmp_path}/mlruns/mlflow.db", free_port(), tmp_path / "server.log"
+    (tmp_path / "mlruns").mkdir()
+    settings = Settings(root=tmp_path, workspace=tmp_path, tracking_uri=f"http://127.0.0.1:{port}")
+    failed, restarted = threading.Event(), []
+    say = StudyConsole.say
+    monkeypatch.setattr(StudyConsole, "say", lambda self, line: (say(self, line), failed.set()))
+    with log.open("wb") as out:
+        first = start_server(uri, port, out)
+        wait_until_ready(first, settings.tracking_uri, log)
+
+        def outage():
+            os.killpg(first.pid, signal.SIGKILL)
+            assert failed.wait(120)
+            restarted.append(start_server(uri, port, out))
+
+        thread = after_epoch(tmp_path, 2, outage)
+        try:
+            tracker = MlflowTracker(settings)
+            trials, _ = search(
+                tracker=tracker,
+                study=tracker.start_run(TUNE, "study"),
+                tune__num_samples=4,
+                tune__epochs=30,
+                train__patience=30,
+                tune__space=LEARNING_RATE,
+                tune__scheduler=NO_SCHEDULER,
+            )
+            thread.join()
+            assert restarted
+            runs = tracker.client.search_runs([tracker.experiment_id(TUNE)])
+            children = [run for run in runs if "mis.trial" in run.data.tags]
+            assert [trial.state for trial in trials] == ["completed"] * 4
+            assert sorted(run.data.tags["mis.trial"] for run in children) == ["000", "001", "002", "003"]
+            assert {run.info.status for run in children} == {"FINISHED"}
+            for run in children:
+                history = tracker.client.get_metric_history(run.info.run_id, "val/dice")
+                assert [point.step for point in history] == list(range(1, 31))
+        finally:
+            for process in (first, *restarted):
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
