@@ -10,20 +10,21 @@ import time
 
 import pytest
 
+from mis.errors import MisError
 from mis.settings import Settings
 from mis.track.base import TRAIN
 from mis.track.mlflow import MlflowTracker
+from mis.train.session import train
 
-pytestmark = [
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.slow
 
-SMALL = ("model.depth=1", "model.base_filters=4", "train.epochs=60", "train.patience=60")
+EPOCHS = 12
+SMALL = {"model.depth": 1, "model.base_filters": 4, "train.epochs": EPOCHS, "train.patience": EPOCHS}
 
 
-def command(*overrides):
-    own = [part for value in (*SMALL, *overrides) for part in ("--set", value)]
-    return [sys.executable, "-m", "mis.train", *own]
+def arguments(**overrides):
+    values = SMALL | {name.replace("__", "."): value for name, value in overrides.items()}
+    return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
 
 
 def environment(**values):
@@ -31,113 +32,120 @@ def environment(**values):
     return kept | values
 
 
-def kill_after_some_epochs(project):
-    """Start a training and kill it -9 once it has written a few checkpoints."""
-    with subprocess.Popen(command(), cwd=project, env=environment(), stderr=subprocess.DEVNULL) as process:
-        wait_for_some_epochs(project)
-        process.send_signal(signal.SIGKILL)
-    (checkpoint,) = project.glob("checkpoints/train/*/epoch-*")
-    return checkpoint
+def start(warm, project, *flags, env=None, **overrides):
+    """Start `python -m mis.train`."""
+    command = [*arguments(**overrides), *flags]
+    return warm.start(*command, module="mis.train", cwd=project, env=environment(**(env or {})))
 
 
-def wait_for_some_epochs(project):
+def stop_after_some_epochs(process, project):
+    """Stop a training, as a signal that cannot be caught does, once it has written a few checkpoints."""
+    wait_for_some_epochs(process, project)
+    process.send_signal(signal.SIGSTOP)
+
+
+def wait_for_some_epochs(process, project):
     deadline = time.monotonic() + 120
-    while not list(project.glob("checkpoints/train/*/epoch-000[3-9]")):
-        assert time.monotonic() < deadline, "no third epoch"
-        time.sleep(0.02)
+    while not list(project.glob("checkpoints/train/*/epoch-000[2-9]")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no second epoch"
+        time.sleep(0.01)
 
 
-def test_a_training_that_was_killed_goes_on_in_its_run(project):
-    checkpoint = kill_after_some_epochs(project)
-    before = len(json.loads((checkpoint / "history.json").read_text()))
-    assert 3 <= before < 60
-    done = subprocess.run(command(), cwd=project, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def only_run(project):
+    """Return the run of the project's only training, and the steps at which it has logged the validation Dice."""
     settings = Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
     tracker = MlflowTracker(settings)
     (run,) = tracker.client.search_runs([tracker.experiment_id(TRAIN)])
-    assert run.info.status == "FINISHED"
-    logged = tracker.client.get_metric_history(run.info.run_id, "val/dice")
-    assert sorted(point.step for point in logged) == list(range(1, 61))
-    assert not list(project.glob("checkpoints/train/*/epoch-*"))
+    return run, [point.step for point in tracker.client.get_metric_history(run.info.run_id, "val/dice")]
 
 
-def test_a_process_that_is_one_of_several_does_not_train_alone(project):
-    cluster = {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 1}}
-    for env in ({"TF_CONFIG": json.dumps(cluster)}, {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}):
-        done = subprocess.run(
-            command(), cwd=project, env=environment(**env), capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 2
-        assert re.fullmatch(r"error: .* workers that .* \(2\), got 1; --set distribute.workers=2\n", done.stderr)
+def test_a_training_runs_once_at_a_time_and_goes_on_in_its_run_after_a_kill(warm, project):
+    first = start(warm, project)
+    stop_after_some_epochs(first, project)
+    (checkpoint,) = project.glob("checkpoints/train/*/epoch-*")
+    before = len(json.loads((checkpoint / "history.json").read_text()))
+    assert 2 <= before < EPOCHS
 
-
-def test_the_same_training_does_not_run_twice_at_once(project):
-    endless = "train.epochs=100000", "train.patience=100000"
-    with subprocess.Popen(command(*endless), cwd=project, env=environment(), stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_for_some_epochs(project)
-            second = subprocess.run(
-                command(*endless, "distribute.devices_per_worker=2"),
-                cwd=project,
-                env=environment(),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        finally:
-            process.kill()
+    # The first one is stopped and holds its lock: another number of devices is the same training.
+    second = start(warm, project, distribute__devices_per_worker=2)
+    _, errors = second.communicate()
     assert second.returncode == 2
-    (line,) = [line for line in second.stderr.splitlines() if line.startswith("error:")]
+    (line,) = [line for line in errors.splitlines() if line.startswith("error:")]
     assert "must not run at the same time" in line
 
-
-def test_a_ray_address_at_which_nobody_answers_is_refused_at_once(project):
-    nobody = environment(RAY_ADDRESS="127.0.0.1:1")
-    asked = command("distribute.workers=2")
-    done = subprocess.run(asked, cwd=project, env=nobody, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert "RAY_ADDRESS must name a Ray cluster that answers (Connection refused), got 127.0.0.1:1" in done.stderr
-
-
-def test_no_more_devices_than_may_be_used(project):
-    asked = command("distribute.devices_per_worker=2")
-    done = subprocess.run(
-        asked, cwd=project, env=environment(MIS_DEVICES="1"), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: a training can have at most the 1 ")
-    assert "got 2 devices" in done.stderr
-
-
-def test_a_profile_is_kept_as_an_artifact(project):
-    done = subprocess.run(
-        [*command("train.epochs=2"), "--profile"], cwd=project, env=environment(), capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    first.kill()
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL
+    third = start(warm, project, "--profile")
+    _, errors = third.communicate()
+    assert third.returncode == 0, errors
+    run, steps = only_run(project)
+    assert run.info.status == "FINISHED"
+    assert sorted(steps) == list(range(1, EPOCHS + 1))
+    assert not list(project.glob("checkpoints/train/*/epoch-*"))
     (trace,) = project.glob("mlruns/artifacts/mis/train/*/artifacts/profile/**/*.xplane.pb")
     assert trace.stat().st_size > 10_000
 
 
-def start_step(project, restarts):
+# ---- What is refused before anything starts ----
+
+
+def train_here(project, params, monkeypatch, devices=None, **env):
+    """Train in this process, with these variables in the environment."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    uri = f"sqlite:///{project}/mlruns/mlflow.db"
+    train(params, Settings(root=project, workspace=project, tracking_uri=uri, devices=devices))
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {
+            "TF_CONFIG": json.dumps(
+                {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 1}}
+            )
+        },
+        {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"},
+    ],
+)
+def test_a_process_that_is_one_of_several_does_not_train_alone(project, tiny_params, monkeypatch, env):
+    with pytest.raises(MisError) as error:
+        train_here(project, tiny_params, monkeypatch, **env)
+    assert re.fullmatch(
+        r"distribute.workers .* workers that .* \(2\), got 1; --set distribute.workers=2", str(error.value)
+    )
+    assert not (project / "mlruns").exists()
+
+
+def test_no_more_devices_than_may_be_used(project, tiny_params, monkeypatch):
+    with pytest.raises(MisError, match=r"a training can have at most the 1 .* got 2 devices"):
+        train_here(project, tiny_params.override({"distribute.devices_per_worker": 2}), monkeypatch, devices=1)
+    assert not (project / "mlruns").exists()
+
+
+def test_a_ray_address_at_which_nobody_answers_is_refused_at_once(project):
+    command = [sys.executable, "-m", "mis.train", *arguments(distribute__workers=2)]
+    nobody = environment(RAY_ADDRESS="127.0.0.1:1")
+    done = subprocess.run(command, cwd=project, env=nobody, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "RAY_ADDRESS must name a Ray cluster that answers (Connection refused), got 127.0.0.1:1" in done.stderr
+
+
+# ---- Several processes that SLURM has started ----
+
+
+def start_step(warm, project, restarts):
     """Start a training as the two tasks of a step of SLURM."""
     step = {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1"}
-    return [
-        subprocess.Popen(
-            command("distribute.workers=2", "train.epochs=20", "train.patience=20"),
-            cwd=project,
-            env=environment(**step, SLURM_PROCID=str(rank), SLURM_RESTART_COUNT=str(restarts)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    step |= {"SLURM_RESTART_COUNT": str(restarts)}
+    return [start(warm, project, env=step | {"SLURM_PROCID": str(rank)}, distribute__workers=2) for rank in range(2)]
 
 
-def test_workers_that_slurm_started_end_when_one_is_killed_and_go_on_when_started_again(project):
-    chief, other = start_step(project, 0)
-    wait_for_some_epochs(project)
+def test_workers_that_slurm_started_end_when_one_is_killed_and_go_on_when_started_again(warm, project):
+    chief, other = start_step(warm, project, 0)
+    wait_for_some_epochs(chief, project)
     other.kill()
     _, errors = chief.communicate(timeout=60)
     other.communicate()
@@ -146,13 +154,10 @@ def test_workers_that_slurm_started_end_when_one_is_killed_and_go_on_when_starte
     assert "worker 0 on 127.0.0.1 has lost the others" in error
     assert "Traceback" not in errors
 
-    again = start_step(project, 1)
-    ended = [process.communicate(timeout=240) for process in again]
+    again = start_step(warm, project, 1)
+    ended = [process.communicate() for process in again]
     assert [process.returncode for process in again] == [0, 0], ended
     assert "best validation Dice" in ended[0][0]
     assert ended[1][0] == ""
-    settings = Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
-    tracker = MlflowTracker(settings)
-    (run,) = tracker.client.search_runs([tracker.experiment_id(TRAIN)])
-    logged = tracker.client.get_metric_history(run.info.run_id, "val/dice")
-    assert [point.step for point in logged] == list(range(1, 21))
+    _, steps = only_run(project)
+    assert steps == list(range(1, EPOCHS + 1))
