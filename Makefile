@@ -9,10 +9,10 @@ INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help install repro test check format ui stages lock clean
+.PHONY: help install repro test test-fast check format ui stages lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 install: $(INSTALLED)  ## make .venv with the versions of requirements.lock; EXTRAS=dev,cuda on a GPU node
 
@@ -31,6 +31,9 @@ repro: install  ## run what has to run of the pipeline
 
 test: install  ## run the tests
 	python -m pytest
+
+test-fast: install  ## run the tests that need no cluster, no browser, no pipeline and no process of their own
+	python -m pytest -m "not slow"
 
 check: install  ## formatting, lint, types
 	ruff format --check .
