@@ -19,26 +19,26 @@ SMALLEST_POPULATION = 4
 def check_conditions(params: TuneParams) -> None:
     """Check that each condition of the space is on a parameter before it, and can be met."""
     before: dict[str, Range] = {}
-    for name, one in params.space.items():
-        for other, wanted in one.conditions.items():
+    for name, searched_range in params.space.items():
+        for other, wanted in searched_range.conditions.items():
             if other not in before:
                 raise ValueError(f"{name} is searched when {other} has a value: {other} must stand before it")
             for value in wanted:
                 if before[other].is_listed and value not in before[other].grid():
                     raise ValueError(f"{name} is searched when {other} is {value!r}, which {other} never is")
-        before[name] = one
+        before[name] = searched_range
 
 
 def check_sampler(params: TuneParams) -> None:
     """Check that the sampler can search the space."""
     name = params.sampler.name
-    searched = {key: one for key, one in params.space.items() if one.is_searched}
-    for key, one in searched.items():
-        if one.when and name in ("grid", "gp", "cmaes", "nsga2"):
+    searched = {key: searched_range for key, searched_range in params.space.items() if searched_range.is_searched}
+    for key, searched_range in searched.items():
+        if searched_range.when and name in ("grid", "gp", "cmaes", "nsga2"):
             raise ValueError(f"sampler {name} takes all parameters together: {key} has a condition; use tpe")
-        if name == "grid" and not one.is_finite:
+        if name == "grid" and not searched_range.is_finite:
             raise ValueError(f"sampler grid takes every value: {key} has no step and no list of values")
-        if name == "cmaes" and not one.is_number:
+        if name == "cmaes" and not searched_range.is_number:
             raise ValueError(f"sampler cmaes searches numbers: {key} is a choice; use tpe")
     if name == "cmaes" and len(searched) < 2:
         raise ValueError(f"sampler cmaes needs at least two numbers, got {len(searched)}; use tpe or gp")
@@ -60,7 +60,9 @@ def check_population(params: TuneParams) -> None:
     """Check that population based training can change what is searched, and has a population."""
     if params.scheduler.name != "pbt":
         return
-    fixed = [key for key, one in params.space.items() if key not in CHANGEABLE and one.is_searched]
+    fixed = [
+        key for key, searched_range in params.space.items() if key not in CHANGEABLE and searched_range.is_searched
+    ]
     if fixed:
         raise ValueError(
             f"scheduler pbt changes parameters in the middle of a training, which only {', '.join(CHANGEABLE)} "

@@ -67,8 +67,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _one_training_can_be_spread(self) -> Self:
-        name, own = "distribute.workers * distribute.devices_per_worker", self.distribute
-        problem = self._spread_problem(name, own.devices, mirrored=own.chosen != "none")
+        name, spread = "distribute.workers * distribute.devices_per_worker", self.distribute
+        problem = self._spread_problem(name, spread.devices, mirrored=spread.chosen != "none")
         if problem:
             raise ValueError(problem)
         return self
@@ -89,21 +89,21 @@ class Params(Section):
             raise MisError(f"{source}: {problem}" if source else problem)
 
     def _spread_problem(self, name: str, devices: int, *, mirrored: bool) -> str | None:
-        own = self.train
+        training = self.train
         # Otherwise replicas have unlike shares of a batch, or none, and the gradient is not that of one device.
-        if self.distribute.batch_rule == "fixed_global_batch" and own.batch_size % devices:
-            fits = devices * -(-own.batch_size // devices)
+        if self.distribute.batch_rule == "fixed_global_batch" and training.batch_size % devices:
+            fits = devices * -(-training.batch_size // devices)
             return (
-                f"train.batch_size must be a multiple of {name} = {devices}, got {own.batch_size}; "
+                f"train.batch_size must be a multiple of {name} = {devices}, got {training.batch_size}; "
                 f"the next that fits is {fits}"
             )
         # Tried out under each strategy: docs/data_parallel.md has the table.
-        if mirrored and own.jit_compile:
+        if mirrored and training.jit_compile:
             return (
                 f"train.jit_compile must be false where a strategy spreads a training over devices ({name} = {devices}"
                 "): XLA compiles no such step"
             )
-        if mirrored and own.precision == "mixed_float16":
+        if mirrored and training.precision == "mixed_float16":
             return (
                 "train.precision must be float32 or mixed_bfloat16 where a strategy spreads a training over devices "
                 f"({name} = {devices}), got mixed_float16: Keras scales the loss on each replica apart, and after an "
@@ -235,9 +235,9 @@ def _try_override(params: Params, values: Mapping[str, Scalar], source: str, spr
             _assign(tree, name, value)
     except MisError as error:
         raise MisError(f"{source}: {error}") from None
-    own = _validate(tree, source)
+    trial = _validate(tree, source)
     if {"train.batch_size", "train.precision", "train.jit_compile"} & values.keys():
-        own.check_spread(spread, devices, source)
+        trial.check_spread(spread, devices, source)
 
 
 def parse_override(text: str) -> tuple[str, Any]:

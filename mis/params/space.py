@@ -329,15 +329,15 @@ Space = Mapping[str, Distribution]
 def suggest(trial: Suggests, space: Space) -> dict[str, Scalar]:
     """Return a value of each parameter of the space, in its order, without those whose conditions are not met."""
     values: dict[str, Scalar] = {}
-    for name, one in space.items():
-        if one.is_active(values):
-            values[name] = one.suggest(name, trial)
+    for name, parameter in space.items():
+        if parameter.is_active(values):
+            values[name] = parameter.suggest(name, trial)
     return values
 
 
 def grid(space: Space) -> dict[str, Sequence[Scalar]]:
     """Return every value of each searched parameter."""
-    return {name: one.grid() for name, one in space.items() if one.is_searched}
+    return {name: parameter.grid() for name, parameter in space.items() if parameter.is_searched}
 
 
 def grid_size(space: Space) -> int:
@@ -351,7 +351,7 @@ def grid_size(space: Space) -> int:
 
 def fixed_values(space: Space) -> dict[str, Scalar]:
     """Return the values that every trial has."""
-    return {name: one.value for name, one in space.items() if isinstance(one, Fixed)}
+    return {name: parameter.value for name, parameter in space.items() if isinstance(parameter, Fixed)}
 
 
 def _bounds(low: float, high: float, log: bool, step: float | None) -> str:

@@ -86,7 +86,7 @@ class Scaling:
     @property
     def workers(self) -> list[int]:
         """The numbers of workers, rising."""
-        return sorted({one.workers for one in self.speedups})
+        return sorted({speedup.workers for speedup in self.speedups})
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ def speedup(scaling: Scaling) -> Figure:
     counts = scaling.workers
     left.plot(counts, counts, color=GREY, linestyle=(0, (4, 3)), label="ideal")
     for mode in MODES:
-        own = sorted((one for one in scaling.speedups if one.mode == mode), key=lambda one: one.workers)
-        middle = [one.speedup for one in own]
-        low = [one.speedup - one.speedup_min for one in own]
-        high = [one.speedup_max - one.speedup for one in own]
+        points = sorted((point for point in scaling.speedups if point.mode == mode), key=lambda point: point.workers)
+        middle = [point.speedup for point in points]
+        low = [point.speedup - point.speedup_min for point in points]
+        high = [point.speedup_max - point.speedup for point in points]
         left.errorbar(
-            [one.workers for one in own],
+            [point.workers for point in points],
             middle,
             yerr=[low, high],
             label=MODE_NAMES[mode],
@@ -56,25 +56,37 @@ def timeline(measurements: Sequence[Measurement]) -> Figure:
     A bar is a trial; it is as high as its share of the workers. A dashed line shows where the list
     would end if its time with one worker were divided by the number of workers.
     """
-    first = min((one.round for one in measurements), default=0)
-    shown = sorted((one for one in measurements if one.round == first), key=lambda one: (one.workers, one.mode))
-    bands = [1 + math.log2(one.workers) for one in shown]  # many workers must not crowd out few
+    first = min((measurement.round for measurement in measurements), default=0)
+    shown = sorted(
+        (measurement for measurement in measurements if measurement.round == first),
+        key=lambda measurement: (measurement.workers, measurement.mode),
+    )
+    bands = [1 + math.log2(measurement.workers) for measurement in shown]  # many workers must not crowd out few
     gap = 0.6
     total = sum(bands) + gap * len(bands)
     inches = min(0.42, 9.0 / max(total, 1))
     figure = new_figure(1.2 + inches * total)
     axes = figure.subplots()
-    reference_s = next((one.elapsed_s for one in shown if one.workers == 1), math.nan)
-    longest_s = max((one.elapsed_s for one in shown), default=1.0)
+    reference_s = next((measurement.elapsed_s for measurement in shown if measurement.workers == 1), math.nan)
+    longest_s = max((measurement.elapsed_s for measurement in shown), default=1.0)
     tops = [sum(bands[:index]) + gap * index for index in range(len(bands))]
-    for one, top, band in zip(shown, tops, bands, strict=True):
-        lane = band / one.workers
-        for first_lane, count, trial in _lanes(one):
+    for measurement, top, band in zip(shown, tops, bands, strict=True):
+        lane = band / measurement.workers
+        for first_lane, count, trial in _lanes(measurement):
             numbered = lane * count * inches > 0.15 and trial.end_s - trial.begin_s > 0.02 * longest_s
-            _bar(axes, trial, (top + lane * first_lane, lane * count), _cell_colour(one), numbered=numbered)
-        _mark_ideal(axes, reference_s / one.workers, top, top + band)
-        axes.text(one.elapsed_s + 0.008 * longest_s, top + band / 2, seconds(one.elapsed_s), va="center", bbox=HALO)
-    axes.set_yticks([top + band / 2 for top, band in zip(tops, bands, strict=True)], [_cell_name(one) for one in shown])
+            _bar(axes, trial, (top + lane * first_lane, lane * count), _cell_colour(measurement), numbered=numbered)
+        _mark_ideal(axes, reference_s / measurement.workers, top, top + band)
+        axes.text(
+            measurement.elapsed_s + 0.008 * longest_s,
+            top + band / 2,
+            seconds(measurement.elapsed_s),
+            va="center",
+            bbox=HALO,
+        )
+    axes.set_yticks(
+        [top + band / 2 for top, band in zip(tops, bands, strict=True)],
+        [_cell_name(measurement) for measurement in shown],
+    )
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(total, -gap)
     axes.set_xlim(0, longest_s * 1.1)
@@ -90,14 +102,17 @@ def _mode_line(mode: str) -> dict[str, Any]:
 
 def _elapsed_curve(axes: Axes, measurements: Sequence[Measurement], mode: str) -> None:
     """Draw every round's time as a mark, and a line through the medians; one worker belongs to both modes."""
-    own = [one for one in measurements if one.mode == mode or one.workers == 1]
-    counts = sorted({one.workers for one in own})
-    medians = [float(np.median([one.elapsed_s for one in own if one.workers == count])) for count in counts]
+    of_mode = [measurement for measurement in measurements if measurement.mode == mode or measurement.workers == 1]
+    counts = sorted({measurement.workers for measurement in of_mode})
+    medians = [
+        float(np.median([measurement.elapsed_s for measurement in of_mode if measurement.workers == count]))
+        for count in counts
+    ]
     style = _mode_line(mode)
     axes.plot(counts, medians, color=style["color"], linewidth=style["linewidth"])
     axes.plot(
-        [one.workers for one in own],
-        [one.elapsed_s for one in own],
+        [measurement.workers for measurement in of_mode],
+        [measurement.elapsed_s for measurement in of_mode],
         linestyle="none",
         label=MODE_NAMES[mode],
         **{**style, "markersize": 7, "alpha": 0.75},
@@ -109,7 +124,7 @@ def _lanes(measurement: Measurement) -> list[tuple[int, int, TimedTrial]]:
 
     A lane is a worker. As data parallelism a trial has them all, as experiment parallelism one.
     """
-    ordered = sorted(measurement.trials, key=lambda one: (one.begin_s, one.trial))
+    ordered = sorted(measurement.trials, key=lambda trial: (trial.begin_s, trial.trial))
     if measurement.mode == "data":
         return [(0, measurement.workers, trial) for trial in ordered]
     free_s = [0.0] * measurement.workers

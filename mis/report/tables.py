@@ -151,17 +151,17 @@ def cases_table(evaluation: Evaluation) -> Table:
         Column("FLAIR threshold, WT"),
     )
 
-    def cells(name: str, average: float, own: Mapping[str, float], threshold: float) -> tuple[str, ...]:
+    def cells(name: str, average: float, scores: Mapping[str, float], threshold: float) -> tuple[str, ...]:
         over_regions = [dice(average)] if several else []
-        return (name, *over_regions, *(dice(own[region]) for region in regions), dice(threshold))
+        return (name, *over_regions, *(dice(scores[region]) for region in regions), dice(threshold))
 
-    lines = tuple(Line(cells(one.name, one.mean, one.dice, one.threshold_dice_wt)) for one in evaluation.cases)
+    lines = tuple(Line(cells(case.name, case.mean, case.dice, case.threshold_dice_wt)) for case in evaluation.cases)
     foot = Line(
         cells(
             "mean",
-            _mean(one.mean for one in evaluation.cases),
+            _mean(case.mean for case in evaluation.cases),
             region_means(evaluation.cases),
-            _mean(one.threshold_dice_wt for one in evaluation.cases),
+            _mean(case.threshold_dice_wt for case in evaluation.cases),
         )
     )
     return Table(columns, lines, (foot,) if lines else ())
@@ -170,30 +170,32 @@ def cases_table(evaluation: Evaluation) -> Table:
 def region_means(cases: Sequence[Case]) -> dict[str, float]:
     """Return the mean Dice of each region over the cases, without those that have none."""
     regions = cases[0].dice if cases else ()
-    return {region: _mean(one.dice[region] for one in cases) for region in regions}
+    return {region: _mean(case.dice[region] for case in cases) for region in regions}
 
 
 def speedup_table(scaling: Scaling) -> Table:
     """Return the speed-ups; what both modes have in common, one worker, stands once."""
     titles = ("workers", "elapsed time", "speed-up", "lowest to highest", "efficiency")
     columns = (Column("mode", numeric=False), *(Column(title) for title in titles))
-    ordered = sorted(scaling.speedups, key=lambda one: (one.workers > 1, MODES.index(one.mode), one.workers))
-    shown = [one for index, one in enumerate(ordered) if one.workers > 1 or index == 0]
-    return Table(columns, tuple(_speedup_line(one) for one in shown))
+    ordered = sorted(
+        scaling.speedups, key=lambda speedup: (speedup.workers > 1, MODES.index(speedup.mode), speedup.workers)
+    )
+    shown = [speedup for index, speedup in enumerate(ordered) if speedup.workers > 1 or index == 0]
+    return Table(columns, tuple(_speedup_line(speedup) for speedup in shown))
 
 
-def _speedup_line(one: Speedup) -> Line:
-    name = MODE_NAMES[one.mode] if one.workers > 1 else "reference"
-    spread = f"{times(one.speedup_min)} to {times(one.speedup_max)}" if one.workers > 1 else NOTHING
-    efficiency = NOTHING if math.isnan(one.efficiency) else f"{one.efficiency:.0%}"
-    return Line((name, str(one.workers), seconds(one.elapsed_s), times(one.speedup), spread, efficiency))
+def _speedup_line(speedup: Speedup) -> Line:
+    name = MODE_NAMES[speedup.mode] if speedup.workers > 1 else "reference"
+    spread = f"{times(speedup.speedup_min)} to {times(speedup.speedup_max)}" if speedup.workers > 1 else NOTHING
+    efficiency = NOTHING if math.isnan(speedup.efficiency) else f"{speedup.efficiency:.0%}"
+    return Line((name, str(speedup.workers), seconds(speedup.elapsed_s), times(speedup.speedup), spread, efficiency))
 
 
 def key_figures(results: Results) -> list[KeyFigure]:
     """Return the figures to be seen first."""
     evaluation = results.evaluation
     means = region_means(evaluation.cases)
-    threshold = _mean(one.threshold_dice_wt for one in evaluation.cases)
+    threshold = _mean(case.threshold_dice_wt for case in evaluation.cases)
     figures = [
         KeyFigure(
             dice(evaluation.val_dice),
@@ -211,8 +213,8 @@ def key_figures(results: Results) -> list[KeyFigure]:
     ]
     widest = max(results.scaling.workers, default=1)
     return figures + [
-        KeyFigure(times(one.speedup), MODE_NAMES[one.mode], f"{widest} workers, ideal {TIMES}{widest}")
-        for one in _widest(results.scaling)
+        KeyFigure(times(speedup.speedup), MODE_NAMES[speedup.mode], f"{widest} workers, ideal {TIMES}{widest}")
+        for speedup in _widest(results.scaling)
     ]
 
 
@@ -249,7 +251,7 @@ def _test_sentence(evaluation: Evaluation) -> str:
     if not evaluation.cases:
         return "No case was tested."
     means = ", ".join(f"{region} {dice(value)}" for region, value in region_means(evaluation.cases).items())
-    threshold = dice(_mean(one.threshold_dice_wt for one in evaluation.cases))
+    threshold = dice(_mean(case.threshold_dice_wt for case in evaluation.cases))
     return (
         f"On {counted(len(evaluation.cases), 'test case')}, which no training has seen, its mean Dice is {means}; "
         f"the best threshold on FLAIR reaches WT {threshold} on the same."
@@ -261,9 +263,9 @@ def _scaling_sentence(scaling: Scaling) -> str:
     if not widest:
         return "Scaling was measured with one worker alone: there is no speed-up to report."
     trials = counted(len(scaling.measurements[0].trials if scaling.measurements else []), "trial")
-    reference = next((one.elapsed_s for one in scaling.speedups if one.workers == 1), math.nan)
-    modes = " and ".join(f"{times(one.speedup)} by {MODE_NAMES[one.mode]}" for one in widest)
-    slower = f"; below {TIMES}1, more workers take longer" if any(one.speedup < 1 for one in widest) else ""
+    reference = next((speedup.elapsed_s for speedup in scaling.speedups if speedup.workers == 1), math.nan)
+    modes = " and ".join(f"{times(speedup.speedup)} by {MODE_NAMES[speedup.mode]}" for speedup in widest)
+    slower = f"; below {TIMES}1, more workers take longer" if any(speedup.speedup < 1 for speedup in widest) else ""
     return (
         f"With {widest[0].workers} workers in place of one, which needs {seconds(reference)} for {trials}, "
         f"the speed-up is {modes}{slower}."
@@ -273,7 +275,7 @@ def _scaling_sentence(scaling: Scaling) -> str:
 def _widest(scaling: Scaling) -> list[Speedup]:
     """Return each mode's speed-up with the most workers; nothing where one worker is all."""
     widest = max(scaling.workers, default=1)
-    found = {one.mode: one for one in scaling.speedups if one.workers == widest > 1}
+    found = {speedup.mode: speedup for speedup in scaling.speedups if speedup.workers == widest > 1}
     return [found[mode] for mode in MODES if mode in found]
 
 

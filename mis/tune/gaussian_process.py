@@ -36,21 +36,33 @@ class GaussianProcessSampler(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """Return the parameters that all trials have."""
         space = IntersectionSearchSpace().calculate(study)
-        return {name: one for name, one in space.items() if not one.single()}
+        return {name: distribution for name, distribution in space.items() if not distribution.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the values of all parameters together; none before there are enough trials."""
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        running = [one for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if one != trial]
-        known = [one for one in done if one.value is not None and search_space.keys() <= one.params.keys()]
+        running = [
+            known_trial
+            for known_trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if known_trial != trial
+        ]
+        known = [
+            known_trial
+            for known_trial in done
+            if known_trial.value is not None and search_space.keys() <= known_trial.params.keys()
+        ]
         if not search_space or len(known) < self.startup_trials:
             return {}
-        seen = np.array([_encode(one.params, search_space) for one in known])
-        scores = np.array([one.value for one in known], dtype=float)
+        seen = np.array([_encode(known_trial.params, search_space) for known_trial in known])
+        scores = np.array([known_trial.value for known_trial in known], dtype=float)
         scores = (scores - scores.mean()) / (scores.std() or 1.0)
-        pending = [_encode(one.params, search_space) for one in running if search_space.keys() <= one.params.keys()]
+        pending = [
+            _encode(known_trial.params, search_space)
+            for known_trial in running
+            if search_space.keys() <= known_trial.params.keys()
+        ]
         process = self._fit(seen, scores)
         for point in pending:
             seen = np.vstack([seen, point])
@@ -58,7 +70,9 @@ class GaussianProcessSampler(BaseSampler):
         if pending:
             process = self._fit(seen, scores)
         candidates = [_draw(search_space, self.rng) for _ in range(CANDIDATES)]
-        mean, deviation = process.predict(np.array([_encode(one, search_space) for one in candidates]), return_std=True)
+        mean, deviation = process.predict(
+            np.array([_encode(candidate, search_space) for candidate in candidates]), return_std=True
+        )
         return candidates[int(np.argmax(_expected_improvement(mean, deviation, scores.max())))]
 
     def sample_independent(
@@ -85,34 +99,34 @@ def _expected_improvement(mean: np.ndarray, deviation: np.ndarray, best: float) 
 
 
 def _draw(space: Mapping[str, BaseDistribution], rng: np.random.Generator) -> dict[str, Any]:
-    return {name: _from_unit(one, rng.random()) for name, one in space.items()}
+    return {name: _from_unit(distribution, rng.random()) for name, distribution in space.items()}
 
 
-def _from_unit(one: BaseDistribution, share: float) -> Any:  # noqa: ANN401 - a value of whatever kind
+def _from_unit(distribution: BaseDistribution, share: float) -> Any:  # noqa: ANN401 - a value of whatever kind
     """Return the value at a share of the range."""
-    if isinstance(one, CategoricalDistribution):
-        return one.choices[min(int(share * len(one.choices)), len(one.choices) - 1)]
-    if not isinstance(one, FloatDistribution | IntDistribution):
-        raise TypeError(f"unknown distribution {one}")
-    low, high = _bounds(one)
-    if isinstance(one, IntDistribution) and not one.log:
-        low, high = low - one.step / 2, high + one.step / 2
-    value = np.exp(low + share * (high - low)) if one.log else low + share * (high - low)
-    if one.step is not None:
-        value = one.low + one.step * round((value - one.low) / one.step)
-    value = min(max(value, one.low), one.high)
-    return int(value) if isinstance(one, IntDistribution) else float(value)
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[min(int(share * len(distribution.choices)), len(distribution.choices) - 1)]
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        raise TypeError(f"unknown distribution {distribution}")
+    low, high = _bounds(distribution)
+    if isinstance(distribution, IntDistribution) and not distribution.log:
+        low, high = low - distribution.step / 2, high + distribution.step / 2
+    value = np.exp(low + share * (high - low)) if distribution.log else low + share * (high - low)
+    if distribution.step is not None:
+        value = distribution.low + distribution.step * round((value - distribution.low) / distribution.step)
+    value = min(max(value, distribution.low), distribution.high)
+    return int(value) if isinstance(distribution, IntDistribution) else float(value)
 
 
 def _encode(values: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> np.ndarray:
     """Return a point of the unit cube."""
     point: list[float] = []
-    for name, one in space.items():
-        if isinstance(one, CategoricalDistribution):
-            point += _one_hot(values[name], one.choices)
-        elif isinstance(one, FloatDistribution | IntDistribution):
-            low, high = _bounds(one)
-            value = np.log(values[name]) if one.log else values[name]
+    for name, distribution in space.items():
+        if isinstance(distribution, CategoricalDistribution):
+            point += _one_hot(values[name], distribution.choices)
+        elif isinstance(distribution, FloatDistribution | IntDistribution):
+            low, high = _bounds(distribution)
+            value = np.log(values[name]) if distribution.log else values[name]
             point.append((value - low) / (high - low))
     return np.array(point)
 
@@ -121,5 +135,9 @@ def _one_hot(value: object, choices: Sequence[object]) -> list[float]:
     return [float(choice == value and type(choice) is type(value)) for choice in choices]
 
 
-def _bounds(one: FloatDistribution | IntDistribution) -> tuple[float, float]:
-    return (float(np.log(one.low)), float(np.log(one.high))) if one.log else (float(one.low), float(one.high))
+def _bounds(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    return (
+        (float(np.log(distribution.low)), float(np.log(distribution.high)))
+        if distribution.log
+        else (float(distribution.low), float(distribution.high))
+    )

@@ -106,7 +106,7 @@ def _trials(tracker: Tracker, tags: dict[str, str]) -> Sequence[RecordedRun]:
 
 
 def _in_space(run: RecordedRun, params: Params) -> Iterator[tuple[str, Scalar]]:
-    for name, one in params.tune.space.items():
-        value = one.parse(run.params.get(name, ""))
-        if value is not None and one.contains(value):
+    for name, searched_range in params.tune.space.items():
+        value = searched_range.parse(run.params.get(name, ""))
+        if value is not None and searched_range.contains(value):
             yield name, value

@@ -21,26 +21,28 @@ def preview(params: Params, settings: Settings) -> str:
     Raises:
         MisError: As `mis.tune.session.tune`: what would be refused there is refused here.
     """
-    own = params.tune
-    params.check_spread("tune.devices_per_trial", own.devices)
+    search = params.tune
+    params.check_spread("tune.devices_per_trial", search.devices)
     folder = find_records(params.data, settings, make=False)
     records, tracker = None if folder is None else read_records(folder), MlflowTracker(settings)
     starts, size = starting_points(params, tracker), 0 if records is None else size_bytes(records)
-    with resources(own, size, settings) as there:
+    with resources(search, size, settings) as available:
         pass  # it is known, and the cluster left again
-    trials = number_of_trials(own.sampler, own.space, own.num_samples)
-    told = None if records is None else estimate(params, tracker, records.digest, trials, there.share.concurrent)
+    trials = number_of_trials(search.sampler, search.space, search.num_samples)
+    estimated = (
+        None if records is None else estimate(params, tracker, records.digest, trials, available.share.concurrent)
+    )
     return "\n".join(
         [
             "space:",
             *(f"  {line}" for line in _table(params)),
             f"trials: {_trials(params, trials, len(starts))}",
-            *(f"  {number}: {', '.join(f'{k} {v}' for k, v in one.items())}" for number, one in enumerate(starts)),
-            f"epochs: {own.epochs} for each trial, scheduler {own.scheduler.name}",
+            *(f"  {number}: {', '.join(f'{k} {v}' for k, v in point.items())}" for number, point in enumerate(starts)),
+            f"epochs: {search.epochs} for each trial, scheduler {search.scheduler.name}",
             f"budget: {_budget(params)}",
-            f"devices: {_devices(there.nodes, there.share)}",
-            f"data: {_data(records, size, in_memory=there.in_memory)}",
-            f"time: {_time(told)}",
+            f"devices: {_devices(available.nodes, available.share)}",
+            f"data: {_data(records, size, in_memory=available.in_memory)}",
+            f"time: {_time(estimated)}",
             "nothing was run",
         ]
     )
@@ -49,9 +51,9 @@ def preview(params: Params, settings: Settings) -> str:
 def _table(params: Params) -> Iterator[str]:
     space = params.tune.space
     width = max(len(name) for name in space)
-    for name, one in space.items():
-        conditions = [f"{other} is {' or '.join(map(str, values))}" for other, values in one.conditions.items()]
-        yield f"{name:<{width}}  {one.describe()}" + (f", where {' and '.join(conditions)}" if conditions else "")
+    for name, searched in space.items():
+        conditions = [f"{other} is {' or '.join(map(str, values))}" for other, values in searched.conditions.items()]
+        yield f"{name:<{width}}  {searched.describe()}" + (f", where {' and '.join(conditions)}" if conditions else "")
 
 
 def _trials(params: Params, trials: int, starts: int) -> str:
@@ -62,9 +64,9 @@ def _trials(params: Params, trials: int, starts: int) -> str:
 
 
 def _budget(params: Params) -> str:
-    own = params.tune
-    limits = [] if own.hours is None else [f"at most {own.hours:g} h"]
-    limits += [] if own.target_dice is None else [f"until a Dice of {own.target_dice:g}"]
+    search = params.tune
+    limits = [] if search.hours is None else [f"at most {search.hours:g} h"]
+    limits += [] if search.target_dice is None else [f"until a Dice of {search.target_dice:g}"]
     return ", ".join(limits) or "the trials alone"
 
 

@@ -181,8 +181,8 @@ def _is_complete(trial: FrozenTrial) -> bool:
 def _copied(trial: FrozenTrial, distributions: Mapping[str, BaseDistribution], objectives: int) -> FrozenTrial:
     """Return a trial without what the figures do not show, such as attributes, which would be in the page."""
     if _is_complete(trial):
-        own = {name: distributions[name] for name in trial.params}
-        return create_trial(values=trial.values[:objectives], params=trial.params, distributions=own)
+        known = {name: distributions[name] for name in trial.params}
+        return create_trial(values=trial.values[:objectives], params=trial.params, distributions=known)
     return create_trial(state=TrialState.FAIL if trial.state is TrialState.COMPLETE else trial.state)
 
 
@@ -202,17 +202,19 @@ def _common(distributions: Sequence[BaseDistribution], values: Sequence[Any]) ->
     first = distributions[0]
     if isinstance(first, CategoricalDistribution):
         return first  # Optuna has its choices never change
-    numbers = [one for one in distributions if isinstance(one, FloatDistribution | IntDistribution)]
-    if all(one == first for one in numbers) and all(_holds(numbers[0], value) for value in values):
+    numbers = [
+        distribution for distribution in distributions if isinstance(distribution, FloatDistribution | IntDistribution)
+    ]
+    if all(distribution == first for distribution in numbers) and all(_holds(numbers[0], value) for value in values):
         return first
-    low = min([one.low for one in numbers] + list(values))
-    high = max([one.high for one in numbers] + list(values))
-    is_log = all(one.log for one in numbers) and low > 0
-    if all(isinstance(one, IntDistribution) for one in numbers):
+    low = min([distribution.low for distribution in numbers] + list(values))
+    high = max([distribution.high for distribution in numbers] + list(values))
+    is_log = all(distribution.log for distribution in numbers) and low > 0
+    if all(isinstance(distribution, IntDistribution) for distribution in numbers):
         return IntDistribution(int(low), int(high), log=is_log)
     return FloatDistribution(float(low), float(high), log=is_log)
 
 
-def _holds(one: FloatDistribution | IntDistribution, value: float) -> bool:
-    steps = (value - one.low) / one.step if one.step else 0.0
-    return one.low <= value <= one.high and abs(steps - round(steps)) < 1e-8
+def _holds(distribution: FloatDistribution | IntDistribution, value: float) -> bool:
+    steps = (value - distribution.low) / distribution.step if distribution.step else 0.0
+    return distribution.low <= value <= distribution.high and abs(steps - round(steps)) < 1e-8

@@ -89,10 +89,10 @@ def parallel_coordinates(drawable: Drawable) -> Figure:
     lines = {trial.number: [_place(span, dice_of(trial))] for trial in drawable.trials}
     _upright(axes, 0, span)
     for x, name in enumerate(names, start=1):
-        one = drawable.distribution(name)
+        distribution = drawable.distribution(name)
         for trial in drawable.trials:
-            lines[trial.number].append(_place(one, trial.params[name]) if name in trial.params else MISSING)
-        _upright(axes, x, one, with_missing=len(drawable.having(name)) < len(drawable.trials))
+            lines[trial.number].append(_place(distribution, trial.params[name]) if name in trial.params else MISSING)
+        _upright(axes, x, distribution, with_missing=len(drawable.having(name)) < len(drawable.trials))
     for trial in sorted(drawable.trials, key=dice_of):
         is_best = trial.number == drawable.best.number
         line = lines[trial.number]
@@ -126,7 +126,11 @@ def pareto_front(drawable: Drawable) -> Figure:
     figure = new_figure(4.8)
     axes = figure.subplots()
     trials = drawable.study.get_trials(deepcopy=False)
-    scored = [trial for trial in trials if trial.values and trial.number in {one.number for one in drawable.trials}]
+    scored = [
+        trial
+        for trial in trials
+        if trial.values and trial.number in {completed.number for completed in drawable.trials}
+    ]
     front = drawable.front
     joined = {trial.number for trial in front}
     others = [trial for trial in scored if trial.number not in joined]
@@ -158,12 +162,12 @@ PICTURES: dict[str, Callable[[Drawable], Figure]] = {
 
 def _slice(axes: Axes, name: str, drawable: Drawable) -> Any:  # noqa: ANN401 - matplotlib's own
     """Draw a panel; return the marks, which have the colour bar's colours."""
-    trials, one = drawable.having(name), drawable.distribution(name)
-    if isinstance(one, CategoricalDistribution):
-        places = _columns(axes, one, trials, name)
+    trials, distribution = drawable.having(name), drawable.distribution(name)
+    if isinstance(distribution, CategoricalDistribution):
+        places = _columns(axes, distribution, trials, name)
     else:
         places = [trial.params[name] for trial in trials]
-        _number_axis(axes, one, places)
+        _number_axis(axes, distribution, places)
     shade = axes.scatter(
         places,
         [dice_of(trial) for trial in trials],
@@ -186,25 +190,27 @@ def _slice(axes: Axes, name: str, drawable: Drawable) -> Any:  # noqa: ANN401 - 
     return shade
 
 
-def _columns(axes: Axes, one: CategoricalDistribution, trials: Sequence[FrozenTrial], name: str) -> list[float]:
+def _columns(
+    axes: Axes, distribution: CategoricalDistribution, trials: Sequence[FrozenTrial], name: str
+) -> list[float]:
     """Make a column for each choice; return where each trial stands, beside those of the same choice."""
-    choices = [_shortened(str(choice), 16) for choice in one.choices]
+    choices = [_shortened(str(choice), 16) for choice in distribution.choices]
     is_tight = sum(map(len, choices)) > 26
     axes.set_xticks(range(len(choices)), choices, rotation=35 if is_tight else 0, ha="right" if is_tight else "center")
     axes.set_xlim(-0.5, len(choices) - 0.5)
     axes.grid(visible=False, axis="x")
-    columns = [one.to_internal_repr(trial.params[name]) for trial in trials]
+    columns = [distribution.to_internal_repr(trial.params[name]) for trial in trials]
     return [
         column + 0.5 * ((columns[:index].count(column) + 0.5) / columns.count(column) - 0.5)
         for index, column in enumerate(columns)
     ]
 
 
-def _number_axis(axes: Axes, one: BaseDistribution, values: Sequence[float]) -> None:
-    is_log = isinstance(one, FloatDistribution | IntDistribution) and one.log
+def _number_axis(axes: Axes, distribution: BaseDistribution, values: Sequence[float]) -> None:
+    is_log = isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log
     if is_log:
         axes.set_xscale("log")
-    ticks = number_ticks(min(values), max(values), is_log=is_log, is_whole=isinstance(one, IntDistribution))
+    ticks = number_ticks(min(values), max(values), is_log=is_log, is_whole=isinstance(distribution, IntDistribution))
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
 
@@ -234,21 +240,21 @@ def _plain(ticks: Sequence[float]) -> list[float]:
 # ---- Parallel coordinates ----
 
 
-def _place(one: BaseDistribution, value: Any) -> float:  # noqa: ANN401 - a value of whatever kind
+def _place(distribution: BaseDistribution, value: Any) -> float:  # noqa: ANN401 - a value of whatever kind
     """Return where on its upright, from 0 to 1, a value lies."""
-    if isinstance(one, CategoricalDistribution):
-        return one.to_internal_repr(value) / max(1, len(one.choices) - 1)
-    if not isinstance(one, FloatDistribution | IntDistribution):
-        raise TypeError(f"unknown distribution {one}")
-    scale = math.log if one.log else float
-    low, high = scale(one.low), scale(one.high)
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.to_internal_repr(value) / max(1, len(distribution.choices) - 1)
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        raise TypeError(f"unknown distribution {distribution}")
+    scale = math.log if distribution.log else float
+    low, high = scale(distribution.low), scale(distribution.high)
     return (scale(value) - low) / (high - low) if high > low else 0.5
 
 
-def _upright(axes: Axes, x: int, one: BaseDistribution, *, with_missing: bool = False) -> None:
+def _upright(axes: Axes, x: int, distribution: BaseDistribution, *, with_missing: bool = False) -> None:
     """Draw one upright axis with its ticks, whose labels have the lines pass behind them."""
     axes.plot([x, x], [0, 1], color=GREY, linewidth=1, zorder=1)
-    marks = [(_place(one, tick), _tick_text(tick)) for tick in _ticks(one)]
+    marks = [(_place(distribution, tick), _tick_text(tick)) for tick in _ticks(distribution)]
     for y, text in [*marks, *([(MISSING, "not searched")] if with_missing else [])]:
         axes.plot([x], [y], "_", color=GREY, markersize=7, zorder=4)
         axes.annotate(
@@ -264,10 +270,15 @@ def _upright(axes: Axes, x: int, one: BaseDistribution, *, with_missing: bool = 
         )
 
 
-def _ticks(one: BaseDistribution) -> list[Any]:
-    if isinstance(one, FloatDistribution | IntDistribution):
-        return number_ticks(one.low, one.high, is_log=one.log, is_whole=isinstance(one, IntDistribution)) or [one.low]
-    return list(one.choices) if isinstance(one, CategoricalDistribution) else []
+def _ticks(distribution: BaseDistribution) -> list[Any]:
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        return number_ticks(
+            distribution.low,
+            distribution.high,
+            is_log=distribution.log,
+            is_whole=isinstance(distribution, IntDistribution),
+        ) or [distribution.low]
+    return list(distribution.choices) if isinstance(distribution, CategoricalDistribution) else []
 
 
 def _tick_text(tick: Any) -> str:  # noqa: ANN401 - a value of whatever kind

@@ -60,14 +60,14 @@ def own_number(store: StudyStore, trial_id: str, number: int) -> int:
 def mutations(space: Space) -> dict[str, Mutation]:
     """Return for each searched parameter its list of values, or what draws one anew from Python's generator."""
     return {
-        name: list(one.grid()) if one.is_listed else partial(_draw, one)
-        for name, one in space.items()
-        if one.is_searched
+        name: list(searched_range.grid()) if searched_range.is_listed else partial(_draw, searched_range)
+        for name, searched_range in space.items()
+        if searched_range.is_searched
     }
 
 
-def _draw(one: Range) -> Scalar:
-    return one.at(random.random())  # noqa: S311 - no secret
+def _draw(searched_range: Range) -> Scalar:
+    return searched_range.at(random.random())  # noqa: S311 - no secret
 
 
 def changed(space: Space, values: Values) -> dict[str, Any]:
