@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 EXTRAS ?= dev
+WORKERS ?= 2
 VENV := .venv
 # Another choice of extras is another installation.
 comma := ,
@@ -29,11 +30,11 @@ repro: install  ## run what has to run of the pipeline
 	@echo "The report:   results/report/report.html"
 	@echo "All the runs: make ui"
 
-test: install  ## run the tests
-	python -m pytest
+test: install  ## run the tests, two at a time: most wait for processes
+	python -m pytest -n $(WORKERS) --dist loadfile
 
 test-fast: install  ## run the tests that need no cluster, no browser, no pipeline and no process of their own
-	python -m pytest -m "not slow"
+	python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 check: install  ## formatting, lint, types
 	ruff format --check .

@@ -16,8 +16,8 @@ from tests.searches import start, tracker_of
 
 pytestmark = pytest.mark.slow
 
-TRIALS, EPOCHS, KILLS = 24, 12, 10
-FEWER = 20
+TRIALS, EPOCHS, KILLS = 14, 8, 6
+FEWER = 12
 """Trials of the study as it is begun; it goes on with more."""
 SMALL = (
     "model.depth=1",
@@ -90,7 +90,7 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(project):
             left = set(project.glob("checkpoints/tune/*-*/ray-*"))
             wait_until(process, lambda left=left: set(project.glob("checkpoints/tune/*-*/ray-*")) - left)
         else:
-            wanted = epochs_done(project) + drawn.randint(6, 18)
+            wanted = epochs_done(project) + drawn.randint(7, 14)
             wait_until(process, lambda wanted=wanted: epochs_done(project) >= wanted)
         kill(process)
         now = outcomes(project)
