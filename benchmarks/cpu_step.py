@@ -1,10 +1,11 @@
 """How long a training step takes on a CPU: with and without oneDNN, and with each normalisation.
 
 `python benchmarks/cpu_step.py` trains the project's U-Net (8 filters) on random volumes of 64 x 64 x 64 voxels in
-batches of two, in processes of their own: with oneDNN, with oneDNN held to AVX2 (what it has on a CPU without AVX512),
-and without it. In each process the normalisations take turns; the processes take turns, several rounds. Ratios are
-those of one round, with their spread. It prints a table and, with `--write`, puts it into docs/cpu.md (then nothing may
-be uncommitted). About 5 minutes on two cores. Its peer is Keras' own GroupNormalization, and TensorFlow as it comes.
+batches of two, each kind in another process: with oneDNN, with oneDNN held to AVX2 (what it has on a CPU without
+AVX512), and without it. In each process the normalisations take turns; the processes take turns, several rounds. Ratios
+are those of one round, with their spread. It prints a table and, with `--write`, puts it into docs/cpu.md (then nothing
+may be uncommitted). About 5 minutes on two cores. It compares with Keras' GroupNormalization, and with TensorFlow
+without any variable set.
 """
 
 import argparse
@@ -25,9 +26,10 @@ KINDS = {
     "oneDNN, AVX2 alone": {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"},
     "no oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "0"},
 }
-NORMS = ("group", "group, Keras' own", "batch", "none")
+KERAS_GROUP = "group, as Keras computes it"
+NORMS = ("group", KERAS_GROUP, "batch", "none")
 STEPS = 3
-"""Timed ones of each normalisation in a process, after one that traces."""
+"""How many steps of each normalisation a process times, after a first step that traces the network."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,9 +89,9 @@ def measure() -> dict[str, list[float]]:
 
     def network(norm: str) -> keras.Model:
         model = build_unet(params.model_copy(update={"norm": norm.split(",", maxsplit=1)[0]}), 4, 3)
-        if norm.endswith("own"):
+        if norm == KERAS_GROUP:
             for layer in model.layers:
-                vars(layer).pop("call", None)  # which replaces that of Keras
+                vars(layer).pop("call", None)  # the call that computes from sums per channel
         model.compile(optimizer="adam", loss=SoftDiceLoss(0.01), jit_compile=False)
         return model
 
@@ -110,12 +112,12 @@ def table(rounds: Sequence[dict[str, dict[str, list[float]]]]) -> list[str]:
     """Return the table as lines of Markdown: medians, and how many times as long as the first line's of the round."""
     lines = ["| | normalisation | step | times the first line's | inference | times the first line's |"]
     lines += ["|---|---|---|---|---|---|"]
-    first = [one["oneDNN"]["group"] for one in rounds]
+    first = [measured["oneDNN"]["group"] for measured in rounds]
     for kind in KINDS:
         for norm in NORMS:
             cells = []
             for number in range(2):
-                seconds = [one[kind][norm][number] for one in rounds]
+                seconds = [measured[kind][norm][number] for measured in rounds]
                 ratios = [value / base[number] for value, base in zip(seconds, first, strict=True)]
                 cells += [f"{median(seconds):.3f} s", f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"]
             lines.append(f"| {kind} | {norm} | {' | '.join(cells)} |")

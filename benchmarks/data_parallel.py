@@ -6,7 +6,7 @@ and weak scaling (two cases on each device), mirrored in one process and over wo
 measured in turn, several rounds; ratios are those of one round, with their spread. Of each training the
 first two epochs do not count: processes are still starting beside it. It prints a table and, with
 `--write`, puts it into docs/data_parallel.md (then nothing may be uncommitted). About 20 minutes on two
-cores. Its peer is a device more: n devices can give n times the cases a second of one.
+cores. It compares with the ideal: n devices give n times the cases a second of a single one.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Cell:
     batch: int
 
     @property
-    def peer(self) -> "Cell":
+    def reference(self) -> "Cell":
         """The training on one device that it is compared with."""
         batch = self.batch if self.scaling == "strong" else PER_DEVICE
         return Cell(self.norm, self.scaling, "none", 1, batch)
@@ -67,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.write:
         clean_commit(ROOT)
     with TemporaryDirectory() as name, cluster(None) as nodes:
-        there = sum(node.gpus for node in nodes) or sum(node.cpus for node in nodes)
-        cells = plan(options.norms, min(options.devices or there, there))
+        available = sum(node.gpus for node in nodes) or sum(node.cpus for node in nodes)
+        cells = plan(options.norms, min(options.devices or available, available))
         records = make_records(Path(name), options.cases)
         rounds: list[dict[Cell, dict[str, float]]] = []
         with tqdm(total=len(cells) * options.rounds, unit="training") as bar:
@@ -78,16 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                     bar.set_postfix_str(f"{cell.norm} {cell.scaling} {cell.kind} {cell.devices}")
                     rounds[-1][cell] = measure(cell, records)
                     bar.update()
-    text = "\n".join([machine(options.rounds), "", *table(cells, rounds)])
+    text = "\n".join([measured_on_line(options.rounds), "", *table(cells, rounds)])
     print(text)
     if options.write:
         write_figures(ROOT / "docs" / "data_parallel.md", "benchmarks/data_parallel.py", text)
     return 0
 
 
-def plan(norms: Sequence[str], most: int) -> list[Cell]:
-    """Return the cells: one device, then twice as many up to all there are."""
-    counts = [2**power for power in range(1, most.bit_length()) if 2**power <= most]
+def plan(norms: Sequence[str], available: int) -> list[Cell]:
+    """Return the cells: a single device, then 2, 4, 8, ... devices, up to all that are available."""
+    counts = [2**power for power in range(1, available.bit_length()) if 2**power <= available]
     cells = []
     for norm in norms:
         for scaling in ("weak", "strong"):
@@ -115,8 +115,8 @@ def measure(cell: Cell, records: Path) -> dict[str, float]:
     return dict(run_gang(work, workers=workers, devices_per_worker=devices, threads=1, together=multi))
 
 
-def train(worker: Any, cell: Cell, records: Path) -> dict[str, float]:  # noqa: ANN401 - a Worker, made over there
-    """Train in one of the processes."""
+def train(worker: Any, cell: Cell, records: Path) -> dict[str, float]:  # noqa: ANN401 - a Worker
+    """Train in a worker's process, and return the mean metrics of the last epochs."""
     from mis.data.records.reader import read_records
     from mis.train.checkpoint import Checkpoints
     from mis.train.fit import fit
@@ -132,8 +132,8 @@ def train(worker: Any, cell: Cell, records: Path) -> dict[str, float]:  # noqa: 
     return {name: statistics.mean(epoch[name] for epoch in last) for name in last[0]}
 
 
-def machine(rounds: int) -> str:
-    """Return what it was measured on."""
+def measured_on_line(rounds: int) -> str:
+    """Return the line of the page that says what the figures were measured on, and how."""
     return measured_where(
         ROOT,
         f"a device is one thread; U-Net of 8 filters, 64 x 64 x 64 voxels; medians of {rounds} interleaved rounds, "
@@ -149,9 +149,14 @@ def table(cells: Sequence[Cell], rounds: Sequence[dict[Cell, dict[str, float]]])
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for cell in cells:
-        speeds = [one[cell]["time/samples_per_s"] for one in rounds]
-        ratios = [one[cell]["time/samples_per_s"] / one[cell.peer]["time/samples_per_s"] for one in rounds]
-        shares = {name: statistics.median(one[cell][f"time/{name}_share"] for one in rounds) for name in SHARES}
+        speeds = [measured[cell]["time/samples_per_s"] for measured in rounds]
+        ratios = [
+            speed / measured[cell.reference]["time/samples_per_s"]
+            for speed, measured in zip(speeds, rounds, strict=True)
+        ]
+        shares = {
+            name: statistics.median(measured[cell][f"time/{name}_share"] for measured in rounds) for name in SHARES
+        }
         ratio = statistics.median(ratios)
         lines.append(
             f"| {cell.norm} | {cell.scaling} | {cell.kind} | {cell.devices} | {cell.batch} "

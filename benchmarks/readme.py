@@ -1,7 +1,7 @@
 """Run the pipeline on a clean clone of this commit, and write the figures and pictures of README.md.
 
 `python benchmarks/readme.py` from the repository, with nothing uncommitted but its results; about five
-minutes. It needs Chromium, for the picture. It has no peer: it prints the lines that it has written.
+minutes. It needs Chromium, for the picture. It compares with nothing else: it prints the lines that it has written.
 """
 
 import csv
@@ -65,9 +65,9 @@ def run_pipeline(clone: Path) -> tuple[float, int]:
 def memory_bytes(process: psutil.Process) -> int:
     """Return the memory of a process and all that it has started."""
     total = 0
-    for one in (process, *process.children(recursive=True)):
+    for member in (process, *process.children(recursive=True)):
         with suppress(psutil.Error):  # it may have ended meanwhile
-            total += one.memory_full_info().pss
+            total += member.memory_full_info().pss
     return total
 
 
@@ -108,11 +108,11 @@ def speedups(results: Path) -> str:
 
 def epoch_speedup(results: Path) -> float:
     """Return how much shorter an epoch without set-up is for one training on two devices than on one."""
-    one, two = (
+    single_s, both_s = (
         median(float(row["epoch_s"]) for row in rows_of(results, "trials") if (row["mode"], row["workers"]) == cell)
         for cell in (("experiment", "1"), ("data", "2"))
     )
-    return one / two
+    return single_s / both_s
 
 
 def rows_of(results: Path, table: str) -> list[dict[str, str]]:

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Bench:
-    """A project of its own, in which searches are run."""
+    """A project in a temporary folder, in which searches are run."""
 
     def __init__(self, folder: Path) -> None:
         """Make the phantom and its records."""
@@ -106,11 +106,13 @@ class Bench:
 
     def at_once(self, rounds: int) -> list[str]:
         """Return the line of trials an hour."""
-        there = cores()
-        rates = [{devices: self.rate(devices) for devices in (1, there)} for _ in range(rounds)]
-        ratios = [rate[there] / rate[1] for rate in rates]
+        device_count = cores()
+        rates = [{devices: self.rate(devices) for devices in (1, device_count)} for _ in range(rounds)]
+        ratios = [rate[device_count] / rate[1] for rate in rates]
         single = _spread([rate[1] for rate in rates])
-        return [f"| trials an hour with {there} at once, against one at a time ({single}) | x{_spread(ratios)} |"]
+        return [
+            f"| trials an hour with {device_count} at once, against one at a time ({single}) | x{_spread(ratios)} |"
+        ]
 
     def rate(self, devices: int) -> float:
         """Return how many trials an hour a search has on so many devices."""

@@ -149,10 +149,10 @@ def test_a_case_of_weight_0_is_left_out_and_the_mean_is_over_the_others():
 
 
 def test_it_comes_back_from_its_configuration():
-    loss = SoftDiceLoss(0.25, name="own")
+    loss = SoftDiceLoss(0.25, name="renamed")
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert type(again) is SoftDiceLoss
-    assert (again.smooth, again.name, again.reduction) == (0.25, "own", loss.reduction)
+    assert (again.smooth, again.name, again.reduction) == (0.25, "renamed", loss.reduction)
 
 
 # ---- Other backends ----

@@ -115,7 +115,7 @@ def test_metrics_are_named_after_the_regions_in_their_order():
     assert [value(metric, batch) for metric in metrics[2:]] == [value(Dice(index), batch) for index in range(3)]
 
 
-@pytest.mark.parametrize("metric", [Dice(2, threshold=0.25, name="own"), Dice(), SoftDiceMean(0.5, name="own")])
+@pytest.mark.parametrize("metric", [Dice(2, threshold=0.25, name="renamed"), Dice(), SoftDiceMean(0.5, name="renamed")])
 def test_it_comes_back_from_its_configuration(metric):
     again = keras.metrics.deserialize(keras.metrics.serialize(metric))
     assert again.get_config() == metric.get_config()

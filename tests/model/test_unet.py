@@ -117,8 +117,8 @@ def test_a_shift_by_the_coarsest_voxel_shifts_the_result():
 
 def test_weights_follow_the_seed():
     first, again = unet(), unet()
-    for one, other in zip(first.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for weight, same_weight in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, same_weight)
 
 
 def test_probabilities_are_float32_whatever_the_precision_inside():

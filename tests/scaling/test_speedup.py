@@ -17,7 +17,7 @@ def measured(draw):
 
 
 def by_cell(elapsed_s):
-    return {(one.mode, one.workers): one for one in speedups(elapsed_s)}
+    return {(speedup.mode, speedup.workers): speedup for speedup in speedups(elapsed_s)}
 
 
 def test_one_round_by_hand():
@@ -28,7 +28,7 @@ def test_one_round_by_hand():
         Speedup("experiment", 1, 12.0, 1.0, 1.0, 1.0),
         Speedup("experiment", 4, 4.0, 3.0, 3.0, 3.0),
     ]
-    assert [one.efficiency for one in speedups(times)] == [1.0, 0.5, 1.0, 0.75]
+    assert [speedup.efficiency for speedup in speedups(times)] == [1.0, 0.5, 1.0, 0.75]
 
 
 def test_rounds_are_compared_each_with_its_own_reference():
@@ -48,23 +48,23 @@ def test_rounds_are_compared_each_with_its_own_reference():
 def test_one_worker_is_its_own_reference_in_both_modes(times):
     result = by_cell(times)
     for mode in ("data", "experiment"):
-        one = result[mode, 1]
-        assert (one.speedup, one.speedup_min, one.speedup_max, one.efficiency) == (1, 1, 1, 1)
+        single = result[mode, 1]
+        assert (single.speedup, single.speedup_min, single.speedup_max, single.efficiency) == (1, 1, 1, 1)
 
 
 @given(times=measured(), factor=st.floats(0.01, 100))
 def test_the_unit_of_time_does_not_matter(times, factor):
     scaled = by_cell({cell: value * factor for cell, value in times.items()})
-    for key, one in by_cell(times).items():
-        assert scaled[key].speedup == pytest.approx(one.speedup)
-        assert scaled[key].elapsed_s == pytest.approx(one.elapsed_s * factor)
+    for key, speedup in by_cell(times).items():
+        assert scaled[key].speedup == pytest.approx(speedup.speedup)
+        assert scaled[key].elapsed_s == pytest.approx(speedup.elapsed_s * factor)
 
 
 @given(times=measured())
 def test_the_median_lies_within_the_spread(times):
-    for one in speedups(times):
-        assert one.speedup_min <= one.speedup <= one.speedup_max
-        assert one.efficiency == pytest.approx(one.speedup / one.workers)
+    for speedup in speedups(times):
+        assert speedup.speedup_min <= speedup.speedup <= speedup.speedup_max
+        assert speedup.efficiency == pytest.approx(speedup.speedup / speedup.workers)
 
 
 @given(times=measured())

@@ -35,7 +35,7 @@ def test_without_a_store_it_says_what_to_do(project, capsys):
 
 
 def test_links_are_printed_without_a_server(project, capsys):
-    MlflowTracker(project).start_run("mis/train", "one")
+    MlflowTracker(project).start_run("mis/train", "training")
     assert main(["--links", "--port", "5123"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1].split("?")[0] for line in lines] == [

@@ -88,13 +88,13 @@ def test_versions_are_of_what_is_installed(monkeypatch):
     assert provenance.versions()["no-such-package"] == "unknown"
 
 
-def test_cases_that_were_left_out_are_told(repository, params):
+def test_cases_that_were_left_out_are_recorded(repository, params):
     settings = Settings(root=repository, workspace=repository, tracking_uri="")
     assert "mis.data.left_out" not in find_origin(settings, params.data, None).tags
-    run = MemoryTracker().start_run(TRAIN, "one")
+    run = MemoryTracker().start_run(TRAIN, "training")
     find_origin(settings, params.data, None, {"BRATS_003": "no label", "BRATS_007": "cut short"}).describe(run)
-    told = "BRATS_003, BRATS_007 (2). BRATS_003: no label; BRATS_007: cut short"
-    assert run.tags["mis.data.left_out"] == told
+    expected = "BRATS_003, BRATS_007 (2). BRATS_003: no label; BRATS_007: cut short"
+    assert run.tags["mis.data.left_out"] == expected
 
 
 def test_tags_name_the_commit_for_us_and_for_mlflow(repository):

@@ -23,12 +23,12 @@ def test_a_fixed_global_batch_is_the_same_training_on_any_number_of_devices(repl
 
 @given(replicas=st.integers(1, 64), scaling=st.sampled_from(["none", "linear", "sqrt"]))
 def test_a_batch_for_each_replica_grows_with_them_and_the_learning_rate_by_its_rule(replicas, scaling):
-    own = resolved(replicas, batch_rule="per_replica_batch", lr_scaling=scaling)
-    assert own.batch_size == PARAMS.train.batch_size * replicas
+    in_force = resolved(replicas, batch_rule="per_replica_batch", lr_scaling=scaling)
+    assert in_force.batch_size == PARAMS.train.batch_size * replicas
     exponent = {"none": 0, "sqrt": 0.5, "linear": 1}[scaling]
-    assert own.learning_rate == pytest.approx(PARAMS.train.learning_rate * replicas**exponent)
+    assert in_force.learning_rate == pytest.approx(PARAMS.train.learning_rate * replicas**exponent)
     others = {"batch_size", "learning_rate"}
-    assert own.model_dump(exclude=others) == PARAMS.train.model_dump(exclude=others)
+    assert in_force.model_dump(exclude=others) == PARAMS.train.model_dump(exclude=others)
 
 
 def test_on_one_device_the_rules_are_one():

@@ -34,8 +34,8 @@ def state(made):
     return [np.asarray(variable) for variable in (*made.variables, *made.optimizer.variables)]
 
 
-def same(one, other):
-    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+def same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 # ---- What follows from the history ----
@@ -160,19 +160,19 @@ def test_removing_removes_all_of_it(tmp_path):
 
 
 def test_another_trainings_weights_are_taken_over_and_nothing_else(tmp_path):
-    own, other = Checkpoints(tmp_path / "own"), Checkpoints(tmp_path / "other")
-    mine, theirs = model(seed=1), model(seed=2)
-    train(mine)
-    train(theirs, steps=3)
-    own.save(mine, history(0.4), improved=True)
-    best = (own.newest() / "best.keras").read_bytes()
-    assert not own.take_weights(other), "there are none"
-    other.save(theirs, history(0.5, 0.6), improved=True)
-    assert own.take_weights(other)
+    taker, donor = Checkpoints(tmp_path / "taker"), Checkpoints(tmp_path / "donor")
+    taker_model, donor_model = model(seed=1), model(seed=2)
+    train(taker_model)
+    train(donor_model, steps=3)
+    taker.save(taker_model, history(0.4), improved=True)
+    best = (taker.newest() / "best.keras").read_bytes()
+    assert not taker.take_weights(donor), "there are none"
+    donor.save(donor_model, history(0.5, 0.6), improved=True)
+    assert taker.take_weights(donor)
     taken = model(seed=3)
-    assert restore(taken, own.newest()) == history(0.4)
-    assert same(state(taken), state(theirs))
-    assert (own.newest() / "best.keras").read_bytes() == best
+    assert restore(taken, taker.newest()) == history(0.4)
+    assert same(state(taken), state(donor_model))
+    assert (taker.newest() / "best.keras").read_bytes() == best
 
 
 def test_the_state_of_another_network_is_refused(tmp_path):

@@ -32,15 +32,15 @@ from mis.train.launch import find_launcher
 records, file, out, mode_out = read_records(Path(sys.argv[1])), *map(Path, sys.argv[2:5])
 distribute, trainings = json.loads(sys.argv[5]), json.loads(sys.argv[6])
 params = load_params(file).override({"model.depth": 1, "model.base_filters": 4})
-# Adam divides by the gradient's own size: where that is near 0, rounding alone turns into a part of a step.
+# Adam divides by the gradient's size: where that is near 0, rounding alone turns into a part of a step.
 params = params.override({"train.batch_size": 4, "train.learning_rate": 2e-4, "train.patience": 99, **distribute})
 settings = Settings(root=out, workspace=out, tracking_uri="unused")
 launcher = find_launcher(params.distribute, settings, 4)
 
-def saved_by_one():
+def saved_by_a_single_device():
     deadline = time.monotonic() + 200
-    while not (found := list((out / "one" / "group").glob("epoch-0010"))):
-        assert time.monotonic() < deadline, "one device has saved nothing"
+    while not (found := list((out / "single" / "group").glob("epoch-0010"))):
+        assert time.monotonic() < deadline, "the single device has saved nothing"
         time.sleep(0.1)
     return found[0] / "best.keras"
 
@@ -68,9 +68,9 @@ def work(worker):
             np.savez(
                 mode_out / f"{name}.npz", **{variable.path: np.asarray(variable) for variable in model.variables}
             )
-    # The other way round: what one device has saved, under this strategy.
+    # The other way round: what a single device has saved, under this strategy.
     with strategy.scope():
-        model = keras.saving.load_model(saved_by_one())
+        model = keras.saving.load_model(saved_by_a_single_device())
         model.compile(loss=SoftDiceLoss(0.01))
     val = strategy.distribute_datasets_from_function(
         lambda context: case_batches(records, records.split.train, 4, part=Part.of(context))
@@ -92,7 +92,7 @@ XLA = {"xla": {"model.norm": "batch", "train.epochs": 2, "train.jit_compile": Tr
 
 # name: (what is set, processes, strategy, replicas)
 MODES = {
-    "one": ({}, 1, "_DefaultDistributionStrategy", 1),
+    "single": ({}, 1, "_DefaultDistributionStrategy", 1),
     "mirrored": ({"distribute.devices_per_worker": 2}, 1, "MirroredStrategy", 2),
     "workers": ({"distribute.workers": 2}, 2, "KerasMultiWorkerStrategy", 2),
     "workers_mirrored": (
@@ -102,10 +102,10 @@ MODES = {
         4,
     ),
 }
-SEVERAL = [mode for mode in MODES if mode != "one"]
-TRAININGS = dict.fromkeys(("one", "mirrored", "workers"), GROUP | BATCH | EARLY | NONE | HALF)
-TRAININGS["one"] |= XLA
-# Both ways to have several devices at once: what depends on the norm's own sums over all replicas, and what does not.
+SEVERAL = [mode for mode in MODES if mode != "single"]
+TRAININGS = dict.fromkeys(("single", "mirrored", "workers"), GROUP | BATCH | EARLY | NONE | HALF)
+TRAININGS["single"] |= XLA
+# Both ways to have several devices at once: what depends on the norm's sums over all replicas, and what does not.
 TRAININGS["workers_mirrored"] = GROUP | BATCH | EARLY
 COMPARED = [(mode, name) for mode in SEVERAL for name in TRAININGS[mode] if name not in HALF]
 
@@ -135,7 +135,7 @@ def trained(warm, records, tmp_path_factory):
         pytest.skip("two devices in one process need two cores")
     out = tmp_path_factory.mktemp("trained")
     # Each of these has one process, which traces its networks on one core.
-    started = {mode: start(warm, mode, records, out) for mode in ("one", "mirrored")}
+    started = {mode: start(warm, mode, records, out) for mode in ("single", "mirrored")}
     results = {mode: end(processes) for mode, processes in started.items()}
     results |= {mode: end(start(warm, mode, records, out)) for mode in ("workers", "workers_mirrored")}
     assert not list((out / "checkpoints").glob("rendezvous/*"))
@@ -153,17 +153,17 @@ def weights(trained, mode, name):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_object_chooses_the_strategy(trained, mode):
+def test_the_launcher_chooses_the_strategy(trained, mode):
     assert trained[0][mode]["strategy"] == MODES[mode][2]
     assert trained[0][mode]["replicas"] == MODES[mode][3]
 
 
 @pytest.mark.parametrize(("mode", "name"), COMPARED)
 def test_several_devices_give_the_figures_of_one(trained, mode, name):
-    one, several = trained[0]["one"][name], trained[0][mode][name]
-    assert len(one) == len(several)
-    assert len(one) < EPOCHS if name in EARLY else len(one) == EPOCHS
-    for before, after in zip(one, several, strict=True):
+    single, several = trained[0]["single"][name], trained[0][mode][name]
+    assert len(single) == len(several)
+    assert len(single) < EPOCHS if name in EARLY else len(single) == EPOCHS
+    for before, after in zip(single, several, strict=True):
         assert set(before) == set(after)
         for metric in before:
             if not metric.startswith(("time/", "memory/")):
@@ -172,10 +172,10 @@ def test_several_devices_give_the_figures_of_one(trained, mode, name):
 
 @pytest.mark.parametrize(("mode", "name"), COMPARED)
 def test_several_devices_give_the_weights_of_one_after_20_steps(trained, mode, name):
-    one, several = weights(trained, "one", name), weights(trained, mode, name)
-    assert set(one) == set(several)
-    for path in one:
-        assert relative(several[path], one[path]) < 1e-4, path
+    single, several = weights(trained, "single", name), weights(trained, mode, name)
+    assert set(single) == set(several)
+    for path in single:
+        assert relative(several[path], single[path]) < 1e-4, path
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -200,21 +200,21 @@ def test_times_and_memory_are_those_of_the_training(trained, mode):
 
 
 def test_half_precision_is_close_to_full_under_every_strategy(trained):
-    full = [epoch["train/loss"] for epoch in trained[0]["one"]["batch"][:2]]
-    for mode in ("one", "mirrored", "workers"):
+    full = [epoch["train/loss"] for epoch in trained[0]["single"]["batch"][:2]]
+    for mode in ("single", "mirrored", "workers"):
         half = [epoch["train/loss"] for epoch in trained[0][mode]["mixed_bfloat16"]]
         assert half != full
         assert half[0] - half[1] == pytest.approx(full[0] - full[1], rel=0.05)
 
 
 def test_a_step_that_xla_compiles_is_the_same(trained):
-    for before, after in zip(trained[0]["one"]["batch"], trained[0]["one"]["xla"], strict=False):
+    for before, after in zip(trained[0]["single"]["batch"], trained[0]["single"]["xla"], strict=False):
         assert after["train/loss"] == pytest.approx(before["train/loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("mode", SEVERAL)
 def test_what_one_device_saved_loads_under_every_strategy(trained, mode):
-    assert trained[0][mode]["evaluated"] == pytest.approx(trained[0]["one"]["evaluated"], rel=1e-4)
+    assert trained[0][mode]["evaluated"] == pytest.approx(trained[0]["single"]["evaluated"], rel=1e-4)
 
 
 LOAD = """
