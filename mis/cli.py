@@ -1,4 +1,4 @@
-"""The command line that all commands share: `--params`, `--set`, and exit code 2 with one line for bad input."""
+"""What all commands share: the options `--params` and `--set`, exit codes, and Ctrl-C."""
 
 import argparse
 import os
@@ -16,17 +16,17 @@ from mis.settings import load_settings
 
 
 def params_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser that takes `--params` and `--set`."""
-    spec = sys.modules["__main__"].__spec__
-    name = f"python -m {spec.parent}" if spec is not None and spec.parent else None
-    parser = argparse.ArgumentParser(prog=name, description=description, allow_abbrev=False)
+    """Return a parser with the options `--params` and `--set`."""
+    main_spec = sys.modules["__main__"].__spec__
+    program = f"python -m {main_spec.parent}" if main_spec is not None and main_spec.parent else None
+    parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
     parser.add_argument("--params", type=Path, metavar="FILE", help="instead of the project's params.yaml")
     add_overrides(parser)
     return parser
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Add `--set` to a parser."""
+    """Add the option `--set` to a parser."""
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -48,12 +48,12 @@ def run(
 
     Args:
         command: The command, called as `command(params, settings)` with a keyword argument for each flag.
-        description: For `--help`.
-        argv: The arguments; those of the process by default.
-        flags: Its options without a value, by name, with a text for `--help`.
+        description: The description of the command in `--help`.
+        argv: The arguments; by default those of the process.
+        flags: The options of the command without a value, by name, with a text for `--help`.
 
     Returns:
-        See `exit_code`.
+        The exit code, see `exit_code`.
     """
     parser = params_parser(description)
     for name, text in flags.items():
@@ -63,21 +63,21 @@ def run(
     def with_params() -> None:
         settings = load_settings()
         path = arguments.params or settings.workspace / "params.yaml"
-        given = {name: getattr(arguments, name) for name in flags}
-        command(load_params(path, arguments.overrides), settings, **given)
+        flag_values = {name: getattr(arguments, name) for name in flags}
+        command(load_params(path, arguments.overrides), settings, **flag_values)
 
     return exit_code(with_params)
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
-    """Call a command and return its exit code; after an error, stderr says why.
+    """Call a command and return its exit code; after an error the message is printed to stderr.
 
-    2 after bad input (in one line), 1 after a worker's failure or loss, 130 after Ctrl-C.
+    The exit code is 2 after an error of the input, 1 after the failure or loss of a worker, and 130 after Ctrl-C.
     """
     try:
         return command() or 0
     except MisError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the command's own message
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command prints its error
         return 2
     except WorkerError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
@@ -89,18 +89,18 @@ def exit_code(command: Callable[[], int | None]) -> int:
 
 @contextmanager
 def ends_when_interrupted(within_s: float) -> Iterator[None]:
-    """Let Ctrl-C end this process within so many seconds, even where a library's threads still wait for something.
+    """Let Ctrl-C end this process within some seconds, even where threads of a library are still waiting.
 
-    Ctrl-C raises KeyboardInterrupt first, as it does without this. It is used in the main thread.
+    Ctrl-C raises KeyboardInterrupt first, as it does outside the block. Only the main thread may enter the block.
 
     Args:
-        within_s: Seconds in which the program may tidy up.
+        within_s: Seconds between Ctrl-C and the end of the process, in which the program may clean up.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        last = threading.Timer(within_s, os._exit, (130,))
-        last.daemon = True
-        last.start()
+        exit_timer = threading.Timer(within_s, os._exit, (130,))
+        exit_timer.daemon = True
+        exit_timer.start()
         signal.default_int_handler(number, frame)
 
     before = signal.signal(signal.SIGINT, interrupt)

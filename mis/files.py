@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and locks."""
+"""Files and folders that are written whole or not at all, and locks."""
 
 import csv
 import json
@@ -14,11 +14,11 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def exclusive_lock(path: Path, refusal: Exception) -> Iterator[None]:
-    """Hold the lock of a lock file during the block; a process that ends, in whatever way, gives it free.
+    """Hold the lock of a lock file during the block. The lock is released when the process ends, in whatever way.
 
     Args:
-        path: The lock file; it is made, and stays.
-        refusal: What is raised where another process holds the lock.
+        path: The lock file. It is created and not removed.
+        refusal: The exception that is raised where another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
@@ -39,9 +39,9 @@ def new_folder(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
     Until then, and after an error, `folder` is as it was.
 
     Args:
-        folder: The path that it has in the end.
-        go_on: Whether what an earlier block left, that was killed or failed, is yielded again, and stays if this
-            block fails too. Otherwise the yielded folder is empty, and is removed if the block fails.
+        folder: The path that the folder gets at the end of the block.
+        go_on: Whether the yielded folder has the files of an earlier block that was killed or failed, and is kept if
+            this block fails too. Otherwise the yielded folder is empty, and is removed if the block fails.
     """
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     outdated = folder.with_name(f".{folder.name}.outdated")
@@ -71,7 +71,7 @@ def new_folder(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a path to write that takes the place of `path` if the block ends without an error.
 
-    It has the same suffix: Keras and matplotlib choose the format by it.
+    It has the same suffix as `path`, because Keras and matplotlib choose the format by the suffix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished.{path.name}")
@@ -83,7 +83,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON that a person can read and git can compare."""
+    """Write JSON with a line for each value, for people to read and for git to compare."""
     with new_file(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -94,7 +94,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Let `target` be the same file as `source`, or a copy where the file system has no links."""
+    """Make `target` a hard link to `source`, or a copy where the file system has no hard links."""
     with new_file(target) as unfinished:
         unfinished.unlink(missing_ok=True)
         try:
@@ -104,7 +104,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file; `target` is there whole or not at all."""
+    """Copy a file; `target` is written whole or not at all."""
     with new_file(target) as unfinished:
         shutil.copyfile(source, unfinished)
 

@@ -1,4 +1,4 @@
-"""Import TensorFlow without the lines that it writes before it reads its log level."""
+"""Import TensorFlow without the lines that it prints before it reads its log level."""
 
 import os
 import sys
@@ -8,24 +8,23 @@ import tempfile
 def import_tensorflow() -> None:
     """Import TensorFlow; what it writes to stderr meanwhile is shown only if the import fails.
 
-    Four lines on instruction sets and absent CUDA libraries come from C++ before
-    TF_CPP_MIN_LOG_LEVEL is in force. Behind a progress bar, or from each of many workers, they hide
-    what matters. Call it first in an entry point.
+    Before TF_CPP_MIN_LOG_LEVEL is in force, C++ code prints four lines on instruction sets and absent CUDA libraries.
+    After a progress bar, or from each of many workers, they hide what matters. An entry point calls this first.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as noise:
-        os.dup2(noise.fileno(), 2)
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             import keras  # noqa: F401
             import tensorflow as tf
 
-            # Each training traces its own functions: the warning on many traces is about something else.
+            # Every training traces new functions, which TensorFlow's warning on many traces takes for a mistake.
             tf.get_logger().setLevel("ERROR")
         except BaseException:
-            noise.seek(0)
-            os.write(kept, noise.read())
+            captured.seek(0)
+            os.write(stderr, captured.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,6 +1,6 @@
-"""The settings of the machine, not of the experiment: where MLflow and Ray are, and how many devices may be used.
+"""The settings of the machine: where MLflow and Ray are, and how many devices may be used.
 
-Nothing here changes a result, so nothing here stands in params.yaml.
+No setting changes a result; what does is a parameter, in params.yaml.
 """
 
 import os
@@ -23,13 +23,13 @@ class Settings:
     """The machine's settings.
 
     Attributes:
-        root: The project's folder, absolute. MLflow's store and checkpoints stand here.
-        workspace: Where this experiment's files are read and written, absolute: `root`, except in
+        root: The project's folder, absolute, which has MLflow's store and the checkpoints.
+        workspace: The folder in which this experiment's files are read and written, absolute. It is `root`, except in
             `dvc exp run --temp`, which works on a copy of the repository.
         tracking_uri: MLflow's tracking URI, absolute even for the default SQLite file.
         ray_address: The Ray cluster to join; None starts a local one.
-        devices: How many devices may be used; None means all that there are.
-        records_folder: The preprocessed data set; None for the one that the pipeline makes.
+        devices: The most devices that may be used; None means all that there are.
+        records_folder: The folder of the preprocessed data set; None for that which the pipeline makes.
     """
 
     root: Path
@@ -46,17 +46,17 @@ class Settings:
 
     @property
     def records(self) -> Path:
-        """The preprocessed data set: by default the output of the stage `preprocess`."""
+        """The folder of the preprocessed data set, by default the output of the stage `preprocess`."""
         return self.records_folder or self.workspace / "data" / "records"
 
     @property
     def checkpoints(self) -> Path:
-        """Where unfinished work is kept, keyed by its configuration; never a DVC output."""
+        """The folder of unfinished trainings and studies; it is never a DVC output."""
         return self.root / "checkpoints"
 
 
 def find_workspace(start: Path) -> Path:
-    """Return the nearest of `start` and its parents that has dvc.yaml, or else `start`."""
+    """Return the nearest folder with a dvc.yaml among `start` and its parents, or `start` where there is none."""
     start = start.resolve()
     return next((folder for folder in (start, *start.parents) if (folder / ROOT_MARKER).is_file()), start)
 
@@ -74,9 +74,9 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
     """
     env = os.environ if env is None else env
     workspace = find_workspace(Path.cwd() if start is None else start)
-    # A temporary experiment's copy is thrown away: what must outlast it goes to the repository that DVC_ROOT names.
-    named = env.get("MIS_ROOT") or env.get("DVC_ROOT")
-    root = Path(named).resolve() if named else workspace
+    # The copy of a temporary experiment is removed: what must be kept goes to the repository that DVC_ROOT names.
+    root_name = env.get("MIS_ROOT") or env.get("DVC_ROOT")
+    root = Path(root_name).resolve() if root_name else workspace
     devices = env.get("MIS_DEVICES")
     if devices and not (devices.isdecimal() and int(devices) > 0):
         raise MisError(

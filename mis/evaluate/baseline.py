@@ -1,7 +1,7 @@
-"""The simple baseline: one threshold on FLAIR, which any trained model has to beat.
+"""The baseline: a threshold on FLAIR, which any trained model has to beat.
 
 Edema and most of a tumour are bright in FLAIR. Each case's FLAIR is standardised over its brain;
-the one threshold whose whole-tumour Dice is best on average over the training cases is kept.
+the baseline is the threshold whose mean whole-tumour Dice over the training cases is best.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ Volume = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
 CANDIDATES = np.round(np.arange(-200, 601) * 0.01, 2)
-"""Thresholds tried, in standard deviations from the brain's mean: -2 to 6 in steps of 0.01."""
+"""The thresholds that are tried, in standard deviations from the brain's mean: -2 to 6 in steps of 0.01."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Threshold:
     """A threshold on FLAIR.
 
     Attributes:
-        value: In standard deviations above the mean of FLAIR over the brain.
-        dice: The mean whole-tumour Dice over the cases that it was chosen on, 0 to 1.
+        value: The threshold in standard deviations above the mean of FLAIR over the brain.
+        dice: Its mean whole-tumour Dice over the cases that it was chosen on, 0 to 1.
     """
 
     value: float
@@ -72,13 +72,13 @@ def whole_tumour_dice(flair: Volume, label: Labels, thresholds: NDArray[np.float
         MisError: FLAIR and label differ in shape, or FLAIR does not vary.
     """
     if flair.shape != label.shape:
-        raise MisError("FLAIR and label must have one shape", got=f"{flair.shape} and {label.shape}")
+        raise MisError("FLAIR and label must have the same shape", got=f"{flair.shape} and {label.shape}")
     values = standardised_flair(flair)
     tumour = values[label[flair != 0] != 0]
     predicted = _count_at_or_above(values, thresholds)
     total = predicted + np.count_nonzero(label)
-    hit = _count_at_or_above(tumour, thresholds)
-    result: NDArray[np.float64] = np.divide(2 * hit, total, out=np.ones(len(thresholds)), where=total > 0)
+    overlap = _count_at_or_above(tumour, thresholds)
+    result: NDArray[np.float64] = np.divide(2 * overlap, total, out=np.ones(len(thresholds)), where=total > 0)
     return result
 
 
@@ -88,13 +88,13 @@ def _count_at_or_above(values: NDArray[np.float64], thresholds: NDArray[np.float
 
 
 def choose_threshold(cases: Iterable[tuple[Volume, Labels]]) -> Threshold:
-    """Return the candidate with the best mean whole-tumour Dice; of equals, the lowest.
+    """Return the candidate with the best mean whole-tumour Dice; of equal candidates, the lowest.
 
     Args:
-        cases: FLAIR and label of each training case, both (x, y, z); read one after another.
+        cases: FLAIR and label of each training case, both (x, y, z); read one after the other.
 
     Raises:
-        MisError: There is no case, or one cannot be used.
+        MisError: There is no case, or a case cannot be used.
     """
     curves = [whole_tumour_dice(flair, label, CANDIDATES) for flair, label in cases]
     if not curves:
@@ -105,11 +105,11 @@ def choose_threshold(cases: Iterable[tuple[Volume, Labels]]) -> Threshold:
 
 
 def score_threshold(value: float, cases: Iterable[tuple[Volume, Labels]]) -> list[float]:
-    """Return each case's whole-tumour Dice with a threshold that was chosen on others.
+    """Return each case's whole-tumour Dice with a threshold that was chosen on other cases.
 
     Args:
-        value: In standard deviations above the mean of FLAIR over the brain.
-        cases: FLAIR and label of each case, both (x, y, z); read one after another.
+        value: The threshold in standard deviations above the mean of FLAIR over the brain.
+        cases: FLAIR and label of each case, both (x, y, z); read one after the other.
 
     Raises:
         MisError: A case cannot be used.

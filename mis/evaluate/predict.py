@@ -1,4 +1,4 @@
-"""Predictions of a trained model, and their Dice."""
+"""Predictions of a trained model, and their Dice scores."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from mis.model.metrics import hard_dice
 
 @dataclass(frozen=True)
 class CaseScore:
-    """The Dice of the prediction of one case.
+    """The Dice of the prediction of a case.
 
     Attributes:
         case: The name of the case.
@@ -39,10 +39,10 @@ class CaseScore:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One case with its prediction; some 0.2 GB at 240 x 240 x 155, so keep few.
+    """A case with its prediction. It takes 0.2 GB at 240 x 240 x 155: few can be in memory at the same time.
 
     Attributes:
-        score: Its Dice.
+        score: The Dice of the prediction.
         image: float32 (x, y, z, modality), standardised over the brain.
         truth: bool (x, y, z, region): the segmentation of the data set.
         predicted: bool (x, y, z, region): the segmentation of the model.
@@ -55,7 +55,7 @@ class Prediction:
 
 
 def predict_cases(model: keras.Model, records: Records, cases: Sequence[str], threshold: float) -> Iterator[Prediction]:
-    """Predict cases one by one and compare each with the truth.
+    """Predict the cases one after the other, and score each prediction.
 
     Args:
         model: The model, from (batch, x, y, z, modality) to probabilities (batch, x, y, z, region).
@@ -75,5 +75,5 @@ def predict_cases(model: keras.Model, records: Records, cases: Sequence[str], th
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a model for prediction alone: plain Keras layers, no class of this project."""
+    """Return the model of a file, which can predict and is not compiled."""
     return accelerate(keras.saving.load_model(path, compile=False))

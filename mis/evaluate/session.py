@@ -23,6 +23,7 @@ from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.base import EVALUATE, tracked
 from mis.track.mlflow import MlflowTracker
+from mis.track.names import MODEL_TAG, TEST_PREFIX
 from mis.track.provenance import find_origin
 
 
@@ -71,7 +72,7 @@ def evaluate(
         models: The file and the validation Dice of each model, by name.
         params: All parameters.
         settings: The machine's settings.
-        pictures: The folder for pictures of some cases; what is there is replaced.
+        pictures: The folder for the pictures of some cases; an existing folder is replaced.
 
     Returns:
         The scores of the chosen model.
@@ -86,14 +87,14 @@ def evaluate(
     threshold = params.evaluate.threshold
     test = records.split.test
     with damage_as_error(records), new_folder(pictures) as folder:
-        predicted = predict_cases(model, records, test, threshold)
-        scores = [prediction.score for prediction in tqdm(predicted, total=len(test), desc="evaluate", unit="case")]
-        drawn = [score.case for score in pick_evenly(scores, params.evaluate.pictures)]
-        for prediction in predict_cases(model, records, drawn, threshold):
+        predictions = predict_cases(model, records, test, threshold)
+        scores = [prediction.score for prediction in tqdm(predictions, total=len(test), desc="evaluate", unit="case")]
+        drawn_cases = [score.case for score in pick_evenly(scores, params.evaluate.pictures)]
+        for prediction in predict_cases(model, records, drawn_cases, threshold):
             draw_case(prediction, records.modalities, records.regions, folder / f"{prediction.score.case}.png")
-        result = ModelScores(name, val_dice, scores, _baseline_dice(records))
-    _log(result, params, settings, pictures, records)
-    return result
+        model_scores = ModelScores(name, val_dice, scores, _baseline_dice(records))
+    _log(model_scores, params, settings, pictures, records)
+    return model_scores
 
 
 def _load(path: Path, records: Records) -> keras.Model:
@@ -121,11 +122,11 @@ def _baseline_dice(records: Records) -> list[float]:
 
 
 def _log(scores: ModelScores, params: Params, settings: Settings, pictures: Path, records: Records) -> None:
-    """Record the scores and the pictures as a run."""
+    """Log a run with the scores and the pictures."""
     tracker = MlflowTracker(settings)
-    tags = {"mis.model": scores.model}
+    tags = {MODEL_TAG: scores.model}
     with tracked(tracker.start_run(EVALUATE, f"test-{scores.model}", params=params.flatten(), tags=tags)) as run:
-        find_origin(settings, params.data, records.data_hash, records.left_out).describe(run)
-        run.log_metrics({f"test/{name}": value for name, value in scores.summary().items()})
+        find_origin(settings, params.data, records.data_hash, records.left_out).record(run)
+        run.log_metrics({f"{TEST_PREFIX}{name}": value for name, value in scores.summary().items()})
         for picture in sorted(pictures.glob("*.png")):
             run.log_file(picture, "slices")

@@ -7,24 +7,24 @@ from keras import ops
 
 
 def from_channel_sums(layer: keras.layers.GroupNormalization) -> keras.layers.GroupNormalization:
-    """Let one of Keras' layers compute the same result faster, and return it.
+    """Let a group normalisation of Keras compute the same result faster, and return the same layer.
 
     Keras reduces over (x, y, z, channel of the group), for which TensorFlow transposes the volume. Here each channel
-    is reduced over (x, y, z), where it lies in memory as it is, and the few sums are then combined by group: see
+    is reduced over (x, y, z), which needs no transposition, and the few sums are then combined by group: see
     docs/cpu.md.
 
     The layer stays a layer of Keras: its name, its weights and its configuration do not change, so that a saved model
     loads without this package. Only the `call` of this object is replaced.
 
     Args:
-        layer: A layer whose channel axis is the last one.
+        layer: A layer whose channel axis is the last axis.
     """
     layer.call = partial(_normalise, layer)
     return layer
 
 
 def accelerate(model: keras.Model) -> keras.Model:
-    """Let every group normalisation of a model, e.g. of one that was loaded, compute from sums per channel."""
+    """Let every group normalisation of a model compute from sums per channel, and return the same model."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.GroupNormalization) and layer.axis in (-1, len(layer.input.shape) - 1):
             from_channel_sums(layer)
@@ -32,7 +32,7 @@ def accelerate(model: keras.Model) -> keras.Model:
 
 
 def _normalise(layer: keras.layers.GroupNormalization, inputs: keras.KerasTensor) -> keras.KerasTensor:
-    """Return what the layer's own `call` returns, for inputs of shape (batch, ..., channel)."""
+    """Return what the `call` of Keras returns for the layer, for inputs of shape (batch, ..., channel)."""
     # Half precision overflows in the sums; Keras computes in float32 as well.
     x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
     voxels = tuple(range(1, len(x.shape) - 1))

@@ -9,7 +9,7 @@ def soft_dice(truth: keras.KerasTensor, probability: keras.KerasTensor, smooth: 
 
     .. math:: D = \frac{2 \sum_v p_v g_v + s}{\sum_v p_v + \sum_v g_v + s}
 
-    where v runs over the voxels of one case, p is the predicted probability, g the truth and s
+    where v runs over the voxels of a case, p is the predicted probability, g the truth and s
     `smooth`, which keeps an empty region that is predicted empty at D = 1. After Milletari et
     al., V-Net, 3DV 2016, without the squares.
 
@@ -40,10 +40,10 @@ def soft_dice_loss(truth: keras.KerasTensor, probability: keras.KerasTensor, smo
 
 @keras.saving.register_keras_serializable("mis")
 class SoftDiceLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types: its classes are Any
-    """1 - soft Dice, averaged over the regions of each case.
+    """1 - soft Dice of each case, averaged over its regions.
 
-    Each case has its value; the paper's code pools the voxels of the batch. A mean over cases does not depend
-    on how the global batch is divided among devices.
+    The loss of a batch is the mean over its cases, which does not depend on how the global batch is divided among
+    devices. (The paper's code pools the voxels of all cases of the batch.)
     """
 
     def __init__(self, smooth: float, name: str = "soft_dice_loss", **kwargs: object) -> None:

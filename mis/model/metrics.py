@@ -1,4 +1,4 @@
-"""Dice of the thresholded prediction and the exact mean loss, counted over cases."""
+"""Metrics over cases: the Dice of the thresholded prediction, and the mean loss."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from mis.model.losses import soft_dice_loss
 def hard_dice(truth: keras.KerasTensor, probability: keras.KerasTensor, threshold: float) -> keras.KerasTensor:
     """Return the Dice coefficient 2 |P ∩ G| / (|P| + |G|) of every case and region.
 
-    A region that is empty in truth and prediction has Dice 1, and Dice 0 if it is empty in only one of them,
-    as BraTS scores it.
+    A region that is empty in truth and prediction has Dice 1; a region that is empty in only one of the two has Dice 0.
+    BraTS scores it like this.
 
     Args:
         truth: (batch, x, y, z, region), 0 or 1.
         probability: (batch, x, y, z, region), in [0, 1].
-        threshold: A voxel is predicted from this probability on.
+        threshold: The least probability of a voxel that is predicted to belong to the region, 0 to 1.
 
     Returns:
         (batch, region), in [0, 1].
@@ -32,7 +32,7 @@ def hard_dice(truth: keras.KerasTensor, probability: keras.KerasTensor, threshol
 
 @keras.saving.register_keras_serializable("mis")
 class _CaseMean(keras.metrics.Mean):  # type: ignore[misc]  # Keras has no types: its classes are Any
-    """The mean over cases of a value that each case has.
+    """The mean over cases of a value of each case.
 
     A case whose sample weight is 0 only fills up a batch (`mis.data.pipeline.dataset`) and is left out;
     every other case counts once, whatever its weight.
@@ -58,7 +58,7 @@ class _CaseMean(keras.metrics.Mean):  # type: ignore[misc]  # Keras has no types
 
 @keras.saving.register_keras_serializable("mis")
 class Dice(_CaseMean):
-    """Mean Dice over cases, of one region or of the mean over regions."""
+    """The mean over cases of the Dice of a region, or of the mean Dice over all regions."""
 
     def __init__(self, region: int | None = None, threshold: float = 0.5, name: str = "dice", **kwargs: object) -> None:
         super().__init__(name=name, **kwargs)
@@ -77,7 +77,7 @@ class Dice(_CaseMean):
 
 @keras.saving.register_keras_serializable("mis")
 class SoftDiceMean(_CaseMean):
-    """Mean soft Dice loss over cases: what Keras' own `loss` is when every batch is full."""
+    """The mean over cases of the soft Dice loss, which Keras' `loss` equals only where every batch is full."""
 
     def __init__(self, smooth: float, name: str = "case_loss", **kwargs: object) -> None:
         super().__init__(name=name, **kwargs)

@@ -9,7 +9,7 @@ from mis.model.group_norm import from_channel_sums
 from mis.params.model import ModelParams
 
 BATCH_NORM_MOMENTUM = 0.9
-"""Volumes come in few batches: Keras' 0.99 averages over 100 of them, and validation would lag by epochs."""
+"""An epoch has few batches: Keras' default, 0.99, averages over 100 of them, and validation would lag by epochs."""
 
 
 def build_unet(params: ModelParams, in_channels: int, out_channels: int) -> keras.Model:
@@ -51,14 +51,15 @@ def build_unet(params: ModelParams, in_channels: int, out_channels: int) -> kera
 
 
 def _convolve_twice(x: keras.KerasTensor, width: int, params: ModelParams, name: str) -> keras.KerasTensor:
+    """Apply two convolutions with `width` filters, each with normalisation and ReLU."""
     for step in ("a", "b"):
-        # A normalisation that follows adds a bias itself.
-        bias = params.norm == "none"
+        # A normalisation adds a bias itself.
+        use_bias = params.norm == "none"
         x = keras.layers.Conv3D(
             width,
             params.kernel_size,
             padding="same",
-            use_bias=bias,
+            use_bias=use_bias,
             kernel_initializer="he_normal",
             name=f"{name}{step}",
         )(x)
@@ -68,10 +69,10 @@ def _convolve_twice(x: keras.KerasTensor, width: int, params: ModelParams, name:
 
 
 def _normalise(x: keras.KerasTensor, params: ModelParams, name: str) -> keras.KerasTensor:
-    """Normalise over the channel axis, which is last.
+    """Normalise with the channel axis last.
 
-    Batch statistics are those of the global batch: unsynchronised, each replica would compute
-    another function, and the result would depend on the number of devices.
+    Batch norm's statistics are those of the global batch, synchronised over the replicas. Otherwise the result would
+    depend on the number of devices.
     """
     if params.norm == "batch":
         synchronized = keras.backend.backend() == "tensorflow"

@@ -1,4 +1,4 @@
-"""Which measurements the comparison of the two modes needs."""
+"""The measurements that the comparison of data and experiment parallelism needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ MODE_NAMES: dict[str, str] = {"data": "data parallelism", "experiment": "experim
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement: the list of trials, once.
+    """A cell of the comparison: a mode and a number of workers, with which the list of trials is run once.
 
     Attributes:
-        mode: `data`: trials one after another, each on all workers' devices; `experiment`: as many
-            trials at once as there are workers, each on one device. With one worker both are the same.
-        workers: How many workers; each is one device.
-        round: Which repetition, from 0.
+        mode: `data`: each trial after the other, on the devices of all workers; `experiment`: as many trials at the
+            same time as there are workers, each on the device of its worker. With a single worker both are the same.
+        workers: How many workers there are; each has a single device.
+        round: The number of the repetition, from 0.
     """
 
     mode: Mode
@@ -35,14 +35,14 @@ class Cell:
         return self.workers // self.processes
 
 
-def plan_round(workers: Sequence[int], number: int) -> list[Cell]:
-    """Return the cells of one round, the reference (one worker) first.
+def plan_round(workers: Sequence[int], round_number: int) -> list[Cell]:
+    """Return the cells of a round, first the reference with a single worker.
 
-    Rounds are interleaved: what changes slowly on a machine changes for all cells alike. The
-    cells with one device a process come first, so that they can share their processes.
+    A round has every cell, so that slow changes of the machine affect all cells alike. The cells whose processes have a
+    single device come first and share their processes.
 
     >>> [(cell.mode, cell.workers) for cell in plan_round([1, 2], 0)]
     [('experiment', 1), ('experiment', 2), ('data', 2)]
     """
-    experiment = [Cell("experiment", count, number) for count in workers]
-    return experiment + [Cell("data", count, number) for count in workers if count > 1]
+    experiment = [Cell("experiment", count, round_number) for count in workers]
+    return experiment + [Cell("data", count, round_number) for count in workers if count > 1]

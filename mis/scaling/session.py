@@ -31,7 +31,7 @@ from mis.train.batch_rule import for_replicas
 from mis.train.cluster import cluster
 
 FIGURES = (SPEEDUP, SPEEDUP_MIN, SPEEDUP_MAX, EFFICIENCY, ELAPSED_S)
-"""Metrics that are attributes of `Speedup`."""
+"""The metrics that are attributes of `Speedup`."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Comparison:
 
     Attributes:
         speedups: The speed-up of each mode and number of workers.
-        cells: A row for each measurement.
-        trials: A row for each trial of each measurement, with its start and end within it.
+        cells: A row for each measurement, with its cell.
+        trials: A row for each trial of each measurement, with its start and end in seconds after the measurement's
+            start.
     """
 
     speedups: Sequence[Speedup]
@@ -69,46 +70,50 @@ def compare(params: Params, settings: Settings) -> Comparison:
     """
     from mis.scaling.measure import measure_round
 
-    records = read_records(
-        settings.records, params.data
-    )  # before the cluster starts: it says at once that there are none
+    # Before the cluster starts, so that an error of the input is raised at once.
+    records = read_records(settings.records, params.data)
     check_patch(records, params.train.patch_size)
     scaling = params.scaling
     trials = [params.for_trial(values, scaling.epochs) for values in scaling.trials]
     for trial in trials:
         trial.check_spread("scaling.workers", max(scaling.workers))
-    measured = []
-    with cluster(settings.ray_address) as nodes, _bar(scaling) as bar:
+    measurements = []
+    with cluster(settings.ray_address) as nodes, _progress_bar(scaling) as bar:
         shares = {count: allocate(nodes, count, settings.devices) for count in scaling.workers}
-        for number in range(scaling.rounds):
-            for cell in measure_round(scaling.workers, number, trials, settings.records, shares):
-                measured.append(cell)
-                bar.set_postfix_str(f"{cell.cell.mode} {cell.cell.workers}: {cell.elapsed_s:.1f} s")
+        for round_number in range(scaling.rounds):
+            for measurement in measure_round(scaling.workers, round_number, trials, settings.records, shares):
+                measurements.append(measurement)
+                cell = measurement.cell
+                bar.set_postfix_str(f"{cell.mode} {cell.workers}: {measurement.elapsed_s:.1f} s")
                 bar.update()
     comparison = Comparison(
-        speedups=speedups({cell.cell: cell.elapsed_s for cell in measured}),
-        cells=[{**asdict(cell.cell), "elapsed_s": cell.elapsed_s, "startup_s": cell.startup_s} for cell in measured],
-        trials=[{**asdict(cell.cell), **asdict(trial)} for cell in measured for trial in cell.trials],
+        speedups=speedups({measurement.cell: measurement.elapsed_s for measurement in measurements}),
+        cells=[
+            {**asdict(measured.cell), "elapsed_s": measured.elapsed_s, "startup_s": measured.startup_s}
+            for measured in measurements
+        ],
+        trials=[{**asdict(measured.cell), **asdict(trial)} for measured in measurements for trial in measured.trials],
     )
     origin = find_origin(settings, params.data, records.data_hash, records.left_out)
     _log(comparison, params, settings, origin)
     return comparison
 
 
-def _bar(params: ScalingParams) -> tqdm:
+def _progress_bar(params: ScalingParams) -> tqdm:
+    """Return a progress bar over the cells of all rounds."""
     cells = len(plan_round(params.workers, 0)) * params.rounds
     return tqdm(total=cells, desc="scaling", unit="cell")
 
 
 def _log(comparison: Comparison, params: Params, settings: Settings, origin: Origin) -> None:
-    """Log a run for each mode, its figures with the number of workers as step: MLflow overlays the curves."""
+    """Log a run for each mode. The step of its metrics is the number of workers, so that MLflow overlays the curves."""
     tracker = MlflowTracker(settings)
     for mode in MODES:
         curve = [speedup for speedup in comparison.speedups if speedup.mode == mode]
         with tracked(
             tracker.start_run(SCALING, MODE_NAMES[mode], params=params.flatten(), tags={MODE_TAG: mode})
         ) as run:
-            origin.describe(run)
+            origin.record(run)
             rule = params.distribute
             run.set_tags({BATCH_RULE_TAG: rule.batch_rule, LR_SCALING_TAG: rule.lr_scaling})
             for point in curve:

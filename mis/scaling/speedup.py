@@ -1,4 +1,4 @@
-"""Speed-up and efficiency from elapsed times: pure figures."""
+"""Speed-up and efficiency, computed from elapsed times."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from mis.scaling.plan import MODES, Cell, Mode
 
 @dataclass(frozen=True)
 class Speedup:
-    """How much faster n workers are than a single one.
+    """How many times faster n workers are than a single worker.
 
     Attributes:
-        mode: The mode.
-        workers: n.
-        elapsed_s: Median over the rounds.
-        speedup: Median over the rounds of the time with one worker divided by the time with n,
-            both of the same round.
-        speedup_min: The lowest of them.
-        speedup_max: The highest of them.
+        mode: The mode of the comparison.
+        workers: The number of workers, n.
+        elapsed_s: Seconds of the list of trials with n workers, the median over the rounds.
+        speedup: The elapsed time with a single worker divided by that with n workers of the same round, the median over
+            the rounds.
+        speedup_min: The lowest speed-up of all rounds.
+        speedup_max: The highest speed-up of all rounds.
     """
 
     mode: Mode
@@ -38,7 +38,7 @@ def speedups(elapsed_s: Mapping[Cell, float]) -> list[Speedup]:
     """Compare every cell with the reference of its round.
 
     Args:
-        elapsed_s: Seconds of each cell; each round has `experiment` with one worker, which is the
+        elapsed_s: Seconds of each cell. Each round has the cell of `experiment` with a single worker, which is the
             reference of both modes.
 
     >>> times = {Cell("experiment", 1, 0): 8.0, Cell("experiment", 2, 0): 4.0, Cell("data", 2, 0): 5.0}
@@ -51,12 +51,13 @@ def speedups(elapsed_s: Mapping[Cell, float]) -> list[Speedup]:
 
 
 def _compare(mode: Mode, workers: int, elapsed_s: Mapping[Cell, float], reference: Mapping[int, float]) -> Speedup:
+    """Return the speed-up of a mode; `reference` has the seconds with a single worker of each round."""
     rounds: Sequence[tuple[int, float]] = [
         (cell.round, seconds)
         for cell, seconds in elapsed_s.items()
         if cell.workers == workers and (cell.mode == mode or workers == 1)
     ]
-    ratios = [reference[number] / seconds for number, seconds in rounds]
+    ratios = [reference[round_number] / seconds for round_number, seconds in rounds]
     return Speedup(
         mode=mode,
         workers=workers,

@@ -1,4 +1,4 @@
-"""Where the MLflow UI shows the comparison of trials and of the two kinds of parallelism."""
+"""Links to the pages of the MLflow UI that compare trials, and data with experiment parallelism."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from mis.track.base import SCALING, TRAIN, TUNE
 from mis.track.names import PARENT_RUN_TAG
 
 STUDY_PAGE = "figures/study.html"
-"""Where a study has its interactive figures, among its artifacts."""
+"""The path of a study's interactive figures among the artifacts of its run."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Link:
     """A page of the MLflow UI.
 
     Attributes:
-        key: What the page is, for programs: `tune.runs`, `tune.charts`, `tune.compare`, ...
-        title: What it shows, for people.
-        url: Its address.
+        key: The name of the page for programs: `tune.runs`, `tune.charts`, `tune.compare`, ...
+        title: The title of the page for people.
+        url: The address of the page.
     """
 
     key: str
@@ -28,20 +28,20 @@ class Link:
     url: str
 
 
-class Catalogue(Protocol):
-    """What has been recorded; `MlflowTracker` is one."""
+class RunCatalogue(Protocol):
+    """The experiments and runs that have been recorded; `MlflowTracker` implements it."""
 
     def experiment_id(self, name: str) -> str | None:
-        """Return the id of an experiment, None if there is none."""
+        """Return the id of an experiment, or None where there is no such experiment."""
 
     def last_study(self, experiment: str) -> tuple[str, list[str]] | None:
-        """Return the newest run that has children, and their ids; None if there is none."""
+        """Return the id of the newest run with child runs, and the ids of these; None where no run has any."""
 
 
 def runs_url(base_url: str, experiment_id: str) -> str:
-    """Return the table of an experiment's runs.
+    """Return the address of the table of an experiment's runs.
 
-    The UI opens on its pages for language models; `workflowType` asks for those of training.
+    Without `workflowType` the UI opens its pages for language models.
 
     >>> runs_url("http://127.0.0.1:5000", "1")
     'http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
@@ -50,10 +50,10 @@ def runs_url(base_url: str, experiment_id: str) -> str:
 
 
 def charts_url(base_url: str, experiment_id: str, parent: str | None = None) -> str:
-    """Return the charts of an experiment's runs, or only of those below one run.
+    """Return the address of the charts of an experiment's runs, or only of the child runs of `parent`.
 
-    Charts draw visible rows, and children are hidden below their parent until it is expanded. Only
-    where rows are searched for and sorted by something other than their date do they stand alone.
+    The charts draw the visible rows of the table, in which child runs are hidden until their parent is expanded. Child
+    runs are rows of their own only where the table is filtered, and sorted by something other than the date.
     """
     url = f"{runs_url(base_url, experiment_id)}&compareRunsMode=CHART"
     if parent is None:
@@ -63,28 +63,28 @@ def charts_url(base_url: str, experiment_id: str, parent: str | None = None) -> 
 
 
 def compare_url(base_url: str, experiment_id: str, run_ids: Sequence[str]) -> str:
-    """Return the comparison of some runs: parallel coordinates, and their parameters side by side."""
+    """Return the address of the comparison of runs: parallel coordinates, and their parameters side by side."""
     runs, experiments = (quote(json.dumps(ids), safe="") for ids in (list(run_ids), [experiment_id]))
     return f"{base_url}/#/compare-runs?runs={runs}&experiments={experiments}&workflowType=machine_learning"
 
 
 def artifact_url(base_url: str, experiment_id: str, run_id: str, path: str) -> str:
-    """Return the page that shows a run's artifact."""
+    """Return the address of the page that shows an artifact of a run."""
     return f"{base_url}/#/experiments/{experiment_id}/runs/{run_id}/artifacts/{path}"
 
 
-def comparison_links(base_url: str, catalogue: Catalogue) -> list[Link]:
-    """Return the pages that show the comparison, of those experiments that exist."""
+def comparison_links(base_url: str, catalogue: RunCatalogue) -> list[Link]:
+    """Return the links to the pages of all experiments that exist."""
     return [*_train_links(base_url, catalogue), *_tune_links(base_url, catalogue), *_scaling_links(base_url, catalogue)]
 
 
-def _train_links(base_url: str, catalogue: Catalogue) -> Iterator[Link]:
+def _train_links(base_url: str, catalogue: RunCatalogue) -> Iterator[Link]:
     if train := catalogue.experiment_id(TRAIN):
         yield Link("train.runs", "trainings", runs_url(base_url, train))
         yield Link("train.charts", "training curves", charts_url(base_url, train))
 
 
-def _tune_links(base_url: str, catalogue: Catalogue) -> Iterator[Link]:
+def _tune_links(base_url: str, catalogue: RunCatalogue) -> Iterator[Link]:
     if not (tune := catalogue.experiment_id(TUNE)):
         return
     yield Link("tune.runs", "studies, their trials below them", runs_url(base_url, tune))
@@ -95,7 +95,7 @@ def _tune_links(base_url: str, catalogue: Catalogue) -> Iterator[Link]:
         yield Link("tune.figures", "the last study's figures", artifact_url(base_url, tune, study, STUDY_PAGE))
 
 
-def _scaling_links(base_url: str, catalogue: Catalogue) -> Iterator[Link]:
+def _scaling_links(base_url: str, catalogue: RunCatalogue) -> Iterator[Link]:
     if scaling := catalogue.experiment_id(SCALING):
         yield Link("scaling.runs", "data and experiment parallelism", runs_url(base_url, scaling))
         yield Link("scaling.charts", "speed-up over workers", charts_url(base_url, scaling))

@@ -1,4 +1,4 @@
-"""Where a run comes from: the machine, the versions, the commit, the data's hash."""
+"""The origin of a run: machine, versions of packages, git commit, and DVC hash of the data set."""
 
 import os
 import platform
@@ -26,14 +26,18 @@ from mis.track.names import (
 )
 
 PACKAGES = ("mis", "keras", "tensorflow", "ray", "mlflow", "optuna", "dvc", "numpy")
+"""The packages whose versions are recorded."""
+
 UNKNOWN = "unknown"
+"""The text for a version, commit or hash that cannot be found out."""
 
 
 def machine() -> dict[str, str]:
     """Return the facts of this machine: host, cpu, cores, memory_gib, os, onednn, and gpus where there are any.
 
     `cores` are those that this process may use. `onednn` says whether TensorFlow computes with oneDNN on the CPU, which
-    on some CPUs is 5 times as fast. GPUs are asked of nvidia-smi: TensorFlow would take seconds, and reserve them.
+    on some CPUs is 5 times as fast. The GPUs come from nvidia-smi, because TensorFlow would take seconds and reserve
+    the GPUs.
     """
     facts = {
         "host": platform.node(),
@@ -47,26 +51,26 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of Python and of each package in `PACKAGES`; `unknown` for one that is not installed."""
+    """Return the version of Python and of each package in `PACKAGES`; `unknown` for a package that is not installed."""
     return {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
 
 
 def git_commit(root: Path) -> str:
     """Return the commit's hash, with `-dirty` if tracked files differ from it; `unknown` outside git.
 
-    dvc.lock does not count: DVC rewrites it while the pipeline runs.
+    Changes of dvc.lock do not count, because DVC rewrites it while the pipeline runs.
     """
-    commit = _output("git", "-C", str(root), "rev-parse", "--verify", "HEAD")
+    commit = _output_of("git", "-C", str(root), "rev-parse", "--verify", "HEAD")
     if not commit:
         return UNKNOWN
-    changes = _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", ":!dvc.lock")
+    changes = _output_of("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", ":!dvc.lock")
     return f"{commit}-dirty" if changes else commit
 
 
 def run_tags(root: Path) -> dict[str, str]:
     """Return machine, versions and commit as tags: `mis.git_commit`, `mis.version.<package>`, `mis.host`, ...
 
-    `mlflow.source.git.commit` is what MLflow's own pages show; it takes a bare hash.
+    MLflow's pages show the tag `mlflow.source.git.commit`, which takes a hash without `-dirty`.
     """
     commit = git_commit(root)
     tags = {f"{MACHINE_PREFIX}{name}": value for name, value in machine().items()}
@@ -77,22 +81,22 @@ def run_tags(root: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the runs of a session come from; found out once, and recorded with each run.
+    """The origin of the runs of a session, recorded with each run.
 
     Attributes:
-        tags: Machine, versions, commit, and the data set's hash.
-        data: The data set's folder.
-        digest: Its DVC hash; None where it is not versioned.
+        tags: The tags with the machine, the versions, the commit, and the data set's hash.
+        data_root: The folder of the data set.
+        data_hash: The DVC hash of the data set; None where it is not versioned.
     """
 
     tags: Mapping[str, str]
-    data: str
-    digest: str | None
+    data_root: str
+    data_hash: str | None
 
-    def describe(self, run: Run) -> None:
+    def record(self, run: Run) -> None:
         """Record the origin with a run."""
         run.set_tags(self.tags)
-        run.log_dataset(Path(self.data).name, self.digest or "not-versioned", self.data)
+        run.log_dataset(Path(self.data_root).name, self.data_hash or "not-versioned", self.data_root)
 
 
 def find_origin(
@@ -101,13 +105,13 @@ def find_origin(
     data_hash: str | None,
     left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Origin:
-    """Find out where the runs of this session come from.
+    """Return the origin of the runs of this session.
 
     Args:
-        settings: The machine.
-        data: The data set.
-        data_hash: Its DVC hash, of the files that the records were made from; None where it is not versioned.
-        left_out: The cases of it that were not used, with the reason.
+        settings: The settings of the machine.
+        data: The parameters of the data set.
+        data_hash: The DVC hash of the files that the records were made from; None where they are not versioned.
+        left_out: The cases of the data set that are not used, each with the reason.
     """
     data_tags = {DVC_HASH_TAG: data_hash or UNKNOWN, DATA_ROOT_TAG: data.root}
     if left_out:
@@ -125,22 +129,24 @@ def measured_on(settings: Settings) -> dict[str, object]:
 
 
 def _cpu() -> str:
+    """Return the model of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, "") or platform.processor() or platform.machine()
 
 
 def _onednn() -> str:
-    """Return `on` or `off` as TensorFlow reads its variable, which `mis` sets where it is not; else `unknown`."""
+    """Return `on`, `off` or `unknown`, as TensorFlow reads TF_ENABLE_ONEDNN_OPTS; `mis` sets it where it is unset."""
     variable = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
     return {"1": "on", "true": "on", "0": "off", "false": "off"}.get(variable, UNKNOWN)
 
 
 def _gpus() -> str:
-    return "; ".join(_output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader").splitlines())
+    """Return the name and the memory of each GPU, "" where there is none."""
+    return "; ".join(_output_of("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader").splitlines())
 
 
 def _version(package: str) -> str:
@@ -150,8 +156,8 @@ def _version(package: str) -> str:
         return UNKNOWN
 
 
-def _output(*command: str) -> str:
-    """Return what a command prints, "" where it is missing, fails or hangs."""
+def _output_of(*command: str) -> str:
+    """Return what a command prints, or "" where the command is missing, fails or hangs."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -8,13 +8,13 @@ from mis.errors import MisError
 
 @dataclass(frozen=True)
 class Node:
-    """The resources of a node of the cluster.
+    """The resources of a node of a cluster.
 
     Attributes:
-        cpus: Cores.
-        gpus: GPUs.
-        memory_bytes: Memory that may be used.
-        shared_bytes: Memory for objects that all processes of the node share.
+        cpus: How many CPU cores it has.
+        gpus: How many GPUs it has.
+        memory_bytes: Memory that its processes may use.
+        shared_bytes: Size of its object store, the memory that all its processes share.
     """
 
     cpus: int
@@ -25,39 +25,39 @@ class Node:
 
 @dataclass(frozen=True)
 class Share:
-    """The devices of one trial or worker.
+    """The devices that a trial or a worker has.
 
     Attributes:
-        devices: GPUs, or logical CPU devices where there is none; all on one node.
+        devices: How many GPUs, or logical CPU devices where there is no GPU; all on the same node.
         threads: CPU threads of each device.
-        concurrent: How many such shares there are.
-        bundle: The resources that Ray reserves for it.
-        part: The part of its device that it has, where several trials share a device; 1 is the whole device.
+        concurrent: How many such shares the cluster has, all in use at the same time.
+        bundle: The resources that Ray reserves for the share, by Ray's names.
+        fraction: The fraction of the device that it has, where several trials share a device; 1 is the whole device.
     """
 
     devices: int
     threads: int
     concurrent: int
     bundle: Mapping[str, float]
-    part: float = 1
+    fraction: float = 1
 
 
 def allocate(nodes: Sequence[Node], devices: float, limit: int | None = None) -> Share:
-    """Divide the devices evenly: GPUs with their part of the CPU cores, or else single cores.
+    """Divide the devices evenly: GPUs with equal parts of the CPU cores, or single cores where no node has a GPU.
 
     Args:
         nodes: The cluster; where any node has a GPU, GPUs are the devices.
-        devices: Devices of each share: a whole number, or the k-th part of one.
-        limit: At most this many devices are used in all; None takes all.
+        devices: Devices of each share: a whole number, or 1/k for k shares of each device.
+        limit: The most devices that are used in all; None uses all that there are.
 
     >>> allocate([Node(cpus=40, gpus=4)] * 2, devices=2)
-    Share(devices=2, threads=10, concurrent=4, bundle={'CPU': 20, 'GPU': 2}, part=1)
+    Share(devices=2, threads=10, concurrent=4, bundle={'CPU': 20, 'GPU': 2}, fraction=1)
     >>> allocate([Node(cpus=40, gpus=4)], devices=0.5)
-    Share(devices=1, threads=5, concurrent=8, bundle={'CPU': 5, 'GPU': 0.5}, part=0.5)
+    Share(devices=1, threads=5, concurrent=8, bundle={'CPU': 5, 'GPU': 0.5}, fraction=0.5)
     >>> allocate([Node(cpus=2, gpus=0)], devices=1)
-    Share(devices=1, threads=1, concurrent=2, bundle={'CPU': 1}, part=1)
+    Share(devices=1, threads=1, concurrent=2, bundle={'CPU': 1}, fraction=1)
     >>> allocate([Node(cpus=2, gpus=0)], devices=0.5)
-    Share(devices=1, threads=1, concurrent=4, bundle={'CPU': 0.5}, part=0.5)
+    Share(devices=1, threads=1, concurrent=4, bundle={'CPU': 0.5}, fraction=0.5)
 
     Raises:
         MisError: No node has so many devices, or fewer may be used.
@@ -78,44 +78,51 @@ def allocate(nodes: Sequence[Node], devices: float, limit: int | None = None) ->
 
 
 def _divide(whole: Share, parts: int) -> Share:
-    """Return the shares of so many parts of each device of `whole`."""
+    """Divide each device of `whole` among several shares.
+
+    Args:
+        whole: The shares of a whole device each.
+        parts: How many shares each device is divided into.
+    """
     threads = max(1, whole.threads // parts)
-    # Ray counts in ten-thousandths: parts that are rounded up would not all fit.
-    part = int(10_000 / parts) / 10_000
+    # Ray counts in ten-thousandths: fractions that are rounded up would not all fit.
+    fraction = int(10_000 / parts) / 10_000
     cpus = threads if threads * parts <= whole.bundle["CPU"] else int(whole.bundle["CPU"] * 10_000 / parts) / 10_000
-    bundle = {"CPU": cpus} | ({"GPU": part} if "GPU" in whole.bundle else {})
-    return Share(1, threads, whole.concurrent * parts, bundle, part)
+    bundle = {"CPU": cpus} | ({"GPU": fraction} if "GPU" in whole.bundle else {})
+    return Share(1, threads, whole.concurrent * parts, bundle, fraction)
 
 
 def allocate_workers(
     nodes: Sequence[Node], workers: int, devices: int, limit: int | None = None, threads: int | None = None
 ) -> Share:
-    """Divide the devices among the workers of one training.
+    """Divide the devices among the workers of a training.
 
     Args:
         nodes: The cluster; where any node has a GPU, GPUs are the devices.
-        workers: How many workers there must be, on whatever nodes.
-        devices: Devices of each worker; they are all on one node.
-        limit: At most this many devices are used in all; None takes all.
-        threads: CPU threads of each device; by default the most with which all workers fit.
+        workers: How many workers the training has, on whatever nodes.
+        devices: Devices of each worker, all on the same node.
+        limit: The most devices that are used in all; None uses all that there are.
+        threads: CPU threads of each device; by default as many as possible.
 
     >>> allocate_workers([Node(cpus=40, gpus=4)] * 2, workers=2, devices=4)
-    Share(devices=4, threads=10, concurrent=2, bundle={'CPU': 40, 'GPU': 4}, part=1)
+    Share(devices=4, threads=10, concurrent=2, bundle={'CPU': 40, 'GPU': 4}, fraction=1)
     >>> allocate_workers([Node(cpus=8, gpus=0)], workers=2, devices=1)
-    Share(devices=1, threads=4, concurrent=2, bundle={'CPU': 4}, part=1)
+    Share(devices=1, threads=4, concurrent=2, bundle={'CPU': 4}, fraction=1)
 
     Raises:
         MisError: The nodes do not have as many devices, or fewer may be used.
     """
     gpus = any(node.gpus for node in nodes)
 
-    def room(threads: int) -> int:
-        fits = [node.cpus // (threads * devices) for node in nodes]
+    def workers_that_fit(threads: int) -> int:
+        counts = [node.cpus // (threads * devices) for node in nodes]
         if gpus:
-            fits = [min(count, node.gpus // devices) for count, node in zip(fits, nodes, strict=True)]
-        return sum(fits)
+            counts = [min(count, node.gpus // devices) for count, node in zip(counts, nodes, strict=True)]
+        return sum(counts)
 
-    most_workers = room(threads or 1) if limit is None else min(room(threads or 1), limit // devices)
+    most_workers = workers_that_fit(threads or 1)
+    if limit is not None:
+        most_workers = min(most_workers, limit // devices)
     if workers > most_workers:
         kind = ("GPU" if gpus else "CPU core") + "s" * (devices > 1)
         kind += f" of {threads} threads" if threads else ""
@@ -125,6 +132,6 @@ def allocate_workers(
             got=workers,
         )
     most_threads = max(node.cpus for node in nodes) // devices
-    threads = threads or next(threads for threads in range(most_threads, 0, -1) if room(threads) >= workers)
+    threads = threads or next(threads for threads in range(most_threads, 0, -1) if workers_that_fit(threads) >= workers)
     bundle = {"CPU": threads * devices} | ({"GPU": devices} if gpus else {})
     return Share(devices, threads, workers, bundle)

@@ -13,13 +13,16 @@ import tensorflow as tf
 from mis.settings import cores
 from mis.train import messages
 
-RESERVED = 0.9
-"""The part of a GPU's memory that processes which share it divide: each also has a CUDA context of 300 to 500 MB."""
+DIVIDED_MEMORY = 0.9
+"""The fraction of a GPU's memory that is divided among the processes which share the GPU.
+
+The rest is for their CUDA contexts, of 300 to 500 MB each.
+"""
 
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices that one process trains on.
+    """The devices that a process trains on.
 
     Attributes:
         names: TensorFlow's names, e.g. ("GPU:0", "GPU:1").
@@ -37,7 +40,7 @@ def claim(
     *,
     processes: int = 1,
     process: int = 0,
-    part: float = 1,
+    fraction: float = 1,
 ) -> Devices:
     """Configure TensorFlow in this process for a number of devices.
 
@@ -46,11 +49,11 @@ def claim(
     Args:
         count: How many devices.
         threads: CPU threads of each; by default the devices share all cores evenly.
-        limit: At most this many devices may be used; None means all.
+        limit: The most devices that may be used; None means all.
         processes: How many processes on this host share its devices, each with `count` of them.
         process: The number of this process among them, from 0. Where it sees the GPUs of all of them, it takes
             the `count` that are its share; a cluster's manager may show it only those already.
-        part: The part of its one GPU's memory that it takes, where several processes share the GPU.
+        fraction: The fraction of its GPU's memory that it takes, where several processes share the GPU.
 
     Raises:
         MisError: There are fewer GPUs than `count`, or fewer cores where there is no GPU.
@@ -65,7 +68,7 @@ def claim(
         raise messages.too_few_gpus(len(gpus), processes, count)
     threads = threads or max(1, cores() // (count * processes))
     # TensorFlow ignores OMP_NUM_THREADS. Inside operations all devices of the process share one pool of threads; a
-    # pool of one is none: each device computes in the thread that it has between operations.
+    # pool of a single thread is none: each device computes in the thread that it has between operations.
     tf.config.threading.set_intra_op_parallelism_threads(1 if threads == 1 else threads * count)
     tf.config.threading.set_inter_op_parallelism_threads(max(count, threads))
     first = process * count if len(gpus) >= processes * count else 0
@@ -73,8 +76,8 @@ def claim(
     if gpus:
         tf.config.set_visible_devices(claimed, "GPU")
     for gpu in claimed:
-        if part < 1:
-            limit_mb = int(part * RESERVED * gpu_memory_mb())
+        if fraction < 1:
+            limit_mb = int(fraction * DIVIDED_MEMORY * gpu_memory_mb())
             tf.config.set_logical_device_configuration(gpu, [tf.config.LogicalDeviceConfiguration(limit_mb)])
         else:
             tf.config.experimental.set_memory_growth(gpu, True)

@@ -22,7 +22,7 @@ from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch, is_fini
 from mis.train.teardown import untuned_buffers
 from mis.train.timing import TimeSteps
 
-Compile = Callable[[ModelParams, TrainParams, Records], keras.Model]
+CompileNetwork = Callable[[ModelParams, TrainParams, Records], keras.Model]
 """Returns a compiled network with the initial weights of its seed."""
 
 
@@ -44,7 +44,7 @@ class Fitted:
 
     @property
     def best_model(self) -> Path:
-        """The file of the model after its best epoch, in Keras' own format."""
+        """The file of the model after its best epoch, in Keras' format."""
         newest = self.checkpoints.newest()
         if newest is None:
             raise messages.checkpoints_removed(self.checkpoints.folder)
@@ -86,7 +86,7 @@ def fit(
     strategy: tf.distribute.Strategy,
     checkpoints: Checkpoints,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    compiled: Compile | None = None,
+    compile_network: CompileNetwork | None = None,
 ) -> Fitted:
     """Train a U-Net, or go on with the training that `checkpoints` holds.
 
@@ -98,13 +98,13 @@ def fit(
         params: The training; its batch is that of all devices together.
         records: The cases and their split.
         strategy: TensorFlow's strategy over the devices. Where it has several workers, each calls this function.
-        checkpoints: The checkpoints, one of which is written after each epoch; all workers read the same.
+        checkpoints: The checkpoints of the training, written after each epoch; all workers read the same files.
         callbacks: Called after the checkpoint of an epoch is written; their logs have the entries of `TimeSteps`,
             `total_s` and `parameters` beside those of Keras.
-        compiled: Makes the compiled network; `compile_unet` by default.
+        compile_network: Makes the compiled network; `compile_unet` by default.
     """
     with strategy.scope():
-        model = (compiled or compile_unet)(model_params, params, records)
+        model = (compile_network or compile_unet)(model_params, params, records)
     newest = checkpoints.newest()
     history = restore(model, newest) if newest else []
     if not params.warmup_epochs:  # a search may have changed the learning rate since the checkpoint was written

@@ -1,8 +1,8 @@
-"""Networks that a process has traced, for its later trials.
+"""A cache of the networks that a process has traced, for its later trials.
 
-Tracing takes as long as some epochs of a small network, and leaves tens of megabytes behind. Trials that
-differ in what the graph does not have, such as the learning rate, share one: its weights, its optimizer's
-state and its learning rate are set to those of a new one.
+Tracing takes as long as some epochs of a small network, and leaves tens of megabytes behind. Trials that differ only
+in what is not in the graph, such as the learning rate, therefore share a network. Its weights, its optimizer's state
+and its learning rate are set to those of a new network before a trial gets it.
 """
 
 import gc
@@ -20,95 +20,98 @@ from mis.params.model import ModelParams
 from mis.params.train import TrainParams
 from mis.train.fit import compile_unet, precision
 
-MOST = 8
-"""Networks that a process keeps: as many as the paper's grid has but for the learning rate."""
+CAPACITY = 8
+"""How many networks a process keeps: as many as the paper's grid has apart from the learning rate."""
 
 NOT_IN_THE_GRAPH = {"seed", "epochs", "patience", "learning_rate", "warmup_epochs"}
-"""Of `train`; a learning rate that rises is in the graph, and then nothing is shared."""
+"""Parameters of `train` that the graph does not depend on. A warm-up of the learning rate is part of the graph: a
+training that has one shares no network."""
 
 
 @dataclass(frozen=True)
-class Network:
-    """A compiled network.
+class TracedNetwork:
+    """A compiled network that can be set back to how it was before its first step.
 
     Attributes:
-        model: It.
-        first: What its optimizer's variables were before the first step; not all of them were 0.
+        model: The compiled network.
+        initial_optimizer_state: The values of the optimizer's variables before the first step; not all of them are 0.
     """
 
     model: keras.Model
-    first: Sequence[np.ndarray]
+    initial_optimizer_state: Sequence[np.ndarray]
 
     @classmethod
-    def of(cls, model: keras.Model) -> "Network":
-        """Return a network that has not been trained yet."""
+    def from_untrained(cls, model: keras.Model) -> "TracedNetwork":
+        """Return a compiled network that has not been trained yet, with the state of its optimizer."""
         return cls(model, [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables])
 
-    def renew(self, fresh: keras.Model, learning_rate: float) -> None:
-        """Take over a new network's weights, and let the optimizer be as it was, with this learning rate."""
-        self.model.set_weights(fresh.get_weights())
-        for variable, value in zip(self.model.optimizer.variables, self.first, strict=True):
+    def reset(self, new: keras.Model, learning_rate: float) -> None:
+        """Set the weights to those of a new network, the optimizer to its initial state, and the learning rate."""
+        self.model.set_weights(new.get_weights())
+        for variable, value in zip(self.model.optimizer.variables, self.initial_optimizer_state, strict=True):
             variable.assign(value)
         self.model.optimizer.learning_rate = learning_rate
 
 
-class Networks:
-    """The networks of one process, all of one strategy.
+class GraphCache:
+    """The traced networks of a process; all are of the same strategy.
 
     Attributes:
-        kept: Those that no trial has now, each with its optimizer's first state; the one used last at the end.
+        capacity: The most networks that are kept; where there would be more, that which was used least recently goes.
+        idle: The networks that no trial uses now, by what their graphs depend on, the least recently used first.
+        in_use: The network of the trial that runs now; None where none runs or where it has no network yet.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        """Keep at most so many."""
-        self.most = most
-        self.kept: dict[str, Network] = {}
-        self.current: Network | None = None
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.capacity = capacity
+        self.idle: dict[str, TracedNetwork] = {}
+        self.in_use: TracedNetwork | None = None
 
     @contextmanager
-    def lent(self, model_params: ModelParams, params: TrainParams, records: Records) -> Iterator[None]:
-        """Lend a trial its network, see `compile`; after an error it is not taken back.
+    def check_out(self, model_params: ModelParams, params: TrainParams, records: Records) -> Iterator[None]:
+        """Reserve a network for the trial in the block, which gets it from `compile`; an error drops the network.
 
         Args:
-            model_params: The network.
-            params: The training.
-            records: What it is trained on.
+            model_params: The parameters of the network.
+            params: The parameters of the training.
+            records: The cases that the trial is trained on.
         """
-        key = _key(model_params, params, records)
-        self.current = None if params.warmup_epochs else self.kept.pop(key, None)
-        if self.current is None:
+        key = _graph_key(model_params, params, records)
+        self.in_use = None if params.warmup_epochs else self.idle.pop(key, None)
+        if self.in_use is None:
             keras.backend.clear_session()  # it would empty TensorFlow's cache of a network that is used again
         try:
             yield
-            if self.current is not None and not params.warmup_epochs:
-                self.kept[key] = self.current
+            if self.in_use is not None and not params.warmup_epochs:
+                self.idle[key] = self.in_use
         finally:
-            self.current = None
-        if len(self.kept) > self.most:
-            del self.kept[next(iter(self.kept))]
+            self.in_use = None
+        if len(self.idle) > self.capacity:
+            del self.idle[next(iter(self.idle))]
             gc.collect()
 
     def compile(self, model_params: ModelParams, params: TrainParams, records: Records) -> keras.Model:
-        """Return what `mis.train.fit.compile_unet` does, its graph traced before where there was such a network."""
-        if self.current is None:
-            self.current = Network.of(compile_unet(model_params, params, records))
+        """Return the same network as `mis.train.fit.compile_unet`, with a traced graph where the cache has that."""
+        if self.in_use is None:
+            self.in_use = TracedNetwork.from_untrained(compile_unet(model_params, params, records))
         else:
             # Initial weights are drawn from Python's generator. To seed TensorFlow's too would make it forget how it
             # runs the graph, which takes half as long as tracing.
             random.seed(params.seed)
             with precision(params.precision):
-                fresh = build_unet(model_params, len(records.modalities), len(records.regions))
-            self.current.renew(fresh, params.learning_rate)
-        return self.current.model
+                new = build_unet(model_params, len(records.modalities), len(records.regions))
+            self.in_use.reset(new, params.learning_rate)
+        return self.in_use.model
 
-    def forget(self) -> bool:
-        """Keep none, to make room; return whether there were any."""
-        had = bool(self.kept)
-        self.kept.clear()
+    def clear(self) -> bool:
+        """Drop all idle networks, to free their memory, and return whether there were any."""
+        had_networks = bool(self.idle)
+        self.idle.clear()
         gc.collect()
-        return had
+        return had_networks
 
 
-def _key(model_params: ModelParams, params: TrainParams, records: Records) -> str:
+def _graph_key(model_params: ModelParams, params: TrainParams, records: Records) -> str:
+    """Return all that a network's graph depends on, as text."""
     train = params.model_dump(exclude=NOT_IN_THE_GRAPH)
     return repr((model_params.model_dump(), train, records.shape, records.modalities, records.regions))

@@ -138,7 +138,7 @@ def _find_or_start_run(params: Params, settings: Settings, checkpoints: Checkpoi
         rule = params.distribute
         name = f"unet-{params.model.norm}" + (f"-{rule.chosen}-{rule.devices}" if rule.devices > 1 else "")
         run = tracker.start_run(TRAIN, name, params=params.flatten(), tags=key)
-    find_origin(settings, params.data, records.data_hash, records.left_out).describe(run)
+    find_origin(settings, params.data, records.data_hash, records.left_out).record(run)
     return run
 
 

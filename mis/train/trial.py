@@ -1,4 +1,4 @@
-"""One trial: a training with some parameters replaced. It knows nothing of Ray."""
+"""A trial: a training with some parameters replaced, on a share of a cluster's devices, with or without Ray."""
 
 from collections.abc import Callable
 
@@ -11,14 +11,14 @@ from mis.train.batch_rule import for_replicas
 from mis.train.checkpoint import Checkpoints, History
 from mis.train.devices import claim
 from mis.train.fit import Fitted, fit
-from mis.train.graph_cache import Networks
+from mis.train.graph_cache import GraphCache
 from mis.train.strategy import make_strategy
 
-NETWORKS = Networks()
-"""Of this process: TensorFlow's devices and strategy are chosen once for all its trials."""
+GRAPH_CACHE = GraphCache()
+"""The graph cache of this process, whose trials all have the same devices and strategy."""
 
 Report = Callable[[History], None]
-"""Takes the metrics of all epochs so far, after each; the checkpoint has been written."""
+"""Takes the metrics of all epochs so far, after each epoch; its checkpoint has been written before."""
 
 
 def run_trial(
@@ -28,37 +28,38 @@ def run_trial(
     checkpoints: Checkpoints,
     report: Report,
     *,
-    networks: Networks = NETWORKS,
+    graph_cache: GraphCache = GRAPH_CACHE,
 ) -> Fitted:
     """Train once, or go on from the checkpoints, on this process' share of the devices.
 
     Args:
-        params: All parameters, those of the trial in place.
-        share: The devices. Every trial in a process must have as many.
+        params: All parameters, with the trial's values.
+        share: The devices of the trial. All trials of a process must have the same number.
         records: The cases and their split.
-        checkpoints: Where the state is kept after each epoch.
-        report: Called after each epoch.
-        networks: Those that this process has traced before.
+        checkpoints: The checkpoints of the trial, written after each epoch.
+        report: Called after each epoch. Where it raises SystemExit, as Ray Tune does to stop a trial, the training
+            ends after this epoch and the exception is raised here.
+        graph_cache: The networks that this process has traced for earlier trials.
     """
-    devices = claim(share.devices, share.threads, part=share.part)
+    devices = claim(share.devices, share.threads, fraction=share.fraction)
     train = for_replicas(params.train, params.distribute, share.devices)
-    told = _ReportEpochs(report, checkpoints)
-    with networks.lent(params.model, train, records):
+    report_history = _ReportHistory(report, checkpoints)
+    with graph_cache.check_out(params.model, train, records):
         fitted = fit(
             params.model,
             train,
             records,
             strategy=make_strategy(devices),
             checkpoints=checkpoints,
-            callbacks=[told],
-            compiled=networks.compile,
+            callbacks=[report_history],
+            compile_network=graph_cache.compile,
         )
-    told.end()
+    report_history.raise_if_stopped()
     return fitted
 
 
-class _ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
-    """Tells of each epoch; what the checkpoint has, so that nothing is told that would be lost."""
+class _ReportHistory(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
+    """Reports the history after each epoch as the checkpoint has it: what is reported cannot be lost afterwards."""
 
     def __init__(self, report: Report, checkpoints: Checkpoints) -> None:
         super().__init__()
@@ -67,15 +68,15 @@ class _ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ha
         self.stopped: SystemExit | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
-        """Tell, and end the training where the answer is that the trial is stopped."""
+        """Report the epoch, and end the training where the report stops the trial."""
         try:
             self.report(self.checkpoints.history())
         except SystemExit as stopped:
-            # Ray's way to stop a trial. Keras has to end its training: the network is used again.
+            # Keras must end its training in order, because a later trial uses the network again.
             self.stopped = stopped
             self.model.stop_training = True
 
-    def end(self) -> None:
-        """End the trial, if it was stopped."""
+    def raise_if_stopped(self) -> None:
+        """Raise the exception that has stopped the trial, where there was one."""
         if self.stopped is not None:
             raise self.stopped

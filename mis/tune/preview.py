@@ -72,7 +72,7 @@ def _budget(params: Params) -> str:
 
 def _devices(nodes: int, share: Share) -> str:
     kind = "GPU" if "GPU" in share.bundle else "CPU core"
-    each = counted(share.devices, kind) if share.part == 1 else f"{share.part:g} of a {kind}"
+    each = counted(share.devices, kind) if share.fraction == 1 else f"{share.fraction:g} of a {kind}"
     trials, where = counted(share.concurrent, "trial"), counted(nodes, "node")
     return f"{trials} at once on {where}, each on {each} with {counted(share.threads, 'CPU thread')} a device"
 

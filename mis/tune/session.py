@@ -114,7 +114,7 @@ def _run_on(available: Resources, store: StudyStore, session: Session) -> StudyR
     origin = find_origin(session.settings, params.data, records.data_hash, records.left_out)
 
     def describe(run: Run) -> None:
-        origin.describe(run)
+        origin.record(run)
         run.set_tags({RECORDS_TAG: records.digest})
 
     key = {STUDY_TAG: store.name, KIND_TAG: "study"}

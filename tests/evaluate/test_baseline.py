@@ -89,5 +89,5 @@ def test_flair_that_does_not_vary_is_refused(flair):
 def test_no_case_and_unequal_shapes_are_refused():
     with pytest.raises(MisError, match="at least one training case, got 0"):
         choose_threshold([])
-    with pytest.raises(MisError, match="must have one shape"):
+    with pytest.raises(MisError, match="must have the same shape"):
         whole_tumour_dice(FLAIR, LABEL[:3], np.array([0.0]))

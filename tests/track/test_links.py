@@ -9,8 +9,8 @@ BASE = "http://127.0.0.1:5000"
 
 
 @dataclass
-class Recorded:
-    """What has been recorded, without a store."""
+class Catalogue:
+    """A catalogue of runs without a store."""
 
     ids: dict[str, str] = field(default_factory=dict)
     study: tuple[str, list[str]] | None = None
@@ -27,7 +27,7 @@ def query(url):
 
 
 def test_every_experiment_has_its_pages():
-    links = comparison_links(BASE, Recorded({TRAIN: "1", TUNE: "2", SCALING: "3"}, ("s", ["a", "b"])))
+    links = comparison_links(BASE, Catalogue({TRAIN: "1", TUNE: "2", SCALING: "3"}, ("s", ["a", "b"])))
     pages = [
         "train.runs",
         "train.charts",
@@ -45,8 +45,8 @@ def test_every_experiment_has_its_pages():
 
 
 def test_what_has_not_been_recorded_has_no_link():
-    assert comparison_links(BASE, Recorded()) == []
-    assert [link.key for link in comparison_links(BASE, Recorded({TUNE: "2"}))] == ["tune.runs"]
+    assert comparison_links(BASE, Catalogue()) == []
+    assert [link.key for link in comparison_links(BASE, Catalogue({TUNE: "2"}))] == ["tune.runs"]
 
 
 def test_trials_are_compared_by_their_ids():

@@ -37,7 +37,7 @@ def test_by_hand(there, devices, limit, expected):
 
 
 @given(there=nodes, parts=st.integers(2, 12))
-def test_parts_of_a_device_fit_together(there, parts):
+def test_fractions_of_a_device_fit_together(there, parts):
     share, whole = allocate(there, 1 / parts), allocate(there, 1)
     assert share.concurrent == parts * whole.concurrent
     for kind, amount in share.bundle.items():
@@ -78,7 +78,7 @@ def test_more_devices_than_a_node_has_or_may_be_used_are_refused(there, devices,
         allocate(there, devices, limit)
 
 
-# ---- The workers of one training ----
+# ---- The workers of a training ----
 
 
 @pytest.mark.parametrize(
@@ -100,18 +100,18 @@ def test_workers_by_hand(there, workers, devices, expected):
 def test_all_workers_fit_and_with_another_thread_they_would_not(there, workers, devices, limit):
     gpus = any(node.gpus for node in there)
 
-    def room(threads):
+    def workers_that_fit(threads):
         return sum(min(node.cpus // (threads * devices), node.gpus // devices if gpus else node.cpus) for node in there)
 
     try:
         share = allocate_workers(there, workers, devices, limit)
     except MisError:
-        assert room(1) < workers or (limit is not None and workers * devices > limit)
+        assert workers_that_fit(1) < workers or (limit is not None and workers * devices > limit)
         return
     assert limit is None or workers * devices <= limit
     assert (share.devices, share.concurrent) == (devices, workers)
     assert share.bundle == {"CPU": share.threads * devices} | ({"GPU": devices} if gpus else {})
-    assert room(share.threads) >= workers > room(share.threads + 1)
+    assert workers_that_fit(share.threads) >= workers > workers_that_fit(share.threads + 1)
 
 
 def test_more_workers_than_there_are_devices_for_are_refused():

@@ -13,7 +13,7 @@ from mis.data.pipeline.dataset import case_batches, training_batches
 from mis.model.metrics import Dice
 from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history, restore
 from mis.train.fit import compile_unet, fit
-from mis.train.graph_cache import Networks
+from mis.train.graph_cache import GraphCache
 
 # Ends by its own kill -9: in the second batch of an epoch, or while a checkpoint is being written.
 TRAIN = """
@@ -78,19 +78,19 @@ def untimed(history):
     ]
 
 
-NETWORKS = Networks()
+GRAPH_CACHE = GraphCache()
 """Trainings of the same graph share it, as trials do."""
 
 
 def train(params, records, folder, **options):
-    with NETWORKS.lent(params.model, params.train, records):
+    with GRAPH_CACHE.check_out(params.model, params.train, records):
         return fit(
             params.model,
             params.train,
             records,
             strategy=tf.distribute.get_strategy(),
             checkpoints=Checkpoints(folder),
-            compiled=NETWORKS.compile,
+            compile_network=GRAPH_CACHE.compile,
             **options,
         )
 

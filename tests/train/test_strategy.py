@@ -26,7 +26,7 @@ from mis.params.load import load_params
 from mis.settings import Settings
 from mis.train.checkpoint import Checkpoints, restore
 from mis.train.fit import compile_unet, fit
-from mis.train.graph_cache import Networks
+from mis.train.graph_cache import GraphCache
 from mis.train.launch import find_launcher
 
 records, file, out, mode_out = read_records(Path(sys.argv[1])), *map(Path, sys.argv[2:5])
@@ -45,13 +45,18 @@ def saved_by_a_single_device():
     return found[0] / "best.keras"
 
 def train(trial, strategy, checkpoints):
-    with networks.lent(trial.model, trial.train, records):
+    with graph_cache.check_out(trial.model, trial.train, records):
         fitted = fit(
-            trial.model, trial.train, records, strategy=strategy, checkpoints=checkpoints, compiled=networks.compile
+            trial.model,
+            trial.train,
+            records,
+            strategy=strategy,
+            checkpoints=checkpoints,
+            compile_network=graph_cache.compile,
         )
     return fitted.history
 
-networks = Networks()
+graph_cache = GraphCache()
 
 def work(worker):
     strategy = worker.strategy

@@ -75,13 +75,13 @@ def within_memory(train: Callable[[], None], halve: Callable[[], bool]) -> None:
     """
     from tensorflow.errors import ResourceExhaustedError
 
-    from mis.train.trial import NETWORKS
+    from mis.train.trial import GRAPH_CACHE
 
     while True:
         try:
             train()
         except ResourceExhaustedError:
-            if not NETWORKS.forget() and not halve():
+            if not GRAPH_CACHE.clear() and not halve():
                 raise
         else:
             return

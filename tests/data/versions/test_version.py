@@ -54,7 +54,7 @@ def train(project):
     settings = load_settings({}, project.root)
     params = load_params(project.root / "params.yaml")
     run = MlflowTracker(settings).start_run(TRAIN, "one", params={**params.flatten(), "in_force.kind": "none"})
-    find_origin(settings, params.data, made_from(project)).describe(run)
+    find_origin(settings, params.data, made_from(project)).record(run)
     run.finish()
     return run.id
 
@@ -132,7 +132,7 @@ def test_records_made_beside_the_pipelines_are_recorded_with_the_files_they_were
     finally:
         changed.unlink()
     origin = find_origin(settings, params.data, records.data_hash)
-    assert origin.digest == origin.tags["mis.data.dvc_hash"] == records.data_hash
+    assert origin.data_hash == origin.tags["mis.data.dvc_hash"] == records.data_hash
 
 
 # ---- What is said of a run ----

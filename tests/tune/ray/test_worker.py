@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from ray import tune
 
-from mis.train.trial import NETWORKS
+from mis.train.trial import GRAPH_CACHE
 from mis.tune.epochs import reports
 from mis.tune.ray import worker
 from mis.tune.ray.worker import within_memory
@@ -41,11 +41,11 @@ def test_a_tensor_that_no_memory_can_hold_is_such_an_error():
 
 
 def test_what_is_kept_beside_goes_before_the_batch_is_halved(monkeypatch):
-    monkeypatch.setitem(NETWORKS.kept, "another", None)
+    monkeypatch.setitem(GRAPH_CACHE.idle, "another", None)
     batch = Batch(4)
     within_memory(batch.train, batch.halve)
     assert batch.tried == [4, 4, 2]
-    assert not NETWORKS.kept
+    assert not GRAPH_CACHE.idle
 
 
 def test_where_no_half_is_wanted_the_reason_is_told():
