@@ -158,7 +158,11 @@ def test_damage_that_only_the_check_sum_shows_is_noticed(tmp_path, folder):
         unpack(archive, folder, progress=False)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>" * 100, bytes(10240), gzip.compress(b"text" * 999)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>not found</html>" * 100, bytes(10240), gzip.compress(b"text" * 999)],
+    ids=["nothing", "a page", "zeros", "no tar in it"],
+)
 def test_what_is_no_archive_is_said(tmp_path, folder, content):
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(BrokenArchiveError, match=r"a\.tar must"):
