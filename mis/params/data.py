@@ -14,7 +14,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 class PhantomParams(Section):
-    """A synthetic data set."""
+    """The synthetic data set (phantom) that is made where no real one is at hand."""
 
     layout: Layout
     """How it is written; the patients are the same in each."""

@@ -26,7 +26,7 @@ SEARCHABLE = ("model", "train")
 
 
 class Params(Section):
-    """params.yaml."""
+    """All of params.yaml, checked as a whole."""
 
     phantom: PhantomParams
     data: DataParams

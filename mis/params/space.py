@@ -124,7 +124,7 @@ class FloatRange(Range):
 
     @property
     def is_number(self) -> bool:
-        """It is a number."""
+        """True: a range between two bounds has numbers."""
         return True
 
     @property
@@ -152,7 +152,7 @@ class FloatRange(Range):
         )
 
     def probes(self) -> tuple[Scalar, ...]:
-        """Return the bounds."""
+        """Return both bounds."""
         return self.low, self.high
 
     def parse(self, text: str) -> Scalar | None:
@@ -212,7 +212,7 @@ class IntRange(Range):
 
     @property
     def is_number(self) -> bool:
-        """It is a number."""
+        """True: a range between two bounds has numbers."""
         return True
 
     @property
@@ -255,7 +255,7 @@ class Choice(Range):
 
     @property
     def is_listed(self) -> bool:
-        """They are."""
+        """True: a choice lists its values."""
         return True
 
     def contains(self, value: Scalar) -> bool:
@@ -263,7 +263,7 @@ class Choice(Range):
         return any(listed == value and isinstance(listed, bool) == isinstance(value, bool) for listed in self.values)
 
     def grid(self) -> tuple[Scalar, ...]:
-        """Return the list."""
+        """Return the values that are listed."""
         return self.values
 
     def parse(self, text: str) -> Scalar | None:
@@ -292,12 +292,12 @@ class Fixed(Range):
 
     @property
     def is_searched(self) -> bool:
-        """It is given."""
+        """False: the value is given."""
         return False
 
     @property
     def is_listed(self) -> bool:
-        """There is one."""
+        """True: its list has one value."""
         return True
 
     def contains(self, value: Scalar) -> bool:
@@ -305,7 +305,7 @@ class Fixed(Range):
         return value == self.value
 
     def grid(self) -> tuple[Scalar, ...]:
-        """Return the one value."""
+        """Return the value, as a list of one."""
         return (self.value,)
 
     def parse(self, text: str) -> Scalar | None:

@@ -20,7 +20,7 @@ class AugmentParams(Section):
     """Chance of a turn by 90, 180 or 270 degrees in the axial plane; by 180 alone where x and y have unlike lengths."""
     chance: Chance
     rotate_deg: Annotated[float, Field(ge=0, le=180)]
-    """Angle about each axis."""
+    """The largest angle of a rotation about each axis, in degrees."""
     scale: Annotated[float, Field(ge=0, lt=1)]
     """Relative change of size, the same in all axes."""
     intensity_shift: Strength
@@ -36,7 +36,7 @@ class AugmentParams(Section):
 
 
 class TrainParams(Section):
-    """One training."""
+    """One training: its length, batch, optimizer, patches, loss and precision."""
 
     seed: Seed
     epochs: Positive

@@ -85,10 +85,11 @@ def _data(records: Records | None, size: int, *, in_memory: bool) -> str:
     return f"{len(split.train)} cases to train on, {len(split.val)} for validation, {size / 1e6:.1f} MB, {place}"
 
 
-def _time(told: Estimate | None) -> str:
-    if told is None:
+def _time(estimated: Estimate | None) -> str:
+    if estimated is None:
         return "not known: there are no earlier trials on these records with these parameters"
+    trials = counted(estimated.trials, "earlier trial")
     return (
-        f"about {duration(told.seconds)} where none is stopped early (from {counted(told.trials, 'earlier trial')}: "
-        f"{told.epoch_s:.3g} s an epoch, {told.beside_s:.3g} s a trial beside its epochs)"
+        f"about {duration(estimated.seconds)} where none is stopped early (from {trials}: "
+        f"{estimated.epoch_s:.3g} s an epoch, {estimated.beside_s:.3g} s a trial beside its epochs)"
     )

@@ -127,7 +127,7 @@ class _Lasting:
 
     @property
     def encoding(self) -> str:
-        """The stream's."""
+        """The encoding of the stream."""
         return self._stream.encoding
 
     def write(self, text: str) -> int:
@@ -164,7 +164,7 @@ class _Table:
         )
 
     def start(self) -> None:
-        """Begin to draw."""
+        """Draw the table from now on."""
         self._live.start(refresh=True)
 
     def stop(self) -> None:
@@ -234,7 +234,7 @@ class _Lines:
         """Do nothing."""
 
     def stop(self) -> None:
-        """Write how it ended."""
+        """Write how the search has ended."""
         self.say(headline(self._progress(), self._clock()))
 
     def tick(self) -> None:
@@ -248,7 +248,7 @@ class _Lines:
         self.say(f"{end_of(trial, short_names(progress))}; {tail(progress, self._clock())}")
 
     def say(self, line: str) -> None:
-        """Write a line."""
+        """Write a line to the stream at once."""
         self._stream.write(f"{line}\n")
         self._stream.flush()
         self._last_at = self._clock()

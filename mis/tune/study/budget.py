@@ -68,5 +68,5 @@ class Budget:
         self.unended.discard(number)
 
     def note_dice(self, dice: float) -> None:
-        """Note a validation Dice."""
+        """Note a trial's validation Dice: the best one may reach `tune.target_dice`."""
         self.best_dice = max(self.best_dice, dice)

@@ -1,4 +1,4 @@
-"""Optuna's side of a study: what it suggests, and what it is told, in a journal that survives a kill."""
+"""What Optuna suggests and knows of a study, in a journal that survives a kill."""
 
 import json
 import warnings

@@ -7,8 +7,8 @@ A study is a folder:
 - `seconds.json`: how long it has run, over all its sessions;
 - `finished`: there once it has ended and its results have been taken; `--resume` removes it;
 - `trials/007/`: the checkpoints of a trial while it runs; `values.json` if its values have changed since they were
-  suggested; `cloned.json` if it has taken over the weights of another one; `session`, the session whose scheduler has
-  been told of its epochs; `outcome.json` once it has ended; `recorded` once the tracker has that.
+  suggested; `cloned.json` if it has taken over the weights of another one; `session`, the session in which its epochs
+  were reported last; `outcome.json` once it has ended; `recorded` once the tracker has that.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class TrialFolder:
 
     @property
     def session(self) -> Path:
-        """The file with the session whose scheduler has been told of the epochs of earlier ones."""
+        """The file with the name of the session in which the epochs of earlier sessions were reported again."""
         return self.path / "session"
 
     @property

@@ -42,7 +42,7 @@ class RunningTrial:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds that were worked on it; where no start has told of any, those since it was seen first."""
+        """Seconds that were worked on the trial; where none are reported yet, those since it was seen first."""
         return self.earlier_s + (sum(self.worked_s.values()) or time.time() - self.begun_at)
 
 

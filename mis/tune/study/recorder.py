@@ -56,7 +56,7 @@ class Recorder:
 
         Args:
             trial: The trial.
-            report: What its worker has told of the epoch.
+            report: The worker's report of the epoch.
             extra: More metrics of it.
         """
         self._attempt(lambda: self._log_epoch(trial, report, extra))
@@ -139,7 +139,7 @@ class Recorder:
     def _log_epoch(self, trial: Trial, report: Mapping[str, float], extra: Mapping[str, float]) -> None:
         run, epoch = self._run(trial), int(report[EPOCH])
         logged = self._logged.get(trial.number, 0)
-        if epoch > logged + 1:  # of which a worker that died has not told, or which the tracker did not take
+        if epoch > logged + 1:  # a worker died before it reported them, or the tracker did not take them
             for missed in reports(self.store.checkpoints(trial.number).history())[logged : epoch - 1]:
                 run.log_metrics(metrics_of(missed), step=int(missed[EPOCH]))
         run.log_metrics({**metrics_of(report), **extra}, step=epoch)

@@ -99,7 +99,7 @@ class StudyStore:
 
     @property
     def folder(self) -> StudyFolder:
-        """Where its files lie."""
+        """The paths of its files."""
         return StudyFolder(self.path)
 
     @property
@@ -129,7 +129,7 @@ class StudyStore:
 
     @cached_property
     def journal(self) -> Journal:
-        """Optuna's side of it."""
+        """What Optuna knows of the study."""
         starts = read_json(self.folder.study)["starts"]
         return Journal(self.folder.journal, self.tune, starts, is_population=self.is_population)
 
@@ -216,7 +216,7 @@ class StudyStore:
         self.journal.tell(trial)
 
     def catch_up(self) -> None:
-        """Tell Optuna of the trials whose end a killed process has written, and not told any more."""
+        """Tell Optuna of the trials whose outcome was written by a process that was killed before it could tell."""
         for number in self.journal.unended():
             if self.folder.trial(number).outcome.exists():
                 self.journal.tell(_read_outcome(self.folder.trial(number)))
