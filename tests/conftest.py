@@ -14,6 +14,7 @@ from mis.params.data import LAYOUTS, PhantomParams
 from mis.params.load import load_params
 from mis.quiet import import_tensorflow
 from mis.train.cluster import cluster
+from tests.warm import warm_server
 
 ROOT = Path(__file__).parents[1]
 TINY = PhantomParams(layout="msd", cases=8, unlabelled=1, shape=(16, 16, 16), seed=5)
@@ -86,6 +87,13 @@ def run_script():
         return json.loads(done.stdout.splitlines()[-1]) if returncode == 0 else None
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """A server that starts processes in which TensorFlow and MLflow are imported."""
+    with warm_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

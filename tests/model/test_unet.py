@@ -131,6 +131,7 @@ def test_probabilities_are_float32_whatever_the_precision_inside():
     assert np.asarray(model(image(1, 4, 4, 4))).dtype == np.float32
 
 
+@pytest.mark.slow
 def test_a_model_is_read_by_keras_alone(run_script, tmp_path, records, tiny_params):
     from mis.train.fit import compile_unet
 

@@ -77,6 +77,7 @@ def test_a_port_that_cannot_be_is_refused(port):
         next_port(port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_it_starts_leaves_no_process_behind(project, number):
     MlflowTracker(project)

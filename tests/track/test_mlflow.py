@@ -27,13 +27,19 @@ def shared_tracker(tmp_path_factory):
     return MlflowTracker(load_settings({"MIS_ROOT": str(tmp_path_factory.mktemp("shared"))}))
 
 
-def start(root, program, **options):
-    """Start a Python process whose project is at `root`, as a stage of the pipeline would be."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | {
+def environment(root):
+    """Return the environment of a process whose project is at `root`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | {
         "MIS_ROOT": str(root)
     }
+
+
+def start(root, program, **options):
+    """Start a Python process whose project is at `root`, as a stage of the pipeline would be."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", program], env=env, cwd=Path(__file__).parents[2], **pipes, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", program], env=environment(root), cwd=Path(__file__).parents[2], **pipes, **options
+    )
 
 
 def run(root, program):
@@ -74,6 +80,7 @@ def test_only_the_first_contact_is_impatient(monkeypatch, settings):
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
+@pytest.mark.slow
 def test_a_relative_store_is_below_the_root_wherever_one_stands(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -110,6 +117,7 @@ def test_the_last_study_is_the_newest_run_with_children(shared_tracker):
     assert shared_tracker.last_study("mis/studies") == (study.id, trials)
 
 
+@pytest.mark.slow
 def test_opening_a_store_prints_nothing_even_where_mlflow_came_first(tmp_path):
     registered = "from mlflow.store.artifact import artifact_repository_registry as registry\n"
     registered += "print(registry.get_registered_artifact_repositories()['mlflow-artifacts'].__module__)"
@@ -117,15 +125,16 @@ def test_opening_a_store_prints_nothing_even_where_mlflow_came_first(tmp_path):
     assert run(tmp_path, program).strip() == "mis.track.mlflow"
 
 
-@pytest.mark.slow  # eight imports of mlflow on two cores
-def test_eight_processes_can_make_the_store_at_once(tmp_path):
+@pytest.mark.slow
+def test_eight_processes_can_make_the_store_at_once(tmp_path, warm):
     work = "tracker.start_run('mis/race', 'r', params={'a': 1}).log_metrics({'m': 1.0})"
-    # They wait for each other after the import, which takes far longer than what must be raced.
+    # They wait for each other: a process takes longer to start than the moment in which the store is missing.
     wait = "import time, pathlib, mlflow\npathlib.Path('{ready}').touch()\n"
     wait += "while not pathlib.Path('{go}').exists(): time.sleep(0.001)\n"
     ready = [tmp_path / f"ready-{index}" for index in range(8)]
     programs = [wait.format(ready=path, go=tmp_path / "go") + OPEN + work for path in ready]
-    processes = [start(tmp_path / "project", program) for program in programs]
+    env = environment(tmp_path / "project")
+    processes = [warm.start(source=program, env=env) for program in programs]
     while not all(path.exists() for path in ready):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.05)
@@ -137,6 +146,7 @@ def test_eight_processes_can_make_the_store_at_once(tmp_path):
     assert [recorded.data.metrics["m"] for recorded in runs] == [1.0] * 8
 
 
+@pytest.mark.slow
 def test_the_store_moves_with_the_project(tmp_path):
     old, new = tmp_path / "here", tmp_path / "over there"
     (tmp_path / "figure.txt").write_text("drawn")
@@ -144,7 +154,7 @@ def test_the_store_moves_with_the_project(tmp_path):
     first = tracker.start_run("mis/train", "first", tags={"key": "a"})
     first.log_file(tmp_path / "figure.txt", "figures")
     shutil.move(old, new)
-    # In a process of its own: mlflow remembers for each run where its files were.
+    # In another process, because mlflow remembers for each run where its files were.
     program = f"""
 import pathlib
 client, run = tracker.client, tracker.find_run("mis/train", {{"key": "a"}})
@@ -163,6 +173,7 @@ tracker.start_run("mis/train", "second").log_file(pathlib.Path(r"{tmp_path}/figu
     ]
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_killed_process_are_closed_when_the_next_one_starts(settings):
     program = f"""{OPEN}
 import time
