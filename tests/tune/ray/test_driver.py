@@ -2,6 +2,7 @@
 
 import ipaddress
 import shutil
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -96,11 +97,11 @@ def test_the_cases_are_read_once_where_memory_has_them(search, records, tmp_path
 
 @pytest.mark.usefixtures("nodes")
 def test_a_local_cluster_listens_on_the_loopback_address_alone():
-    ray = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if any(name in " ".join(process.cmdline()) for name in ("raylet", "gcs_server"))
-    ]
+    ray = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):  # of a test before
+            if any(name in " ".join(process.cmdline()) for name in ("raylet", "gcs_server")):
+                ray.append(process)
     assert ray
     listening = [
         connection.laddr.ip.removeprefix("::ffff:")
