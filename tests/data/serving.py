@@ -64,10 +64,12 @@ def serving(folder: Path) -> Iterator[Server]:
     with Server(folder) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield server
-        server.go_on.set()
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:  # else the thread would go on for ever, as fast as it can
+            server.go_on.set()
+            server.shutdown()
+            thread.join()
 
 
 class Project:

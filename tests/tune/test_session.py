@@ -40,10 +40,12 @@ def test_searches_at_the_same_time_share_a_store(project):
     with server(tracker.uri, port, log) as process:
         wait_until_ready(process, url, log)
         searches = [
-            start(project, sets=SMALL, MIS_DEVICES="1", **where) for where in ({}, {"MLFLOW_TRACKING_URI": url})
+            start(project, "--name", "here", sets=SMALL, MIS_DEVICES="1"),
+            start(project, sets=SMALL, MIS_DEVICES="1", MLFLOW_TRACKING_URI=url),
         ]
         told = [ended(search) for search in searches]
     names = [re.search(r"^study (\S+);", err, re.MULTILINE)[1] for _, err in told]
+    assert names[0] == "here"
     assert len(set(names)) == 2
     runs = runs_of(tracker)
     assert len(runs) == 2 * (1 + 2)
@@ -71,6 +73,18 @@ def test_searches_at_the_same_time_share_a_store(project):
     assert re.search(r"time: about .* \(from 4 earlier trials: ", out)
     assert len(runs_of(tracker)) == len(runs)
     assert not list(project.glob("checkpoints/tune/*/trials/*/epoch-*"))
+
+    # One that has ended goes on with another budget, in the same runs, and a name is taken once.
+    _, err = ended(start(project, "--name", "here", sets=SMALL), returncode=2)
+    assert err == "error: a new study must have a new name, got here; go on with it: --resume here\n"
+    out, err = ended(start(project, "--resume", "here", sets=["tune.num_samples=3"]))
+    assert "it goes on: 2 of 3 trials have ended, 2 were begun" in err
+    assert re.findall(r"^ *(\d{3}) +completed", out, re.MULTILINE) == ["000", "001", "002"]
+    more = [run for run in runs_of(tracker) if run.data.tags["mis.study"] == "here"]
+    assert len(more) == 1 + 3
+    assert {run.info.status for run in more} == {"FINISHED"}
+    (parent,) = [run for run in more if "mis.trial" not in run.data.tags]
+    assert parent.data.metrics["trials"] == 3
 
 
 @pytest.mark.parametrize(("free_gib", "disk_gib", "fits"), [(64, 64, True), (8, 64, False), (64, 1, False)])

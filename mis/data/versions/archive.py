@@ -1,12 +1,12 @@
 """Unpack a tar file: members that are no plain file or folder, or that lead out of the folder, are refused."""
 
 import gzip
+import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
 from typing import IO
@@ -95,10 +95,9 @@ def _extract(archive: Path, raw: IO[bytes], content: IO[bytes], folder: Path, pr
             if _is_of_macos(name):
                 left_out += not member.isdir()
                 continue
+            _check_member(archive, member)
             try:
-                _check_is_new(folder / name, member)
-                members.extract(member, folder, filter=partial(_plain_member, archive))
-                files += member.isreg()
+                files += _write(members, member, folder / name)
             except ValueError as error:
                 rule = f"{archive.name}: each name must be one that a file can have: {error}"
                 raise MisError(rule, got=repr(member.name), do="nothing was unpacked") from None
@@ -115,14 +114,11 @@ def _is_of_macos(name: PurePosixPath) -> bool:
     return any(part in ("__MACOSX", ".DS_Store") or part.startswith("._") for part in name.parts)
 
 
-def _check_is_new(path: Path, member: tarfile.TarInfo) -> None:
-    """Raise FileExistsError where a member has the name of an earlier one; tarfile would replace a file."""
-    if path.exists() and not (member.isdir() and path.is_dir()):
-        raise FileExistsError(path)
+def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
+    """Check that a member is a file or folder within the archive's folder.
 
-
-def _plain_member(archive: Path, member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """Return a member without permissions, owner and times; stricter than tarfile's own filter, which allows links."""
+    tarfile's own filter for data allows links; and Python 3.11.2, which Debian 12 has, is without it.
+    """
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts:
         rule = f"{archive.name}: what it holds must stay in its folder"
@@ -131,7 +127,19 @@ def _plain_member(archive: Path, member: tarfile.TarInfo, folder: str) -> tarfil
         kind = "a symbolic link" if member.issym() else "a hard link" if member.islnk() else "a device or the like"
         rule = f"{archive.name} must hold files and folders alone"
         raise MisError(rule, got=f"{kind}, {member.name!r}", do="nothing was unpacked")
-    return tarfile.data_filter(member, folder).replace(mode=None, mtime=None)  # type: ignore[arg-type]  # None: leave
+
+
+def _write(members: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> bool:
+    """Make a member's file or folder, without permissions, owner and times; return whether it is a file."""
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = members.extractfile(member)
+    assert source is not None, "a regular file has content"  # noqa: S101 - for mypy
+    with source, target.open("xb") as file:
+        shutil.copyfileobj(source, file, CHUNK_BYTES)
+    return True
 
 
 def _check_end(archive: Path, content: IO[bytes]) -> None:
