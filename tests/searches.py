@@ -1,8 +1,6 @@
 """`python -m mis.tune` in a process of its own, and the store that it writes to."""
 
 import os
-import subprocess
-import sys
 
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
@@ -10,18 +8,11 @@ from mis.track.mlflow import MlflowTracker
 OURS = ("MIS_", "MLFLOW_", "RAY_")
 
 
-def start(project, *arguments, sets=(), **env):
-    """Start a search, with other values for some parameters and in the environment."""
+def start(warm, project, *arguments, sets=(), **env):
+    """Start a search warm, with other values for some parameters and in the environment."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mis.tune", *arguments, *(part for value in sets for part in ("--set", value))],
-        cwd=project,
-        env=own | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    sets = [part for value in sets for part in ("--set", value)]
+    return warm.start(*arguments, *sets, module="mis.tune", cwd=project, env=own | env)
 
 
 def tracker_of(project):

@@ -1,4 +1,4 @@
-"""Processes that start warm: forked from a process that has imported TensorFlow and MLflow, which takes 6 s.
+"""Processes that start warm: forked from a process that has imported TensorFlow, Ray and MLflow, which takes 6 s.
 
 A child is a process like any other: it has its arguments, environment, working directory and output, runs as
 `__main__`, and can be killed. Only the imports are those of its parent, in which TensorFlow has computed nothing.
@@ -19,11 +19,14 @@ ROOT = Path(__file__).parents[1]
 DEADLINE_S = 300
 
 SERVER = """
-import json, os, runpy, sys, traceback
+import importlib, json, os, runpy, sys, traceback
 
+import mis
 from mis.quiet import import_tensorflow
 import_tensorflow()
 import mis.train.session
+import mis.tune.ray.driver
+import mis.tune.session
 import mlflow.store.tracking.sqlalchemy_store
 
 
@@ -32,6 +35,7 @@ def run(order):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()
     os.environ.update(order["env"])
+    importlib.reload(mis)  # its defaults in the environment
     os.chdir(order["cwd"])
     sys.argv = ["-m" if order["module"] else "-c", *order["arguments"]]
     code = 1

@@ -7,7 +7,6 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GridSampler, NSGAIISample
 
 from mis.params.space import Space, grid, grid_size
 from mis.params.tune import SamplerParams
-from mis.tune.gaussian_process import GaussianProcessSampler
 
 STARTUP_TRIALS = 4
 """Random trials before a sampler has something to learn from; Optuna's 10 is most of a small study."""
@@ -41,6 +40,9 @@ def make_sampler(
     if params.name == "grid":
         return _Grid(grid(space), seed=params.seed)
     if params.name == "gp":
+        # scikit-learn takes a second to import, and a trial, which suggests nothing, imports this module.
+        from mis.tune.gaussian_process import GaussianProcessSampler
+
         return GaussianProcessSampler(seed, STARTUP_TRIALS)
     if params.name == "cmaes":
         return CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)

@@ -108,10 +108,14 @@ MODES = {
     ),
 }
 SEVERAL = [mode for mode in MODES if mode != "single"]
-TRAININGS = dict.fromkeys(("single", "mirrored", "workers"), GROUP | BATCH | EARLY | NONE | HALF)
-TRAININGS["single"] = TRAININGS["single"] | XLA  # another dictionary: the modes share theirs
-# Both ways to have several devices at once: what depends on the norm's sums over all replicas, and what does not.
-TRAININGS["workers_mirrored"] = GROUP | BATCH | EARLY
+# Each way to have several devices: what depends on the norm's sums over all replicas, and what does not.
+COMMON = GROUP | BATCH | EARLY
+TRAININGS = {
+    "single": COMMON | NONE | HALF | XLA,
+    "mirrored": COMMON | NONE | HALF,
+    "workers": COMMON | HALF,
+    "workers_mirrored": COMMON,
+}
 COMPARED = [(mode, name) for mode in SEVERAL for name in TRAININGS[mode] if name not in HALF]
 
 

@@ -29,6 +29,9 @@ View = Callable[[Voxels, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 READERS = max(2, min(8, cores()))
 """Cases that are read at once, each of some 60 MB; two batches for each replica are held ready beside."""
 
+as_written = tf.autograph.experimental.do_not_convert
+"""Leaves out AutoGraph, which takes half a second to find that these functions have no control flow on tensors."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -94,7 +97,7 @@ def training_batches(
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     view = _training_view(records, params)
-    return _read(epochs.flat_map(epoch_samples), records, params.batch_size, part, view)
+    return _read(epochs.flat_map(as_written(epoch_samples)), records, params.batch_size, part, view)
 
 
 def _training_view(records: Records, params: TrainParams) -> View:
@@ -183,7 +186,7 @@ def _read(samples: tf.data.Dataset, records: Records, batch_size: int, part: Par
     # end of one training in three took 5 s (TensorFlow 2.21, two processes on two cores).
     options = tf.data.Options()
     options.autotune.enabled = False
-    batches = samples.map(read, num_parallel_calls=READERS, deterministic=True)
+    batches = samples.map(as_written(read), num_parallel_calls=READERS, deterministic=True)
     batches = batches.batch(batch_size // (part.workers * part.replicas), drop_remainder=True)
     return batches.prefetch(2 * part.replicas).with_options(options)
 

@@ -123,7 +123,7 @@ class Drawable:
             )
 
     @property
-    def evaluator(self) -> optuna.importance.BaseImportanceEvaluator:
+    def evaluator(self) -> "optuna.importance.BaseImportanceEvaluator":
         """PED-ANOVA (Watanabe et al. 2023): of Optuna's, the one that knows of conditional parameters; no seed."""
         return optuna.importance.PedAnovaImportanceEvaluator(target_quantile=self.good_share)
 

@@ -12,19 +12,36 @@ NO_SCHEDULER = {"name": "none", "grace_epochs": 1, "reduction_factor": 2, "inter
 LEARNING_RATE = {"train.learning_rate": {"type": "float", "low": 1e-3, "high": 1e-2, "log": True}}
 
 
-@pytest.fixture
-def search(nodes, records, tiny_params, tmp_path):
-    """Run a study with some parameters replaced; return its trials and what was tracked."""
+def searching(nodes, records, tiny_params, folder):
+    """Return a function that runs a study with some parameters replaced, and returns its trials and what was tracked.
 
-    def run(tracker=None, contents=None, folder=records.folder, study=None, **values):
+    It uses one device, unless it is told to use more: each process of a trial takes seconds to begin.
+    """
+
+    def run(tracker=None, contents=None, records=records.folder, study=None, devices=1, **values):
         params = tiny_params.override({name.replace("__", "."): value for name, value in values.items()})
         tracker = tracker or MemoryTracker()
         study = study or tracker.start_run(TUNE, "study")
-        share = allocate(nodes, params.tune.devices_per_trial)
-        store = StudyStore.create(tmp_path / "tune" / f"study-{study.id}", params)
+        share = allocate(nodes, params.tune.devices_per_trial, limit=devices)
+        store = StudyStore.create(folder / "tune" / f"study-{study.id}", params)
         with store.locked():
-            trials = run_study(store, share, records=folder, contents=contents, tracker=tracker, study=study)
+            trials = run_study(store, share, records=records, contents=contents, tracker=tracker, study=study)
         run.store = store
         return trials, tracker
 
     return run
+
+
+@pytest.fixture
+def search(nodes, records, tiny_params, tmp_path):
+    """Run a study: see `searching`."""
+    return searching(nodes, records, tiny_params, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def searched(nodes, records, tiny_params, tmp_path_factory):
+    """The trials of a study of four, of which the models of two are kept, and what was tracked."""
+    search = searching(nodes, records, tiny_params, tmp_path_factory.mktemp("searched"))
+    return search(
+        tune__num_samples=4, tune__epochs=2, tune__keep=2, tune__space=LEARNING_RATE, tune__scheduler=NO_SCHEDULER
+    )

@@ -48,6 +48,7 @@ def test_a_study_ends_when_its_budget_is_spent(search, budget, most):
 
 def test_a_population_goes_on_from_its_best(search):
     trials, tracker = search(
+        devices=2,
         tune__num_samples=4,
         tune__epochs=4,
         tune__sampler={"name": "random", "seed": 3},
