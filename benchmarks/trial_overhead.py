@@ -34,7 +34,8 @@ from mis.params.load import Params, load_params
 from mis.report.study.figures import write_figures as write_study_figures
 from mis.settings import Settings, cores
 from mis.track.names import EPOCH_S
-from mis.tune.session import Study, tune
+from mis.tune.result import StudyResult
+from mis.tune.session import tune
 
 ROOT = Path(__file__).parents[1]
 TRIALS, EPOCHS = 16, 4
@@ -83,7 +84,7 @@ class Bench:
         epoch_s = _steady_epoch_s(study)
         beside_s = (study.elapsed_s - TRIALS * EPOCHS * epoch_s) / TRIALS
         inside_s = [trial.elapsed_s - EPOCHS * epoch_s for trial in study.trials]
-        study.remove()
+        study.finish()
         return [
             f"| overhead of a trial, amortised over {TRIALS} | {beside_s:.2f} s (a trial trains for "
             f"{EPOCHS * epoch_s:.1f} s; the first trial of the process {inside_s[0]:.1f} s, the others "
@@ -95,7 +96,7 @@ class Bench:
         """Return the line of what stays of a trial in its process' memory."""
         study, _ = self.search({**SMALL, "tune.num_samples": MEMORY_TRIALS, "tune.epochs": 2})
         peaks_mb = [trial.history[-1]["memory/host_peak_bytes"] / 1e6 for trial in study.trials]
-        study.remove()
+        study.finish()
         third = MEMORY_TRIALS // 3
         growth = [(peaks_mb[last] - peaks_mb[last - third + 1]) / (third - 1) for last in (2 * third - 1, -1)]
         return [
@@ -118,10 +119,10 @@ class Bench:
         """Return how many trials an hour a search has on so many devices."""
         study, _ = self.search({"tune.num_samples": AT_ONCE_TRIALS, "tune.epochs": EPOCHS}, devices)
         per_hour = _trials_per_hour(study, devices)
-        study.remove()
+        study.finish()
         return per_hour
 
-    def search(self, values: Mapping[str, object], devices: int = 1) -> tuple[Study, float]:
+    def search(self, values: Mapping[str, object], devices: int = 1) -> tuple[StudyResult, float]:
         """Run a search on so many devices; return it, and the seconds of all of it."""
         fixed = {"tune.space": SPACE, "tune.sampler.name": "random", "tune.scheduler.name": "none", "tune.keep": 1}
         params: Params = self.params.override({**fixed, "train.patience": 99, **values})
@@ -130,14 +131,14 @@ class Bench:
         return study, time.perf_counter() - begun
 
 
-def _steady_epoch_s(study: Study) -> float:
+def _steady_epoch_s(study: StudyResult) -> float:
     """Return what an epoch takes once the network is traced."""
     return statistics.median(epoch[EPOCH_S] for trial in study.trials for epoch in trial.history[1:])
 
 
-def _trials_per_hour(study: Study, devices: int) -> float:
+def _trials_per_hour(study: StudyResult, devices: int) -> float:
     """Return the rate of all trials but the first of each process, from when their outcomes were written."""
-    ends = sorted(path.stat().st_mtime for path in study.store.folder.glob("trials/*/outcome.json"))
+    ends = sorted(path.stat().st_mtime for path in study.store.path.glob("trials/*/outcome.json"))
     return 3600 * (len(ends) - devices) / (ends[-1] - ends[devices - 1])
 
 

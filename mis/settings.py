@@ -51,7 +51,7 @@ class Settings:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of unfinished trainings and studies; it is never a DVC output."""
+        """The folder of unfinished trainings, and of studies, which keep their small files; never a DVC output."""
         return self.root / "checkpoints"
 
 

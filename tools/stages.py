@@ -39,6 +39,7 @@ APART = (
     # What is recorded, and where: DVC watches the values of params.yaml themselves.
     "mis/track/",
     "mis/tune/study/recorder.py",
+    "mis/tune/study/messages.py",
     "mis/params/",
     # What starts, finds and ends processes, and reads a command line.
     "mis/cli.py",
@@ -57,8 +58,8 @@ APART = (
 )
 """Files and folders that change no figure of a stage."""
 
-EXCEPT = ("mis/params/space.py",)
-"""Of these: what a search draws its values from."""
+EXCEPT = {"mis/params/load.py": ("tune", "scaling"), "mis/params/space.py": ("tune",)}
+"""Of these, what some stages compute with: a trial's parameters, and what a search draws its values from."""
 
 
 def main() -> int:
@@ -85,7 +86,7 @@ def dependencies(stage: str) -> list[str]:
     files = {file for module in modules for file in (module, *_templates(module))} - {script}
     names = sorted(file.relative_to(ROOT).as_posix() for file in files if file.name != "__init__.py")
     if stage in COMPUTING:
-        names = [name for name in names if name in EXCEPT or not name.startswith(APART)]
+        names = [name for name in names if stage in EXCEPT.get(name, ()) or not name.startswith(APART)]
     return [script.relative_to(ROOT).as_posix(), *names]
 
 

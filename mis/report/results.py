@@ -9,14 +9,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from mis.data.case import REGIONS
 from mis.errors import MisError
 from mis.params.base import Scalar
+from mis.scaling.plan import MODES, Mode
 from mis.scaling.speedup import Speedup
 from mis.track.names import VAL_DICE
 from mis.train.checkpoint import best_epoch as first_best_epoch
 from mis.tune.trial import Trial, TrialState, best_of
 
-REGIONS = ("WT", "TC", "ET")
 STAGES = ("train", "tune", "evaluate", "scaling")
 
 Row = Mapping[str, str]
@@ -272,7 +273,7 @@ def _scaling(stage: _Stage) -> Scaling:
     figures = ("elapsed_s", "speedup", "speedup_min", "speedup_max")
     speedups = [
         Speedup(
-            mode="data" if row["mode"] == "data" else "experiment",
+            mode=_mode(row["mode"]),
             workers=int(row["workers"]),
             **{name: _number(row[name]) for name in figures},
         )
@@ -289,6 +290,18 @@ def _scaling(stage: _Stage) -> Scaling:
         for row in stage.rows("cells.csv", "workers", "round", "elapsed_s")
     ]
     return Scaling(speedups, measurements)
+
+
+def _mode(name: str) -> Mode:
+    """Return a mode by its name in the tables.
+
+    Raises:
+        MisError: There is none of this name.
+    """
+    mode = next((mode for mode in MODES if mode == name), None)
+    if mode is None:
+        raise MisError(f"a mode must be {' or '.join(MODES)}", got=name, do="run the stage scaling again")
+    return mode
 
 
 def _cell(row: Row) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ Their texts never change: users have runs that are found by them. The text befor
 makes a section of its charts from.
 """
 
-from collections.abc import Mapping
 
 # Metrics of each epoch.
 
@@ -184,31 +183,3 @@ PARENT_RUN_TAG = "mlflow.parentRunId"
 
 SOURCE_COMMIT_TAG = "mlflow.source.git.commit"
 """The commit's bare hash, which MLflow's pages show."""
-
-
-def epoch_metrics(logs: Mapping[str, float]) -> dict[str, float]:
-    """Rename Keras' logs of an epoch to the names of this module.
-
-    `case_loss`, a mean over cases, takes the name of Keras' own `loss`, a mean over batches of whatever size.
-
-    >>> epoch_metrics({"loss": 1.0, "case_loss": 0.9, "val_dice_wt": 0.5, "epoch_s": 2.0})
-    {'train/loss': 0.9, 'val/dice_wt': 0.5, 'time/epoch_s': 2.0}
-    >>> epoch_metrics({"input_share": 0.1, "host_peak_bytes": 2e9})
-    {'time/input_share': 0.1, 'memory/host_peak_bytes': 2000000000.0}
-    >>> epoch_metrics({"devices": 4})
-    {'time/devices': 4.0}
-    >>> epoch_metrics({"parameters": 1200})
-    {'model/parameters': 1200.0}
-    """
-    named = {}
-    for key, value in logs.items():
-        part, name = ("val", key.removeprefix("val_")) if key.startswith("val_") else ("train", key)
-        if name.endswith(("_s", "_share")) or name == "devices":
-            named[f"time/{name}"] = float(value)
-        elif name == "parameters":
-            named[MODEL_PARAMETERS] = float(value)
-        elif name.endswith("_bytes"):
-            named[f"memory/{name}"] = float(value)
-        elif name != "loss":
-            named[f"{part}/{'loss' if name == 'case_loss' else name}"] = float(value)
-    return named

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import keras
 
-from mis.track.names import epoch_metrics
+from mis.train.logs import epoch_metrics
 from mis.train.worker import Worker
 
 

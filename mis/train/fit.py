@@ -16,9 +16,10 @@ from mis.model.metrics import segmentation_metrics
 from mis.model.unet import build_unet
 from mis.params.model import ModelParams
 from mis.params.train import TrainParams
-from mis.track.names import TOTAL_S, VAL_PREFIX, epoch_metrics
+from mis.track.names import TOTAL_S, VAL_PREFIX
 from mis.train import messages
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch, is_finished, restore
+from mis.train.logs import epoch_metrics
 from mis.train.teardown import untuned_buffers
 from mis.train.timing import TimeSteps
 

@@ -53,8 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from mis.report.study.figures import write_figures
         from mis.tune.preview import preview
         from mis.tune.resume import resume
-        from mis.tune.session import tune
+        from mis.tune.session import check_name, tune
 
+        if arguments.name is not None:
+            check_name(arguments.name, settings)
         if arguments.dry_run:
             print(preview(params, settings))
             return

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mis.data.records.index import Records
 from mis.data.records.prepare import find_records
-from mis.data.records.reader import read_records, size_bytes
+from mis.data.records.reader import check_patch, read_records, size_bytes
 from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
@@ -25,6 +25,8 @@ def preview(params: Params, settings: Settings) -> str:
     params.check_spread("tune.devices_per_trial", search.devices)
     folder = find_records(params.data, settings, make=False)
     records, tracker = None if folder is None else read_records(folder), MlflowTracker(settings)
+    if records is not None:
+        check_patch(records, params.train.patch_size)
     starts, size = starting_points(params, tracker), 0 if records is None else size_bytes(records)
     with resources(search, size, settings) as available:
         pass  # it is known, and the cluster left again

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_contents, read_records, size_bytes
-from mis.errors import MisError
 from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
@@ -26,6 +25,7 @@ from mis.tune.history import starting_points
 from mis.tune.ray.driver import run_study
 from mis.tune.resources import Resources, resources
 from mis.tune.result import StudyResult
+from mis.tune.study import messages
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
 
@@ -74,7 +74,7 @@ def tune(
     check_patch(records, params.train.patch_size)
     folder = studies_folder(settings)
     if name is not None:
-        _check_name(name, folder)
+        check_name(name, settings)
     session = Session(records, MlflowTracker(settings), settings, draw)
     if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
         return run(store, session)
@@ -88,12 +88,17 @@ def studies_folder(settings: Settings) -> Path:
     return settings.checkpoints / "tune"
 
 
-def _check_name(name: str, folder: Path) -> None:
+def check_name(name: str, settings: Settings) -> None:
+    """Refuse a name for a new study that no folder can have, or that another study has or had.
+
+    Raises:
+        MisError: It cannot be a folder's, is taken, or runs of it are in MLflow.
+    """
     if not NAME.fullmatch(name):
-        rule = "a study's name must begin with a letter or digit, and have letters, digits, '.', '-' and '_' alone"
-        raise MisError(rule, got=repr(name))
-    if (folder / name).exists():
-        raise MisError("a new study must have a new name", got=name, do=f"go on with it: --resume {name}")
+        raise messages.bad_name(name)
+    has_folder = (studies_folder(settings) / name).exists()
+    if has_folder or MlflowTracker(settings).find_run(TUNE, {STUDY_TAG: name}, go_on=False) is not None:
+        raise messages.name_taken(name, has_folder=has_folder)
 
 
 def run(store: StudyStore, session: Session, params: Params | None = None) -> StudyResult:

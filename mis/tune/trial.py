@@ -186,6 +186,6 @@ def best_trial(trials: Sequence[Trial]) -> Trial:
     """
     if not (scored := ranked(trials)):
         errors = [trial.error for trial in trials if trial.error]
-        reason = f"the first error: {errors[0]}" if errors else "which the budget has ended"
+        reason = f"the first error: {errors[0]}" if errors else "because the study's budget was reached before"
         raise MisError("at least one trial must finish an epoch", got=f"{len(trials)} that did not, {reason}")
     return scored[0]

@@ -7,12 +7,16 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from mis.errors import MisError
 from mis.ports import free_port
+from mis.settings import Settings
 from mis.track.base import TUNE
+from mis.track.mlflow import MlflowTracker
 from mis.track.server import server, wait_until_ready
 from mis.train.allocate import Node
 from mis.train.cluster import OBJECT_STORE_BYTES
 from mis.tune.resources import fits_in_memory, shared_room
+from mis.tune.session import check_name
 from tests.conftest import ROOT
 from tests.searches import start, tracker_of
 
@@ -87,6 +91,17 @@ def test_searches_at_the_same_time_share_a_store(warm, project):
     assert {run.info.status for run in more} == {"FINISHED"}
     (parent,) = [run for run in more if "mis.trial" not in run.data.tags]
     assert parent.data.metrics["trials"] == 3
+
+
+def test_a_name_is_taken_also_where_only_mlflow_knows_it(tmp_path):
+    """Otherwise the runs of both would be one study's."""
+    settings = Settings(root=tmp_path, workspace=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    check_name("mine", settings)
+    MlflowTracker(settings).start_run(TUNE, "study-mine", tags={"mis.study": "mine"})
+    with pytest.raises(MisError, match=r"must have a new name, got mine, of which MLflow has runs; choose another"):
+        check_name("mine", settings)
+    with pytest.raises(MisError, match=r"must begin with a letter or digit, .*, got '\.\./x'"):
+        check_name("../x", settings)
 
 
 @pytest.mark.parametrize(("free_gib", "disk_gib", "fits"), [(64, 64, True), (8, 64, False), (64, 1, False)])

@@ -7,9 +7,10 @@ from mis.data.case import DataSet
 from mis.data.check.data_set import DataSetCheck
 from mis.data.check.findings import Finding
 from mis.data.check.tables import write_tables
-from mis.data.check.wording import count, sentence
+from mis.data.check.wording import sentence
 from mis.errors import MisError
 from mis.params.data import DataParams
+from mis.words import counted
 
 MOST_SHOWN = 20
 """Findings that the terminal shows; the tables have all of them."""
@@ -18,7 +19,7 @@ MOST_SHOWN = 20
 def verdict(result: DataSetCheck) -> str:
     """Return how many errors and warnings a check found."""
     wrong = len(result.errors)
-    counts = [count(wrong, "error"), count(len(result.findings) - wrong, "warning")]
+    counts = [counted(wrong, "error"), counted(len(result.findings) - wrong, "warning")]
     return ", ".join(counts) if result.findings else "nothing was found"
 
 
@@ -29,7 +30,7 @@ def summary(result: DataSetCheck, data: DataSet) -> list[str]:
         rules = Counter(finding.rule for finding in result.findings)
         counts = ", ".join(f"{number} {rule}" for rule, number in rules.most_common())
         lines.append(f"... {len(result.findings)} in all: {counts}")
-    cases = f"{count(len(data.cases), 'case')} with a label, {len(data.unlabelled)} without"
+    cases = f"{counted(len(data.cases), 'case')} with a label, {len(data.unlabelled)} without"
     cases += f", {result.incomplete} that cannot be put together" if result.incomplete else ""
     return [*lines, f"{data.root} ({data.layout}): {cases}: {verdict(result)}"]
 
@@ -58,4 +59,4 @@ def write_not_understood(error: MisError, root: Path, folder: Path) -> None:
         folder: The folder of the tables.
     """
     finding = Finding("not-understood", "", "", str(error))
-    write_tables(folder, [finding], [], {"root": str(root), "verdict": count(1, "error")})
+    write_tables(folder, [finding], [], {"root": str(root), "verdict": counted(1, "error")})

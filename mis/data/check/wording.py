@@ -65,15 +65,6 @@ def sentence(finding: Finding, *, with_case: bool = True) -> str:
     return f"{place + ': ' if place else ''}{RULES[finding.rule]}, got {finding.value}"
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, which has an s where the number is not 1.
-
-    >>> count(1, "error"), count(2, "error")
-    ('1 error', '2 errors')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def check_command(data: DataSet) -> str:
     """Return the command that lists every finding of a data set."""
     return f"`python -m mis.data check {data.root}`"

@@ -15,7 +15,6 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from mis.data.case import MODALITIES
-from mis.data.check.wording import count
 from mis.data.geometry import Geometry, Shape, Spacing, take_window
 from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
 from mis.data.pictures.planes import PLANES, outline, take_plane
@@ -23,6 +22,7 @@ from mis.data.records.preprocess import Brain, filled, region_bits, region_chann
 from mis.errors import MisError
 from mis.files import new_file
 from mis.style import WIDTH, png
+from mis.words import counted
 
 WINDOW = (0.5, 99.5)
 """The percentiles of the brain that are drawn black and white: a bright vessel must not darken the rest."""
@@ -121,7 +121,7 @@ class View:
     @property
     def title(self) -> str:
         """The title of the pictures: the case, and how many errors it has."""
-        return self.case + (f"   ({count(len(self.errors), 'error')})" if self.errors else "")
+        return self.case + (f"   ({counted(len(self.errors), 'error')})" if self.errors else "")
 
     @property
     def spacing_mm(self) -> Spacing:

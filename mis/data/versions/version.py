@@ -11,6 +11,7 @@ from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.base import RecordedRun, param_text
 from mis.track.mlflow import MlflowTracker
+from mis.track.names import DATA_ROOT_TAG, DVC_HASH_TAG, GIT_COMMIT_TAG
 from mis.track.provenance import UNKNOWN, git_commit
 from mis.track.store import database_path, tracking_uri
 
@@ -71,14 +72,16 @@ def compare_origin(run: RecordedRun, params: Params, settings: Settings) -> list
     Raises:
         MisError: The run has not recorded where it comes from, or files cannot be read.
     """
-    root, then = run.tags.get("mis.data.root"), run.tags.get("mis.data.dvc_hash", UNKNOWN)
+    root, then = run.tags.get(DATA_ROOT_TAG), run.tags.get(DVC_HASH_TAG, UNKNOWN)
     if root is None:
-        raise MisError("a run must have recorded its data set", got="no tag mis.data.root", do="name a training's run")
+        raise MisError(
+            "a run must have recorded its data set", got=f"no tag {DATA_ROOT_TAG}", do="name a training's run"
+        )
     now = content_hash(settings.workspace, params.data.root) or f"no {params.data.root}"
     return [
         Comparison("data set", root, params.data.root, root == params.data.root),
         Comparison("DVC hash", then, now, then == now),
-        _compare_commit(run.tags.get("mis.git_commit", UNKNOWN), settings.workspace),
+        _compare_commit(run.tags.get(GIT_COMMIT_TAG, UNKNOWN), settings.workspace),
     ]
 
 

@@ -34,7 +34,7 @@ MARKS = {
 WORDS = {
     BEST: "best trial",
     TrialState.COMPLETED: "completed",
-    TrialState.STOPPED: "stopped by the scheduler",
+    TrialState.STOPPED: "stopped early",
     TrialState.DIVERGED: "diverged",
     TrialState.FAILED: "failed",
 }

@@ -157,14 +157,14 @@ def single_trials_are_fine() -> Iterator[None]:
 def _copy(study: optuna.Study, trials: Sequence[FrozenTrial], objectives: int) -> optuna.Study:
     """Return a study in memory of the first objectives alone."""
     distributions = _distributions(trial for trial in trials if _is_complete(trial))
-    with _no_announcement():
+    with no_announcement():
         copy = optuna.create_study(directions=study.directions[:objectives])
     copy.add_trials(_copied(trial, distributions, objectives) for trial in trials)
     return copy
 
 
 @contextmanager
-def _no_announcement() -> Iterator[None]:
+def no_announcement() -> Iterator[None]:
     """Keep Optuna from telling users of a study that is none of theirs."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
 from mis.params.base import Scalar
+from mis.report.study.drawable import no_announcement
 from mis.tune.trial import STATE_ATTRIBUTE, Trial
 
 
@@ -17,12 +18,8 @@ def study_of(trials: Sequence[Trial]) -> optuna.Study:
 
     Ranges are those of the values that there are: logarithmic where they span more than a decade.
     """
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # nobody need be told of a study that is none of theirs
-    try:
+    with no_announcement():
         study = optuna.create_study(direction="maximize")
-    finally:
-        optuna.logging.set_verbosity(verbosity)
     distributions = {
         name: _distribution([trial.values[name] for trial in trials if name in trial.values]) for name in _names(trials)
     }

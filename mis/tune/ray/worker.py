@@ -17,7 +17,7 @@ from mis.train.checkpoint import History
 from mis.tune.epochs import reports
 from mis.tune.ray.messages import ATTEMPT, MARK, NUMBER, TRIAL, VALUES, WORKED_S
 from mis.tune.study.layout import TrialFolder
-from mis.tune.study.population import clone, own_number
+from mis.tune.study.population import clone, first_number
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Values
 
@@ -47,7 +47,7 @@ def run_worker(
     handed = config[TRIAL]
     number = handed[NUMBER]
     if store.is_population:
-        number = own_number(store, tune.get_context().get_trial_id(), number)
+        number = first_number(store, tune.get_context().get_trial_id(), number)
     if MARK in handed:
         clone(store, number, _donor(), handed[VALUES], handed[MARK])
     elif not store.is_population:

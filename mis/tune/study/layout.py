@@ -5,7 +5,8 @@ A study is a folder:
 - `study.json`: its parameters, the digest of its records, and its starting points;
 - `journal.log`: Optuna's study, written line by line: what was suggested, and what came of it;
 - `seconds.json`: how long it has run, over all its sessions;
-- `finished`: there once it has ended and its results have been taken; `--resume` removes it;
+- `finished`: there once it has ended and its results have been taken; `--resume` puts `reopened` in its place;
+- `lock`: held by the process that runs it; `ray/` and `ray-*/`: what Ray writes while it runs;
 - `trials/007/`: the checkpoints of a trial while it runs; `values.json` if its values have changed since they were
   suggested; `cloned.json` if it has taken over the weights of another one; `session`, the session in which its epochs
   were reported last; `outcome.json` once it has ended; `recorded` once the tracker has that.
@@ -88,6 +89,11 @@ class StudyFolder:
     def finished(self) -> Path:
         """The mark of a study that has ended, and whose results have been taken."""
         return self.path / "finished"
+
+    @property
+    def reopened(self) -> Path:
+        """The mark of a study that was finished and goes on with another budget."""
+        return self.path / "reopened"
 
     @property
     def lock(self) -> Path:

@@ -68,7 +68,6 @@ class StudyMonitor:
         best = ranked(ended)
         self.store = store
         self.share = share
-        self.parent = parent
         self.budget = Budget(store.tune, earlier_s=store.seconds)
         if best:
             self.budget.note_dice(best[0].score)
@@ -147,12 +146,13 @@ class StudyMonitor:
         if self.budget.is_reached:
             limit = f"tune.{self.budget.reached}"
             self.console.say(f"{limit} is reached: the study ends, and trials that still run with it")
-            self.parent.set_tags({ENDED_BY_TAG: limit})
         for number, running in list(self._running.items()):
             if self.budget.is_reached:
                 self.ended(number)
             else:
                 self.recorder.leave(running.trial)
+        if self.budget.is_over:
+            self.recorder.tag_study({ENDED_BY_TAG: f"tune.{self.budget.reached or 'num_samples'}"})
 
     def _outcome(self, running: RunningTrial, error: str | None) -> Trial:
         """Return a trial as it has ended, with the history of its newest checkpoint."""

@@ -43,7 +43,7 @@ def donor_of(store: StudyStore, number: int) -> int | None:
     return int(read_json(done)["donor"]) if done.exists() else None
 
 
-def own_number(store: StudyStore, trial_id: str, number: int) -> int:
+def first_number(store: StudyStore, trial_id: str, number: int) -> int:
     """Return the number that Ray has first handed to a trial: later it hands over that of the donor.
 
     Args:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from mis.track.base import TUNE, Run, Tracker
 from mis.track.names import ERROR_TAG, STATE_TAG, STUDY_TAG, TRIAL_S, TRIAL_TAG
 from mis.train.allocate import Share
 from mis.train.in_force import in_force
 from mis.tune.epochs import EPOCH, metrics_of, reports
+from mis.tune.study import messages
 from mis.tune.study.store import BUDGET, StudyStore
 from mis.tune.trial import Trial, TrialState, Values
 
@@ -19,7 +21,7 @@ PATIENCE_S = 120.0
 """Seconds that a study waits at its end for a tracker that does not answer."""
 
 KILLED = "killed"
-"""The state that a run has while its trial is interrupted."""
+"""The tag `mis.state` of a trial that is interrupted, after MLflow's own status KILLED."""
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Recorder:
     describe: Callable[[Run], None]
     say: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
+    _study_tags: dict[str, str] = field(default_factory=dict)
     _runs: dict[int, Run] = field(default_factory=dict)
     _logged: dict[int, int] = field(default_factory=dict)
     _retry_at: float = float("-inf")
@@ -80,23 +83,42 @@ class Recorder:
 
         self._attempt(killed)
 
+    def tag_study(self, tags: Mapping[str, str]) -> None:
+        """Record tags of the study itself."""
+        self._study_tags |= tags
+        self._attempt(self._tag_study)
+
     def record_rest(self, patience_s: float = 0.0) -> None:
-        """Record what became of the trials of which the tracker does not have it.
+        """Record what became of the trials, and of the study, that the tracker does not have.
 
         Args:
-            patience_s: Seconds in which a tracker that fails is tried again; after that its error is raised.
+            patience_s: Seconds in which a tracker that fails is tried again.
+
+        Raises:
+            MisError: The tracker has failed for so long.
         """
         deadline = self.clock() + patience_s
         for trial in self.store.trials():
-            while not self.store.is_recorded(trial.number):
-                try:
-                    self._record(trial)
-                except Exception as error:
-                    if self.clock() >= deadline:
-                        raise
-                    self._say_failure(error)
-                    time.sleep(RETRY_S)
+            if not self.store.is_recorded(trial.number):
+                self._insist(partial(self._record, trial), deadline)
             self._forget(trial.number)
+        self._insist(self._tag_study, deadline)
+
+    def _tag_study(self) -> None:
+        if self._study_tags:
+            self.parent.set_tags(self._study_tags)
+            self._study_tags = {}
+
+    def _insist(self, action: Callable[[], None], deadline: float) -> None:
+        """Do something with the tracker, again and again until it succeeds or the time is over."""
+        while True:
+            try:
+                return action()
+            except Exception as error:  # whatever a tracker, or the network before it, may raise
+                if self.clock() >= deadline:
+                    raise messages.tracker_away(self.tracker.location(), self.store.name, _reason(error)) from error
+                self._say_failure(error)
+                time.sleep(RETRY_S)
 
     def _attempt(self, action: Callable[[], object]) -> None:
         """Do something with the tracker; where it fails, say so and leave it alone for a while.
@@ -112,8 +134,7 @@ class Recorder:
             self._say_failure(error)
 
     def _say_failure(self, error: Exception) -> None:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        self.say(f"the tracker does not answer, what it missed is recorded later: {lines[-1]}")
+        self.say(f"the tracker does not answer, what it missed is recorded later: {_reason(error)}")
 
     def _run(self, trial: Trial) -> Run:
         if trial.number not in self._runs:
@@ -147,6 +168,7 @@ class Recorder:
 
     def _record(self, trial: Trial) -> None:
         run = self._run(trial)
+        run.log_params(trial.values)  # those too that changed while the tracker did not answer
         for report in reports(list(map(dict, trial.history))):  # what the run has is not recorded twice
             run.log_metrics(metrics_of(report), step=int(report[EPOCH]))
         run.set_tags({STATE_TAG: str(trial.state), **({ERROR_TAG: trial.error} if trial.error else {})})
@@ -158,3 +180,8 @@ class Recorder:
         """Drop what is kept of a trial that has ended: a run in MLflow keeps every point that it has logged."""
         self._runs.pop(number, None)
         self._logged.pop(number, None)
+
+
+def _reason(error: Exception) -> str:
+    """Return the last line of an error's text, which says most; its type where it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

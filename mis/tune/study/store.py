@@ -15,6 +15,7 @@ from mis.params.load import Params
 from mis.params.tune import TuneParams
 from mis.train.checkpoint import BEST, Checkpoints
 from mis.tune.samplers import number_of_trials
+from mis.tune.study import messages
 from mis.tune.study.journal import Journal
 from mis.tune.study.layout import STUDY_JSON, StudyFolder, TrialFolder
 from mis.tune.trial import Trial, Values, ranked
@@ -57,29 +58,22 @@ class StudyStore:
         """
         if not StudyFolder(path).study.is_file():
             known = sorted(study.parent.name for study in path.parent.glob(f"*/{STUDY_JSON}"))
-            raise MisError(
-                f"a study that goes on must be in {path.parent}",
-                got=path.name,
-                do=f"there is {', '.join(known) or 'none'}; a new study can begin from an ended one: tune.start.study",
-            )
+            raise messages.unknown_study(path, known)
         try:
             return cls(path, Params.model_validate(read_json(StudyFolder(path).study)["params"]))
         except ValidationError:
-            raise MisError(
-                f"{StudyFolder(path).study} has parameters that this version does not take",
-                do="go on with the version of then",
-            ) from None
+            raise messages.other_version(StudyFolder(path).study) from None
 
     @classmethod
     def find(cls, folder: Path, params: Params, records: str) -> "StudyStore | None":
         """Return the newest study below a folder that is to go on with these parameters and records; None if none is.
 
-        A study that is finished is not: with the same parameters a new one is wanted.
+        A study that is or was finished is not: with the same parameters a new one is wanted.
         """
-        for study in sorted(folder.glob(f"*/{STUDY_JSON}"), reverse=True):
+        for study in sorted(folder.glob(f"*/{STUDY_JSON}"), key=lambda path: path.stat().st_mtime, reverse=True):
             with suppress(MisError):  # one that another version began
                 store = cls.open(study.parent)
-                if (store.params, store.records) == (params, records) and not store.is_finished:
+                if (store.params, store.records) == (params, records) and not store.was_finished:
                     return store
         return None
 
@@ -90,8 +84,7 @@ class StudyStore:
         Raises:
             MisError: Another process runs the study.
         """
-        running = MisError("a study must run once at a time", got=self.name, do="end its other process")
-        with exclusive_lock(self.folder.lock, running):
+        with exclusive_lock(self.folder.lock, messages.runs_already(self.name)):
             self.journal.cut_torn_line()
             yield
 
@@ -148,9 +141,9 @@ class StudyStore:
         return StudyStore(self.path, params)
 
     @property
-    def is_finished(self) -> bool:
-        """Whether it has ended and its results have been taken."""
-        return self.folder.finished.exists()
+    def was_finished(self) -> bool:
+        """Whether its results have been taken once; it may have been reopened since, and lacks the models of then."""
+        return self.folder.finished.exists() or self.folder.reopened.exists()
 
     def finish(self) -> None:
         """Mark the study as finished, and delete the checkpoints of its trials; what `resume` needs stays."""
@@ -160,7 +153,9 @@ class StudyStore:
 
     def reopen(self) -> None:
         """Let a finished study go on."""
-        self.folder.finished.unlink(missing_ok=True)
+        if self.folder.finished.exists():
+            self.folder.reopened.touch()
+            self.folder.finished.unlink()
 
     # ---- Its trials ----
 

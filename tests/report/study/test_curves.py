@@ -29,7 +29,7 @@ def drawn(axes):
 def test_every_trial_has_a_curve_as_long_as_its_epochs():
     (axes,) = curves.trial_curves(TRIALS).axes
     assert sorted(drawn(axes)) == [[0.05], [0.1, 0.3], [0.2, 0.4]]
-    assert legend(axes) == {"best trial", "completed", "stopped by the scheduler"}
+    assert legend(axes) == {"best trial", "completed", "stopped early"}
     assert {text.get_text() for text in axes.texts} == {"000", "001", "002"}
 
 

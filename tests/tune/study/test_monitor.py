@@ -112,6 +112,16 @@ def test_a_study_that_is_left_has_its_running_trials_interrupted(make_monitor):
     assert [trial.number for trial in monitor.store.interrupted()] == [0]
 
 
+def test_a_study_that_goes_on_after_its_budget_says_what_ended_it_at_last(make_monitor):
+    monitor = make_monitor()
+    study = monitor.recorder.parent
+    study.set_tags({"mis.ended_by": "tune.hours"})
+    monitor.ended(train(monitor, [epoch(0.1), epoch(0.2), epoch(0.3)]))
+    monitor.budget.all_begun = True
+    monitor.leave()
+    assert study.tags["mis.ended_by"] == "tune.num_samples"
+
+
 def test_a_budget_that_is_reached_ends_the_trials_that_run(make_monitor):
     monitor = make_monitor(target_dice=0.25)
     train(monitor, [epoch(0.3)])

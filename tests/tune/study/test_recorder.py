@@ -2,6 +2,7 @@
 
 import pytest
 
+from mis.errors import MisError
 from mis.track.base import TUNE
 from mis.track.memory import MemoryTracker
 from mis.train.allocate import Share
@@ -21,6 +22,9 @@ class Tracker(MemoryTracker):
     """A tracker that is away for a while."""
 
     away = False
+
+    def location(self):
+        return "a server"
 
     def start_run(self, *arguments, **options):
         if self.away:
@@ -92,7 +96,7 @@ def test_what_an_outcome_lacks_is_recorded_at_the_end_or_the_error_is_raised(rec
     store.end(trial)
     recorder.end(trial)
     assert not store.is_recorded(trial.number)
-    with pytest.raises(AwayError):
+    with pytest.raises(MisError, match=r"got from the server \(.*\); nothing is lost: .*--resume study`"):
         recorder.record_rest()
     tracker.away = False
     recorder.record_rest()
@@ -112,3 +116,42 @@ def test_nothing_is_kept_of_a_trial_that_has_ended(recorder, store):
         recorder.end(trial)
     assert not recorder._runs
     assert not recorder._logged
+
+
+class Parent:
+    """The study's own run, which is away with the tracker."""
+
+    def __init__(self, tracker, run):
+        self.tracker, self.run, self.id = tracker, run, run.id
+
+    def set_tags(self, tags):
+        if self.tracker.away:
+            raise AwayError("no answer")
+        self.run.set_tags(tags)
+
+
+def test_a_tag_of_the_study_that_was_missed_is_recorded_at_the_end(recorder, tracker):
+    (run,) = tracker.runs
+    recorder.parent = Parent(tracker, run)
+    tracker.away = True
+    recorder.tag_study({"mis.ended_by": "tune.hours"})
+    assert not run.tags
+    tracker.away = False
+    recorder.record_rest()
+    assert run.tags == {"mis.ended_by": "tune.hours"}
+
+
+def test_a_value_that_changed_while_the_tracker_was_away_is_recorded_with_the_outcome(recorder, store, clock):
+    """It is not logged in between: the run is known, and would not be looked at again."""
+    store, _ = store
+    trial = store.next_trial()
+    recorder.begin(trial)
+    recorder._retry_at = clock.now + 1
+    changed = {**trial.values, "train.batch_size": 1}
+    recorder.log_values(trial, {"train.batch_size": 1})
+    ended = Trial(trial.number, changed, TrialState.COMPLETED).with_history(HISTORY)
+    store.end(ended)
+    clock.now += RETRY_S
+    recorder.end(ended)
+    _, run = recorder.tracker.runs
+    assert run.tags["mis.changed.train.batch_size"] == "1"

@@ -216,7 +216,7 @@ def test_a_finished_study_is_not_found_and_goes_on_where_it_is_wanted(store, par
     assert not list(store.path.glob("trials/*/epoch-*"))
     later = again(store)
     later.reopen()
-    assert StudyStore.find(store.path.parent, params, "") == store
+    assert StudyStore.find(store.path.parent, params, "") is None, "its best model has gone: a stage cannot take it"
     assert [known.best_dice for known in later.trials()] == [0.5]
     assert later.next_trial().number == 1
 

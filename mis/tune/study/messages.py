@@ -1,0 +1,53 @@
+"""The sentences of the errors of a study, apart from what it computes: to mend one makes no search stale."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mis.errors import MisError
+
+
+def unknown_study(path: Path, known: Sequence[str]) -> MisError:
+    """Return the error for a study that is not there, with the names of those that are."""
+    return MisError(
+        f"a study that goes on must be in {path.parent}",
+        got=path.name,
+        do=f"there is {', '.join(known) or 'none'}; a new study can begin from an ended one: tune.start.study",
+    )
+
+
+def other_version(study: Path) -> MisError:
+    """Return the error for a study's file with parameters of another version."""
+    return MisError(f"{study} has parameters that this version does not take", do="go on with the version of then")
+
+
+def runs_already(name: str) -> MisError:
+    """Return the error for a study that another process runs."""
+    return MisError("a study must run once at a time", got=name, do="end its other process")
+
+
+def bad_name(name: str) -> MisError:
+    """Return the error for a name that cannot be a study's."""
+    rule = "a study's name must begin with a letter or digit, and have letters, digits, '.', '-' and '_' alone"
+    return MisError(rule, got=repr(name))
+
+
+def name_taken(name: str, *, has_folder: bool) -> MisError:
+    """Return the error for a name that another study has, or had before its folder was deleted."""
+    if has_folder:
+        return MisError("a new study must have a new name", got=name, do=f"go on with it: --resume {name}")
+    return MisError("a new study must have a new name", got=f"{name}, of which MLflow has runs", do="choose another")
+
+
+def tracker_away(location: str, study: str, reason: str) -> MisError:
+    """Return the error for a tracker that did not answer for so long that the study was left.
+
+    Args:
+        location: Where the tracker is.
+        study: The study's name.
+        reason: What the tracker's last failure says.
+    """
+    return MisError(
+        "what became of every trial must be recorded",
+        got=f"{reason} ({location})",
+        do=f"nothing is lost: once it answers, `python -m mis.tune --resume {study}` records the rest",
+    )
