@@ -308,7 +308,7 @@ def test_an_experiment_in_dvc(project, tracker):
 
 
 def test_tune_by_itself_says_where_to_look(project):
-    done = project.run(sys.executable, "-m", "mis.tune", "--set", "tune.num_samples=4", "--set", "tune.epochs=2")
+    done = project.run(sys.executable, "-m", "mis.tune", "--set", "tune.num_samples=1", "--set", "tune.epochs=1")
     assert "best: trial" in done.stdout
     assert "mlruns/mlflow.db" in done.stdout
     assert "make ui" in done.stdout

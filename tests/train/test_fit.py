@@ -110,6 +110,7 @@ def fitted(learning, records, tmp_path_factory):
 # ---- Undisturbed ----
 
 
+@pytest.mark.slow
 def test_the_network_learns(fitted):
     losses = [epoch["train/loss"] for epoch in fitted.history]
     assert losses[-1] < losses[0] - 0.02

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from mis.train.timing import TimeSteps
 
+pytestmark = pytest.mark.slow
+
 CASES, STEPS, WAIT_S = 12, 6, 0.1
 
 

@@ -333,6 +333,7 @@ def run(source, seed):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_same_study_has_the_same_files_and_needs_no_torch(tmp_path):
     assert run(SCRIPT, 1) == [digests(tmp_path), []]
 
@@ -361,6 +362,7 @@ def test_the_page_tells_of_the_trials(one):
     assert re.fullmatch(rf"Trials: {counts}\. The best is trial \d{{3}} with Dice 0\.\d{{4}}\.", words)
 
 
+@pytest.mark.slow
 def test_the_page_draws_every_plot_in_a_browser_without_a_network(two):
     with open_page() as page:
         said, asked = [], []

@@ -17,6 +17,8 @@ import pytest
 
 from tests.tune.console.showing import Shown, ended_before
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 VALUES = {"train.learning_rate": 0.0031, "model.norm": "group"}
 

@@ -34,6 +34,7 @@ def test_half_the_batch_until_the_memory_suffices():
     assert batch.tried == [16, 8, 4, 2]
 
 
+@pytest.mark.slow
 def test_a_tensor_that_no_memory_can_hold_is_such_an_error():
     sizes = [2**50, 1]
     within_memory(lambda: tf.zeros(sizes[0]), lambda: bool(sizes.pop(0)))
