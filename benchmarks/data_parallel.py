@@ -27,6 +27,7 @@ from mis.data.phantom.write import make_phantom
 from mis.data.records.writer import write_records
 from mis.params.data import PhantomParams
 from mis.params.load import load_params
+from mis.track.names import SAMPLES_PER_S
 from mis.train.cluster import cluster
 from mis.train.gang import run_gang
 
@@ -149,10 +150,9 @@ def table(cells: Sequence[Cell], rounds: Sequence[dict[Cell, dict[str, float]]])
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for cell in cells:
-        speeds = [measured[cell]["time/samples_per_s"] for measured in rounds]
+        speeds = [measured[cell][SAMPLES_PER_S] for measured in rounds]
         ratios = [
-            speed / measured[cell.reference]["time/samples_per_s"]
-            for speed, measured in zip(speeds, rounds, strict=True)
+            speed / measured[cell.reference][SAMPLES_PER_S] for speed, measured in zip(speeds, rounds, strict=True)
         ]
         shares = {
             name: statistics.median(measured[cell][f"time/{name}_share"] for measured in rounds) for name in SHARES

@@ -156,7 +156,7 @@ class Bench:
         lines = []
         for jobs, root in cells:
             target = self.folder / "memory"
-            command = [sys.executable, "-c", PREPROCESS, root, ROOT / "params.yaml", target, str(jobs)]
+            command = [sys.executable, "-c", PREPROCESS, *map(str, (root, ROOT / "params.yaml", target, jobs))]
             output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
             shutil.rmtree(target)
             peak = int(output.splitlines()[-1]) / 1e9
@@ -187,7 +187,7 @@ class Bench:
     def pipeline(self) -> list[str]:
         """Measure the input pipeline, warm and cold."""
         records = self.records()
-        kinds = {
+        kinds: dict[str, dict[str, object]] = {
             "whole cases": {},
             "whole cases, augmented": AUGMENT,
             f"patches of {PATCH[0]}³": {"train.patch_size": PATCH},

@@ -1,6 +1,7 @@
 """Figures in a Markdown page, between two marks, of a commit that is known."""
 
 from pathlib import Path
+from typing import Any
 
 from mis.errors import MisError
 from mis.files import new_file
@@ -20,7 +21,7 @@ def clean_commit(root: Path) -> str:
 
 def measured_where(root: Path, details: str) -> str:
     """Return the machine, details of what was measured, the versions, the commit and the day, as a line."""
-    on = measured_on(load_settings(start=root))
+    on: dict[str, Any] = dict(measured_on(load_settings(start=root)))
     hardware, versions = on["machine"], on["versions"]
     return (
         f"{hardware['cores']} cores ({hardware['cpu']}), {details}; Keras {versions['keras']}, TensorFlow "

@@ -33,7 +33,7 @@ from mis.data.records.writer import write_records
 from mis.params.load import Params, load_params
 from mis.report.study.figures import write_figures as write_study_figures
 from mis.settings import Settings, cores
-from mis.track.names import EPOCH_S
+from mis.track.names import EPOCH_S, HOST_PEAK_BYTES
 from mis.tune.result import StudyResult
 from mis.tune.session import tune
 
@@ -95,7 +95,7 @@ class Bench:
     def memory(self) -> list[str]:
         """Return the line of what stays of a trial in its process' memory."""
         study, _ = self.search({**SMALL, "tune.num_samples": MEMORY_TRIALS, "tune.epochs": 2})
-        peaks_mb = [trial.history[-1]["memory/host_peak_bytes"] / 1e6 for trial in study.trials]
+        peaks_mb = [trial.history[-1][HOST_PEAK_BYTES] / 1e6 for trial in study.trials]
         study.finish()
         third = MEMORY_TRIALS // 3
         growth = [(peaks_mb[last] - peaks_mb[last - third + 1]) / (third - 1) for last in (2 * third - 1, -1)]

@@ -12,7 +12,7 @@ from mis.tune.session import tune
 def stage(params: Params, settings: Settings) -> None:
     study = tune(params, settings, draw=write_figures, go_on=True)
     results = settings.workspace / "results" / "tune"
-    copy_file(study.best.best_model, settings.workspace / "models" / "tune.keras")
+    copy_file(study.best_model, settings.workspace / "models" / "tune.keras")
     study.write_table(results / "trials.csv")
     study.write_histories(results / "history.csv")
     study.write_best_params(results / "best_params.yaml")

@@ -69,6 +69,36 @@ TRIAL_S = "time/trial_s"
 TEST_PREFIX = "test/"
 """Prefix of the metrics of the test cases."""
 
+NOW_PREFIX = "now/"
+"""Prefix of the values of a trial of a population, which change from epoch to epoch."""
+
+CLONED_FROM = "now/cloned_from"
+"""The number of the trial whose weights a trial of a population goes on from."""
+
+TRIALS = "trials"
+"""How many trials of a study have ended."""
+
+TRIALS_FAILED = "trials_failed"
+"""How many of them have failed."""
+
+TRIALS_PER_HOUR = "trials_per_hour"
+"""Trials of a study that have ended in an hour."""
+
+DEVICE_HOURS = "device_hours"
+"""Hours in which a device had a trial, added up over the devices."""
+
+DEVICE_UTILISATION = "device_utilisation"
+"""The part of a study's time in which the devices had trials, from 0 to 1."""
+
+CONCURRENT_TRIALS = "concurrent_trials"
+"""How many trials of a study run at once."""
+
+DEVICES_PER_TRIAL = "devices_per_trial"
+"""How many devices each trial of a study has."""
+
+DATA_IN_MEMORY_BYTES = "data_in_memory_bytes"
+"""Bytes of the records in the memory of each node; 0 where they are read from their files."""
+
 # Metrics of the comparison of data and experiment parallelism; their step is the number of workers.
 
 SPEEDUP = "speedup"
@@ -84,7 +114,7 @@ EFFICIENCY = "efficiency"
 """The speed-up divided by the number of workers."""
 
 ELAPSED_S = "elapsed_s"
-"""Seconds of the whole list of trials, median over the rounds."""
+"""Seconds of the whole list of trials, median over the rounds; of a study, over all its sessions."""
 
 GLOBAL_BATCH_SIZE = "global_batch_size"
 """Cases in a batch of all devices together."""

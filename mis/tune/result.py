@@ -6,8 +6,17 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from mis.errors import MisError
 from mis.files import new_file, write_csv
-from mis.track.names import BEST_DICE
+from mis.track.names import (
+    BEST_DICE,
+    DEVICE_HOURS,
+    DEVICE_UTILISATION,
+    ELAPSED_S,
+    TRIALS,
+    TRIALS_FAILED,
+    TRIALS_PER_HOUR,
+)
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial, TrialState, best_trial
 
@@ -35,16 +44,29 @@ class StudyResult:
         """The trial with the best validation Dice."""
         return best_trial(self.trials)
 
+    @property
+    def best_model(self) -> Path:
+        """The best trial's model.
+
+        Raises:
+            MisError: It has been deleted: the study was finished before, and went on without a better trial.
+        """
+        if self.best.best_model is None:
+            raise MisError(
+                "the best trial's model must be there", got=f"none of trial {self.best.name}", do="see MLflow"
+            )
+        return self.best.best_model
+
     def summary(self) -> dict[str, float]:
         """Return the figures of the study as a whole."""
         return {
             BEST_DICE: self.best.score,
-            "trials": len(self.trials),
-            "trials_failed": sum(trial.state is TrialState.FAILED for trial in self.trials),
-            "trials_per_hour": 3600 * len(self.trials) / self.elapsed_s,
-            "elapsed_s": self.elapsed_s,
-            "device_hours": self.store.tune.devices_per_trial * self._busy_s / 3600,
-            "device_utilisation": self._busy_s / (self.concurrent * self.elapsed_s),
+            TRIALS: len(self.trials),
+            TRIALS_FAILED: sum(trial.state is TrialState.FAILED for trial in self.trials),
+            TRIALS_PER_HOUR: 3600 * len(self.trials) / self.elapsed_s,
+            ELAPSED_S: self.elapsed_s,
+            DEVICE_HOURS: self.store.tune.devices_per_trial * self._busy_s / 3600,
+            DEVICE_UTILISATION: self._busy_s / (self.concurrent * self.elapsed_s),
         }
 
     @property

@@ -10,7 +10,7 @@ from mis.params.load import parse_override
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
 from mis.tune.result import StudyResult
-from mis.tune.session import Draw, Session, run, studies_folder
+from mis.tune.session import Draw, StudyContext, run, studies_folder
 from mis.tune.study.store import BUDGET, StudyStore
 
 
@@ -42,4 +42,4 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw
             do="begin a new one",
         )
     params = store.params.override(values) if values else None
-    return run(store, Session(records, MlflowTracker(settings), settings, draw), params)
+    return run(store, StudyContext(records, MlflowTracker(settings), settings, draw), params)

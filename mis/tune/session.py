@@ -19,7 +19,17 @@ from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import BEST_TRIAL_TAG, KIND_TAG, PARETO_FRONT_TAG, RECORDS_TAG, STUDY_TAG, TRIAL_TAG
+from mis.track.names import (
+    BEST_TRIAL_TAG,
+    CONCURRENT_TRIALS,
+    DATA_IN_MEMORY_BYTES,
+    DEVICES_PER_TRIAL,
+    KIND_TAG,
+    PARETO_FRONT_TAG,
+    RECORDS_TAG,
+    STUDY_TAG,
+    TRIAL_TAG,
+)
 from mis.track.provenance import find_origin
 from mis.tune.history import starting_points
 from mis.tune.ray.driver import run_study
@@ -37,7 +47,7 @@ Draw = Callable[[optuna.Study, Path, Sequence[Trial]], Sequence[Path]]
 
 
 @dataclass(frozen=True)
-class Session:
+class StudyContext:
     """What a study runs with.
 
     Attributes:
@@ -75,12 +85,12 @@ def tune(
     folder = studies_folder(settings)
     if name is not None:
         check_name(name, settings)
-    session = Session(records, MlflowTracker(settings), settings, draw)
+    context = StudyContext(records, MlflowTracker(settings), settings, draw)
     if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
-        return run(store, session)
+        return run(store, context)
     name = name or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    starts = starting_points(params, session.tracker)
-    return run(StudyStore.create(folder / name, params, records.digest, starts), session)
+    starts = starting_points(params, context.tracker)
+    return run(StudyStore.create(folder / name, params, records.digest, starts), context)
 
 
 def studies_folder(settings: Settings) -> Path:
@@ -101,7 +111,7 @@ def check_name(name: str, settings: Settings) -> None:
         raise messages.name_taken(name, has_folder=has_folder)
 
 
-def run(store: StudyStore, session: Session, params: Params | None = None) -> StudyResult:
+def run(store: StudyStore, context: StudyContext, params: Params | None = None) -> StudyResult:
     """Run a study that is on disk to its end, from wherever it is; `params` are its own with another budget."""
     with store.locked():
         _say(f"study {store.name}; if it is interrupted: python -m mis.tune --resume {store.name}")
@@ -110,13 +120,13 @@ def run(store: StudyStore, session: Session, params: Params | None = None) -> St
         ended = len(store.trials())
         if begun := ended + len(store.interrupted()):
             _say(f"it goes on: {ended} of {store.total} trials have ended, {begun} were begun")
-        with resources(store.tune, size_bytes(session.records), session.settings) as available:
-            return _run_on(available, store, session)
+        with resources(store.tune, size_bytes(context.records), context.settings) as available:
+            return _run_on(available, store, context)
 
 
-def _run_on(available: Resources, store: StudyStore, session: Session) -> StudyResult:
-    params, records, tracker = store.params, session.records, session.tracker
-    origin = find_origin(session.settings, params.data, records.data_hash, records.left_out)
+def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> StudyResult:
+    params, records, tracker = store.params, context.records, context.tracker
+    origin = find_origin(context.settings, params.data, records.data_hash, records.left_out)
 
     def describe(run: Run) -> None:
         origin.record(run)
@@ -129,16 +139,16 @@ def _run_on(available: Resources, store: StudyStore, session: Session) -> StudyR
         study_run.log_params(params.flatten())
         study_run.log_metrics(
             {
-                "concurrent_trials": available.share.concurrent,
-                "devices_per_trial": params.tune.devices_per_trial,
-                "data_in_memory_bytes": size_bytes(records) if available.in_memory else 0,
+                CONCURRENT_TRIALS: available.share.concurrent,
+                DEVICES_PER_TRIAL: params.tune.devices_per_trial,
+                DATA_IN_MEMORY_BYTES: size_bytes(records) if available.in_memory else 0,
             }
         )
         try:
             trials = run_study(
                 store,
                 available.share,
-                records=session.settings.records,
+                records=context.settings.records,
                 contents=partial(read_contents, records) if available.in_memory else None,
                 tracker=tracker,
                 study=study_run,
@@ -148,7 +158,7 @@ def _run_on(available: Resources, store: StudyStore, session: Session) -> StudyR
             _say(f"what has ended is kept; go on with python -m mis.tune --resume {store.name}")
             raise
         result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent)
-        _record(result, study_run, session)
+        _record(result, study_run, context)
     return result
 
 
@@ -156,7 +166,7 @@ def _say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def _record(result: StudyResult, run: Run, session: Session) -> None:
+def _record(result: StudyResult, run: Run, context: StudyContext) -> None:
     """Record a study's figures, tables, pictures and models."""
     run.log_metrics(result.summary())
     run.set_tags({BEST_TRIAL_TAG: result.best.name})
@@ -169,12 +179,12 @@ def _record(result: StudyResult, run: Run, session: Session) -> None:
         result.write_best_params(values)
         run.log_file(table)
         run.log_file(values)
-        for figure in session.draw(journal.study, Path(folder) / "figures", result.trials):
+        for figure in context.draw(journal.study, Path(folder) / "figures", result.trials):
             run.log_file(figure, "figures")
     for trial in result.trials:
         if trial.best_model is not None:
             key = {STUDY_TAG: result.name, TRIAL_TAG: trial.name}
-            trial_run = session.tracker.find_run(TUNE, key, go_on=False)
+            trial_run = context.tracker.find_run(TUNE, key, go_on=False)
             if trial_run is not None:
                 trial_run.log_file(trial.best_model, "model")
     if result.best.best_model is not None:

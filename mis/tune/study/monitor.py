@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 from mis.track.base import Run, Tracker
-from mis.track.names import BEST_DICE, ENDED_BY_TAG, TOTAL_S, TRAIN_LOSS
+from mis.track.names import BEST_DICE, CLONED_FROM, ENDED_BY_TAG, NOW_PREFIX, TOTAL_S, TRAIN_LOSS
 from mis.train.allocate import Share
 from mis.train.checkpoint import History, is_finished
 from mis.tune.console.table import StudyConsole
@@ -17,9 +17,6 @@ from mis.tune.study.population import donor_of
 from mis.tune.study.recorder import Recorder
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial, TrialState, Values, ranked, trial_name
-
-NOW = "now/"
-"""Prefix of the metrics with a population's values, which change from epoch to epoch."""
 
 
 @dataclass
@@ -201,8 +198,8 @@ class StudyMonitor:
         if not self.store.is_population:
             return {}
         donor = donor_of(self.store, trial.number)
-        values = {f"{NOW}{name}": value for name, value in trial.values.items() if isinstance(value, float)}
-        return values if donor is None else {**values, f"{NOW}cloned_from": float(donor)}
+        values = {f"{NOW_PREFIX}{name}": value for name, value in trial.values.items() if isinstance(value, float)}
+        return values if donor is None else {**values, CLONED_FROM: float(donor)}
 
     def _note_time(self) -> None:
         self.store.set_seconds(self.budget.elapsed_s)
