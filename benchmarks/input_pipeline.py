@@ -54,7 +54,7 @@ from mis.settings import cores  # noqa: E402
 ROOT = Path(__file__).parents[1]
 SHAPE = (240, 240, 155)
 PATCH = [96, 96, 96]
-AUGMENT = {
+AUGMENT: dict[str, object] = {
     "train.augment.flip": 0.5, "train.augment.chance": 0.15, "train.augment.rotate_deg": 30.0,
     "train.augment.scale": 0.3, "train.augment.intensity_scale": 0.25, "train.augment.gamma": 0.4,
     "train.augment.noise": 0.1, "train.augment.blur_vox": 1.0,

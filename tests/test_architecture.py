@@ -1,6 +1,7 @@
 """What keeps the house in order: who may import whom, and what a stage depends on. Sources are read, not run."""
 
 import ast
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -310,3 +311,12 @@ def test_what_lasts_beyond_a_run_is_no_output():
     for stage in STAGES.values():
         for path in outputs(stage):
             assert not any(is_within(path, folder) for folder in ("mlruns", "checkpoints", "mis", "pipelines")), path
+
+
+@pytest.mark.parametrize("program", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_is_there(program):
+    for node in ast.walk(ast.parse(program.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mis."):
+            module = importlib.import_module(node.module)
+            missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert not missing, f"{node.module} has no {missing}"
