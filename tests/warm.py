@@ -1,4 +1,4 @@
-"""Processes that start warm: forked from a process that has imported TensorFlow, Ray and MLflow, which takes 6 s.
+"""Processes that start warm: forked from a process that has imported TensorFlow and MLflow, which takes 6 s.
 
 A child is a process like any other: it has its arguments, environment, working directory and output, runs as
 `__main__`, and can be killed. Only the imports are those of its parent, in which TensorFlow has computed nothing.
@@ -25,9 +25,9 @@ import mis
 from mis.quiet import import_tensorflow
 import_tensorflow()
 import mis.train.session
-import mis.tune.ray.driver
-import mis.tune.session
 import mlflow.store.tracking.sqlalchemy_store
+for name in sys.argv[1:]:
+    importlib.import_module(name)
 
 
 def run(order):
@@ -106,10 +106,10 @@ class WarmProcess:
 class WarmServer:
     """Forks processes from one that has imported everything."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, modules):
         self.folder = folder
         self.started = []
-        command = [sys.executable, "-W", "error::UserWarning", "-c", SERVER]
+        command = [sys.executable, "-W", "error::UserWarning", "-c", SERVER, *modules]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         self.process = subprocess.Popen(command, cwd=ROOT, env=env, **pipes)
@@ -138,10 +138,10 @@ class WarmServer:
 
 
 @contextmanager
-def warm_server():
-    """Yield a server; what still runs at the end is killed."""
+def warm_server(*modules):
+    """Yield a server that has imported these modules too; what still runs at the end is killed."""
     with TemporaryDirectory() as folder:
-        server = WarmServer(Path(folder))
+        server = WarmServer(Path(folder), modules)
         try:
             yield server
         finally:

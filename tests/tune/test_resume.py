@@ -82,9 +82,9 @@ def steps(project, run):
     return [point.step for point in tracker_of(project).client.get_metric_history(run.info.run_id, "val/dice")]
 
 
-def test_a_search_that_is_killed_again_and_again_loses_nothing(warm, project):
+def test_a_search_that_is_killed_again_and_again_loses_nothing(warm_searches, project):
     drawn = random.Random(1)  # noqa: S311 - moments, not secrets
-    process, name, ended = start(warm, project, sets=SMALL), None, {}
+    process, name, ended = start(warm_searches, project, sets=SMALL), None, {}
     for number in range(KILLS):
         if number % 2:  # before the first trial begins, and Ray has begun
             left = set(project.glob("checkpoints/tune/*-*/ray-*"))
@@ -98,7 +98,11 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(warm, project):
         ended = now
         (folder,) = project.glob("checkpoints/tune/*-*") or [None]
         name = folder.name if folder else None
-        process = start(warm, project, "--resume", name, sets=[MORE]) if name else start(warm, project, sets=SMALL)
+        process = (
+            start(warm_searches, project, "--resume", name, sets=[MORE])
+            if name
+            else start(warm_searches, project, sets=SMALL)
+        )
     assert 0 < len(ended) < TRIALS, "kills came before, between and after the ends of trials"
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -125,19 +129,19 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(warm, project):
 @pytest.mark.parametrize(
     ("scheduler", "sampler", "kills"), [("asha", "tpe", 1), ("pbt", "random", 2)], ids=["asha", "pbt"]
 )
-def test_whoever_stops_or_changes_trials_nothing_is_lost(warm, project, scheduler, sampler, kills):
+def test_whoever_stops_or_changes_trials_nothing_is_lost(warm_searches, project, scheduler, sampler, kills):
     """The scheduler is a new one after each kill."""
     trials, epochs = 5, 16
     rate = "{train.learning_rate: {type: float, low: 1e-5, high: 1e-2, log: true}}"
     values = ["model.depth=1", "model.base_filters=4", "train.patience=99", f"tune.num_samples={trials}"]
     values += [f"tune.epochs={epochs}", f"tune.space={rate}", "tune.scheduler.interval_epochs=4"]
     values += [f"tune.scheduler.name={scheduler}", f"tune.sampler.name={sampler}"]
-    process = start(warm, project, sets=values)
+    process = start(warm_searches, project, sets=values)
     for number in range(kills):
         wait_until(process, lambda wanted=10 * (number + 1): epochs_done(project) >= wanted)
         kill(process)
         (folder,) = project.glob("checkpoints/tune/*-*")
-        process = start(warm, project, "--resume", folder.name)
+        process = start(warm_searches, project, "--resume", folder.name)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     children, parent = recorded(project)
@@ -150,21 +154,21 @@ def test_whoever_stops_or_changes_trials_nothing_is_lost(warm, project, schedule
     assert 0 < parent.data.metrics["device_utilisation"] <= 1
 
 
-def test_a_study_goes_on_with_its_own_parameters(warm, project):
-    process = start(warm, project, "--resume", "any", "--dry-run")
+def test_a_study_goes_on_with_its_own_parameters(warm_searches, project):
+    process = start(warm_searches, project, "--resume", "any", "--dry-run")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert (
         err == "error: a study goes on with its own parameters: --resume takes neither --params, --name nor --dry-run\n"
     )
     StudyStore.create(project / "checkpoints" / "tune" / "mine", load_params(project / "params.yaml"))
-    process = start(warm, project, "--resume", "mine", sets=["train.seed=1"])
+    process = start(warm_searches, project, "--resume", "mine", sets=["train.seed=1"])
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert re.fullmatch(
         r"error: a study that goes on may change tune.num_samples, .*, got train.seed; begin a .*\n", err
     )
-    process = start(warm, project, "--resume", "any")
+    process = start(warm_searches, project, "--resume", "any")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert re.fullmatch(r"error: a study that goes on must be in .*, got any; there is mine; a new study .*\n", err)

@@ -36,7 +36,7 @@ def runs_of(tracker):
     return tracker.client.search_runs([tracker.experiment_id(TUNE)])
 
 
-def test_searches_at_the_same_time_share_a_store(warm, project):
+def test_searches_at_the_same_time_share_a_store(warm_searches, project):
     """One writes to its file, the other through a server in front of it, as from another host."""
     tracker = tracker_of(project)
     port, log = free_port(), project / "server.log"
@@ -44,8 +44,8 @@ def test_searches_at_the_same_time_share_a_store(warm, project):
     with server(tracker.uri, port, log) as process:
         wait_until_ready(process, url, log)
         searches = [
-            start(warm, project, "--name", "here", sets=SMALL, MIS_DEVICES="1"),
-            start(warm, project, sets=SMALL, MIS_DEVICES="1", MLFLOW_TRACKING_URI=url),
+            start(warm_searches, project, "--name", "here", sets=SMALL, MIS_DEVICES="1"),
+            start(warm_searches, project, sets=SMALL, MIS_DEVICES="1", MLFLOW_TRACKING_URI=url),
         ]
         told = [ended(search) for search in searches]
     names = [re.search(r"^study (\S+);", err, re.MULTILINE)[1] for _, err in told]
@@ -73,7 +73,7 @@ def test_searches_at_the_same_time_share_a_store(warm, project):
 
     # What has been measured tells of the next one, and its best values may be where that begins.
     out, _ = ended(
-        start(warm, project, "--dry-run", sets=[*SMALL, f"tune.start.study={names[0]}", "tune.start.best=1"])
+        start(warm_searches, project, "--dry-run", sets=[*SMALL, f"tune.start.study={names[0]}", "tune.start.best=1"])
     )
     assert "trials: 2, of which 1 from starting points, sampler tpe, for validation Dice" in out
     assert re.search(r"time: about .* \(from 4 earlier trials: ", out)
@@ -81,9 +81,9 @@ def test_searches_at_the_same_time_share_a_store(warm, project):
     assert not list(project.glob("checkpoints/tune/*/trials/*/epoch-*"))
 
     # One that has ended goes on with another budget, in the same runs, and a name is taken once.
-    _, err = ended(start(warm, project, "--name", "here", sets=SMALL), returncode=2)
+    _, err = ended(start(warm_searches, project, "--name", "here", sets=SMALL), returncode=2)
     assert err == "error: a new study must have a new name, got here; go on with it: --resume here\n"
-    out, err = ended(start(warm, project, "--resume", "here", sets=["tune.num_samples=3"]))
+    out, err = ended(start(warm_searches, project, "--resume", "here", sets=["tune.num_samples=3"]))
     assert "it goes on: 2 of 3 trials have ended, 2 were begun" in err
     assert re.findall(r"^ *(\d{3}) +completed", out, re.MULTILINE) == ["000", "001", "002"]
     more = [run for run in runs_of(tracker) if run.data.tags["mis.study"] == "here"]
@@ -116,8 +116,8 @@ def test_what_fits_the_share_of_memory_has_room(monkeypatch, free_gib, disk_gib,
     assert shared < 6 * 2**30
 
 
-def test_a_dry_run_prints_the_space_and_runs_nothing(warm, project):
-    out, _ = ended(start(warm, project, "--dry-run", sets=SMALL, MIS_DEVICES="2"))
+def test_a_dry_run_prints_the_space_and_runs_nothing(warm_searches, project):
+    out, _ = ended(start(warm_searches, project, "--dry-run", sets=SMALL, MIS_DEVICES="2"))
     lines = out.splitlines()
     assert lines[0] == "space:"
     assert "  train.learning_rate  from 0.001 to 0.02, logarithmic" in lines
@@ -130,26 +130,26 @@ def test_a_dry_run_prints_the_space_and_runs_nothing(warm, project):
     assert tracker_of(project).experiment_id(TUNE) is None
 
 
-def test_a_dry_run_makes_no_records(warm, project, tiny_root):
+def test_a_dry_run_makes_no_records(warm_searches, project, tiny_root):
     (project / "data" / "raw").mkdir()
     (project / "data" / "raw" / "phantom").symlink_to(tiny_root)
-    out, _ = ended(start(warm, project, "--dry-run", sets=["data.target=whole_tumor"]))
+    out, _ = ended(start(warm_searches, project, "--dry-run", sets=["data.target=whole_tumor"]))
     assert "data: the records for these parameters are not there: they are made first" in out
     assert sorted(path.name for path in (project / "data").iterdir()) == ["raw", "records"]
 
 
-def test_a_study_that_is_not_there_cannot_be_started_from(warm, project):
-    _, err = ended(start(warm, project, sets=["tune.start.study=none-such"]), returncode=2)
+def test_a_study_that_is_not_there_cannot_be_started_from(warm_searches, project):
+    _, err = ended(start(warm_searches, project, sets=["tune.start.study=none-such"]), returncode=2)
     assert err == "error: tune.start.study must name a study in MLflow with ended trials, got none-such\n"
 
 
-def test_the_papers_grid_runs_to_its_end(warm, project, tiny_root):
+def test_the_papers_grid_runs_to_its_end(warm_searches, project, tiny_root):
     """All 32 trials, on the phantom, with a network so small that it takes a minute; it makes its own records."""
     (project / "data" / "raw").mkdir()
     (project / "data" / "raw" / "phantom").symlink_to(tiny_root)
     small = ["model.depth=1", "model.base_filters=4", "tune.epochs=1"]
     out, err = ended(
-        start(warm, project, "--params", str(ROOT / "pipelines" / "paper.yaml"), sets=small, MIS_DEVICES="1")
+        start(warm_searches, project, "--params", str(ROOT / "pipelines" / "paper.yaml"), sets=small, MIS_DEVICES="1")
     )
     assert "has records for other parameters: those for these are made in" in err
     assert "goes on" not in err
@@ -160,11 +160,11 @@ def test_the_papers_grid_runs_to_its_end(warm, project, tiny_root):
     assert {run.data.params["data.target"] for run in trials} == {"whole_tumor"}
 
 
-def test_a_trial_that_has_no_memory_is_tried_with_half_the_batch(warm, project):
+def test_a_trial_that_has_no_memory_is_tried_with_half_the_batch(warm_searches, project):
     """Ray ends what runs, because it may have so little."""
     full = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"}
     sets = [*SMALL, "tune.num_samples=1", "train.batch_size=4", "tune.max_failures=1"]
-    _, err = ended(start(warm, project, sets=sets, **full), returncode=2)
+    _, err = ended(start(warm_searches, project, sets=sets, **full), returncode=2)
     assert "trial 000 goes on with half the batch: " in err
     assert "low on memory" in err.splitlines()[-1]
     (run,) = [run for run in runs_of(tracker_of(project)) if "mis.trial" in run.data.tags]

@@ -1,9 +1,10 @@
 """What a person sees of a search while it runs: a live table on a terminal, plain lines anywhere else."""
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import IO, Final, TextIO, cast
 
@@ -132,14 +133,28 @@ class _Lasting:
 
     def write(self, text: str) -> int:
         """Write, or do nothing."""
-        with suppress(OSError):
+        with self._to_nobody_if_gone():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush, or do nothing."""
-        with suppress(OSError):
+        with self._to_nobody_if_gone():
             self._stream.flush()
+
+    @contextmanager
+    def _to_nobody_if_gone(self) -> Iterator[None]:
+        """Where the stream cannot be written to, send it to nobody, what is in its buffer too.
+
+        What stayed in the buffer would fail once more when Python ends, with exit code 120.
+        """
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):  # a stream that is no file has no number
+                nobody = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nobody, self._stream.fileno())
+                os.close(nobody)
 
 
 # ---- On a terminal ----
