@@ -13,8 +13,6 @@ from mis.data.records.writer import write_records
 from mis.params.data import LAYOUTS, PhantomParams
 from mis.params.load import load_params
 from mis.quiet import import_tensorflow
-from mis.settings import Settings
-from mis.track.mlflow import MlflowTracker
 from mis.train.cluster import cluster
 from tests.warm import warm_server
 
@@ -112,19 +110,9 @@ def nodes():
         yield nodes
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """The file of an MLflow store without runs, to be copied: MLflow takes seconds to make one."""
-    root = tmp_path_factory.mktemp("store")
-    MlflowTracker(Settings(root=root, workspace=root, tracking_uri=f"sqlite:///{root}/mlruns/mlflow.db"))
-    return root / "mlruns" / "mlflow.db"
-
-
 @pytest.fixture
-def project(tmp_path, records, empty_store):
+def project(tmp_path, records):
     """A folder with parameters and the tiny records, as `python -m mis.train` and `mis.tune` find them."""
-    (tmp_path / "mlruns").mkdir()
-    (tmp_path / "mlruns" / "mlflow.db").write_bytes(empty_store.read_bytes())
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "records").symlink_to(records.folder)
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")

@@ -11,7 +11,7 @@ from mis.train.timing import TimeSteps
 
 pytestmark = pytest.mark.slow
 
-CASES, STEPS, WAIT_S = 12, 6, 0.1
+CASES, STEPS, WAIT_S = 12, 6, 0.4
 
 
 def last_epoch(wait_s):
@@ -33,12 +33,12 @@ def last_epoch(wait_s):
         batches,
         steps_per_epoch=STEPS,
         validation_data=batches.take(1),
-        epochs=3,
+        epochs=2,
         shuffle=False,
         callbacks=[TimeSteps(CASES, STEPS), keep],
         verbose=0,
     )
-    return seen[2]
+    return seen[1]
 
 
 @pytest.fixture(scope="module")
