@@ -163,6 +163,12 @@ def test_wording_and_colours_train_and_search_nothing_anew_and_the_loss_all(proj
         path.write_bytes(before)
 
 
+def test_a_change_runs_what_depends_on_it_and_nothing_else(project):
+    with project.changed(**{"evaluate.pictures": 2}):
+        assert project.stages_of("dvc", "repro") == {"evaluate", "report"}
+    assert project.stages_of("dvc", "repro") == {"evaluate", "report"}  # and back
+
+
 def test_bad_input_leaves_what_there_was(project):
     """DVC removes a stage's outputs before it runs, unless it is told that the stage replaces them whole."""
     kept = ["models/train.keras", "results/train/metrics.json", "results/train/history.csv", "data/records/index.json"]
@@ -299,11 +305,6 @@ def test_an_experiment_in_dvc(project, tracker):
     assert runs[0].data.params["train.learning_rate"] == "0.002"
     shown = json.loads(project.run("dvc", "exp", "show", "--json", "--only-changed").stdout)
     assert "slower" in json.dumps(shown)
-
-
-def test_a_change_runs_what_depends_on_it_and_nothing_else(project):
-    project.change(**{"evaluate.pictures": 2})
-    assert project.stages_of("dvc", "repro") == {"evaluate", "report"}
 
 
 def test_tune_by_itself_says_where_to_look(project):
