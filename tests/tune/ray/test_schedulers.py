@@ -50,17 +50,18 @@ def test_a_population_goes_on_from_its_best(search):
     trials, tracker = search(
         devices=2,
         tune__num_samples=4,
-        tune__epochs=4,
+        tune__epochs=12,  # so many that whoever begins late is still compared
+        train__patience=12,
         tune__sampler={"name": "random", "seed": 3},
         tune__scheduler={**NO_SCHEDULER, "name": "pbt", "interval_epochs": 2},
         tune__space={"train.learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True}},
     )
-    assert [(trial.state, len(trial.history)) for trial in trials] == [("completed", 4)] * 4
+    assert [(trial.state, len(trial.history)) for trial in trials] == [("completed", 12)] * 4
     assert all(1e-5 <= trial.values["train.learning_rate"] <= 1e-2 for trial in trials)
     children = sorted(tracker.runs[1:], key=lambda run: run.tags["mis.trial"])
     changed = 0
     for trial, run in zip(trials, children, strict=True):
-        assert [step for step, _ in run.metrics["val/dice"]] == [1, 2, 3, 4]
+        assert [step for step, _ in run.metrics["val/dice"]] == list(range(1, 13))
         rates = [value for _, value in run.metrics["now/train.learning_rate"]]
         assert str(rates[0]) == run.params["train.learning_rate"]
         assert rates[-1] == trial.values["train.learning_rate"]
