@@ -97,13 +97,6 @@ def warm():
 
 
 @pytest.fixture(scope="session")
-def warm_searches():
-    """A server that starts searches in which Ray is imported too, which then knows no other token than there was."""
-    with warm_server("mis.tune.session", "mis.tune.ray.driver") as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def nodes():
     """The nodes of a Ray cluster on this machine, the same for all tests: it takes 5 s to start."""
     with cluster(None) as nodes:

@@ -17,10 +17,9 @@ import pytest
 
 from mis.errors import MisError, WorkerError
 from mis.ports import free_port
-from mis.settings import Settings
 from mis.track.base import TRAIN
-from mis.track.mlflow import MlflowTracker
 from mis.train.gang import run_gang
+from tests.searches import tracker_of
 
 pytestmark = pytest.mark.slow
 
@@ -227,12 +226,8 @@ def worker_processes():
     return [process for process in found if "ray::WorkerProcess" in " ".join(process.info["cmdline"] or ())]
 
 
-def tracker_at(root):
-    return MlflowTracker(Settings(root=root, workspace=root, tracking_uri=f"sqlite:///{root}/mlruns/mlflow.db"))
-
-
 def only_run(root):
-    tracker = tracker_at(root)
+    tracker = tracker_of(root)
     (run,) = tracker.client.search_runs([tracker.experiment_id(TRAIN)])
     return run
 
@@ -272,7 +267,7 @@ def test_a_training_outlives_a_worker_and_a_node(warm, project, tmp_path_factory
     assert survived.info.status == "FINISHED"
     restarts = [text for name, text in survived.data.tags.items() if name.startswith("mis.restarted.")]
     assert any("going on with 2 of 3 workers" in text for text in restarts)
-    history = tracker_at(project).client.get_metric_history(survived.info.run_id, "val/dice")
+    history = tracker_of(project).client.get_metric_history(survived.info.run_id, "val/dice")
     assert [point.step for point in history] == list(range(1, EPOCHS + 1))
     # The model of the best epoch, the same in both, after up to 16 steps.
     assert survived.data.metrics["best/epoch"] == alone.data.metrics["best/epoch"]

@@ -26,18 +26,6 @@ VALUES = {"train.learning_rate": 0.0031, "model.norm": "group"}
 # ---- Plain lines ----
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 def plain(clock, **others):
     settings = {"total": 24, "concurrent": 2, "epochs": 8, "stream": io.StringIO(), "clock": clock}
     board = Shown("one", **{**settings, **others})

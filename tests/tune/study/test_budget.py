@@ -3,16 +3,11 @@ import pytest
 from mis.tune.study.budget import Budget
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
-def clock():
-    return Clock()
+def clock(clock):
+    """A clock that did not begin with the study."""
+    clock.now = 100.0
+    return clock
 
 
 def budget(params, clock, **values):

@@ -32,21 +32,9 @@ class Tracker(MemoryTracker):
         return super().start_run(*arguments, **options)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def tracker():
     return Tracker()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture
