@@ -54,5 +54,7 @@ def _normalise(layer: keras.layers.GroupNormalization, inputs: keras.KerasTensor
 def _group_mean(means: keras.KerasTensor, groups: int) -> keras.KerasTensor:
     """Return for each channel the mean over those of its group; both have the shape (batch, 1, ..., channel)."""
     channels, rank = means.shape[-1], len(means.shape)
-    by_group = ops.mean(ops.reshape(means, (-1, groups, channels // groups)), axis=-1)
-    return ops.reshape(ops.repeat(by_group, channels // groups, axis=-1), (-1, *(1,) * (rank - 2), channels))
+    size = channels // groups
+    by_group = ops.mean(ops.reshape(means, (-1, groups, size)), axis=-1, keepdims=True)
+    # A product with ones is traced into 10 operations of TensorFlow, `ops.repeat` into 37.
+    return ops.reshape(by_group * ops.ones((1, 1, size), means.dtype), (-1, *(1,) * (rank - 2), channels))
