@@ -31,7 +31,7 @@ repro: install  ## run what has to run of the pipeline
 	@echo "All the runs: make ui"
 
 test: install  ## run the tests, two at a time: most wait for processes
-	python -m pytest -n $(WORKERS) --dist loadfile
+	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: install  ## run the tests that need no cluster, no browser, no pipeline and no process of their own
 	python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"

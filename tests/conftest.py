@@ -20,6 +20,12 @@ ROOT = Path(__file__).parents[1]
 TINY = PhantomParams(layout="msd", cases=8, unlabelled=1, shape=(16, 16, 16), seed=5)
 
 
+def pytest_collection_modifyitems(items):
+    """Put the files with slow tests first: those that take minutes begin while there is something to do beside them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def params():
     """The project's own params.yaml."""

@@ -27,6 +27,7 @@ SMALL = (
     f"tune.epochs={EPOCHS}",
     "tune.sampler.name=random",
     "tune.scheduler.name=none",
+    "tune.space={train.learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}}",
 )
 
 

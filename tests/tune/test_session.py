@@ -22,7 +22,8 @@ from tests.searches import start, tracker_of
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("model.depth=1", "model.base_filters=4", "tune.num_samples=2", "tune.epochs=1", "tune.scheduler.name=none")
+TWO = ("model.depth=1", "model.base_filters=4", "tune.num_samples=2", "tune.epochs=1", "tune.scheduler.name=none")
+SMALL = (*TWO, "tune.space={train.learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}}")
 
 
 def ended(process, returncode=0):
@@ -48,6 +49,10 @@ def test_searches_at_the_same_time_share_a_store(warm_searches, project):
             start(warm_searches, project, sets=SMALL, MIS_DEVICES="1", MLFLOW_TRACKING_URI=url),
         ]
         told = [ended(search) for search in searches]
+    for out, _ in told:
+        assert "best: trial" in out
+        assert "make ui" in out
+    assert "mlruns/mlflow.db" in told[0][0]
     names = [re.search(r"^study (\S+);", err, re.MULTILINE)[1] for _, err in told]
     assert names[0] == "here"
     assert len(set(names)) == 2
@@ -117,7 +122,7 @@ def test_what_fits_the_share_of_memory_has_room(monkeypatch, free_gib, disk_gib,
 
 
 def test_a_dry_run_prints_the_space_and_runs_nothing(warm_searches, project):
-    out, _ = ended(start(warm_searches, project, "--dry-run", sets=SMALL, MIS_DEVICES="2"))
+    out, _ = ended(start(warm_searches, project, "--dry-run", sets=TWO, MIS_DEVICES="2"))
     lines = out.splitlines()
     assert lines[0] == "space:"
     assert "  train.learning_rate  from 0.001 to 0.02, logarithmic" in lines
