@@ -132,7 +132,7 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(warm_searches, pr
 )
 def test_whoever_stops_or_changes_trials_nothing_is_lost(warm_searches, project, scheduler, sampler, kills):
     """The scheduler is a new one after each kill."""
-    trials, epochs = 5, 16
+    trials, epochs = 5, 12
     rate = "{train.learning_rate: {type: float, low: 1e-5, high: 1e-2, log: true}}"
     values = ["model.depth=1", "model.base_filters=4", "train.patience=99", f"tune.num_samples={trials}"]
     values += [f"tune.epochs={epochs}", f"tune.space={rate}", "tune.scheduler.interval_epochs=4"]

@@ -49,10 +49,10 @@ def test_searches_at_the_same_time_share_a_store(warm_searches, project):
             start(warm_searches, project, sets=SMALL, MIS_DEVICES="1", MLFLOW_TRACKING_URI=url),
         ]
         told = [ended(search) for search in searches]
-    for out, _ in told:
-        assert "best: trial" in out
-        assert "make ui" in out
+    assert all("best: trial" in out for out, _ in told)
     assert "mlruns/mlflow.db" in told[0][0]
+    assert "make ui" in told[0][0]
+    assert url in told[1][0]
     names = [re.search(r"^study (\S+);", err, re.MULTILINE)[1] for _, err in told]
     assert names[0] == "here"
     assert len(set(names)) == 2

@@ -18,12 +18,12 @@ def searching(nodes, records, tiny_params, folder):
     It uses one device, unless it is told to use more: each process of a trial takes seconds to begin.
     """
 
-    def run(tracker=None, contents=None, records=records.folder, study=None, devices=1, **values):
+    def run(tracker=None, contents=None, records=records.folder, study=None, devices=1, starts=(), **values):
         params = tiny_params.override({name.replace("__", "."): value for name, value in values.items()})
         tracker = tracker or MemoryTracker()
         study = study or tracker.start_run(TUNE, "study")
         share = allocate(nodes, params.tune.devices_per_trial, limit=devices)
-        store = StudyStore.create(folder / "tune" / f"study-{study.id}", params)
+        store = StudyStore.create(folder / "tune" / f"study-{study.id}", params, starts=starts)
         with store.locked():
             trials = run_study(store, share, records=records, contents=contents, tracker=tracker, study=study)
         run.store = store

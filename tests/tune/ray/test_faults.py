@@ -73,8 +73,8 @@ def test_a_trial_whose_process_is_killed_goes_on(search, tmp_path):
     thread = after_epoch(tmp_path, 4, kill_a_trial)
     trials, tracker = search(
         tune__num_samples=1,
-        tune__epochs=30,
-        train__patience=30,
+        tune__epochs=16,
+        train__patience=16,
         tune__max_failures=1,
         tune__space=LEARNING_RATE,
         tune__scheduler=NO_SCHEDULER,
@@ -83,9 +83,9 @@ def test_a_trial_whose_process_is_killed_goes_on(search, tmp_path):
     assert killed.is_set()
     (trial,) = trials
     assert trial.state == "completed"
-    assert len(trial.history) == 30
+    assert len(trial.history) == 16
     (run,) = tracker.runs[1:]
-    assert [step for step, _ in run.metrics["val/dice"]] == list(range(1, 31))
+    assert [step for step, _ in run.metrics["val/dice"]] == list(range(1, 17))
 
 
 def test_a_server_that_goes_away_and_comes_back_has_every_epoch_of_every_trial(search, tmp_path, monkeypatch):
@@ -114,8 +114,8 @@ def test_a_server_that_goes_away_and_comes_back_has_every_epoch_of_every_trial(s
                 tracker=tracker,
                 study=tracker.start_run(TUNE, "study"),
                 tune__num_samples=3,
-                tune__epochs=20,
-                train__patience=20,
+                tune__epochs=10,
+                train__patience=10,
                 tune__space=LEARNING_RATE,
                 tune__scheduler=NO_SCHEDULER,
             )
@@ -128,7 +128,7 @@ def test_a_server_that_goes_away_and_comes_back_has_every_epoch_of_every_trial(s
             assert {run.info.status for run in children} == {"FINISHED"}
             for run in children:
                 history = tracker.client.get_metric_history(run.info.run_id, "val/dice")
-                assert [point.step for point in history] == list(range(1, 21))
+                assert [point.step for point in history] == list(range(1, 11))
         finally:
             for process in (first, *restarted):
                 with suppress(ProcessLookupError):
@@ -136,47 +136,27 @@ def test_a_server_that_goes_away_and_comes_back_has_every_epoch_of_every_trial(s
                 process.wait()
 
 
-def test_a_trial_that_raises_fails_alone(search):
-    """A depth of 5 halves 16 voxels to less than one: no such network can be built."""
+def test_trials_that_raise_fail_alone(search):
+    """A depth of 5 halves 16 voxels to less than one; 8 groups of 4 filters are not possible either."""
+    names = ("model.depth", "model.base_filters", "model.groups")
+    points = [dict(zip(names, values, strict=True)) for values in ((5, 8, 4), (1, 4, 4), (1, 4, 8))]
     trials, tracker = search(
-        tune__num_samples=2,
+        starts=points,
+        tune__num_samples=3,
         tune__epochs=1,
         tune__max_failures=0,
         data__multiple=32,
-        tune__space={"model.depth": {"type": "choice", "values": [1, 5]}},
-        tune__sampler={"name": "grid", "seed": 1},
-    )
-    states = {trial.values["model.depth"]: set() for trial in trials}
-    for trial in trials:
-        states[trial.values["model.depth"]].add(trial.state)
-    assert states == {1: {"completed"}, 5: {"failed"}}
-    failed = next(trial for trial in trials if trial.state == "failed")
-    assert failed.error
-    assert failed.best == {}
-    run = next(run for run in tracker.runs if run.params.get("model.depth") == "5")
-    assert run.status == "FAILED"
-    assert run.tags["mis.error"] == failed.error
-    assert best_trial(trials).values["model.depth"] == 1
-
-
-def test_values_that_do_not_go_together_fail_their_trial_alone(search):
-    """Each is possible by itself: 4 or 8 filters, 4 or 8 groups. 8 groups of 4 filters are not."""
-    trials, _ = search(
-        tune__num_samples=4,
-        tune__epochs=1,
-        tune__max_failures=0,
         model__norm="group",
         model__base_filters=8,
-        tune__sampler={"name": "grid", "seed": 0},
-        tune__space={
-            "model.base_filters": {"type": "choice", "values": [4, 8]},
-            "model.groups": {"type": "choice", "values": [4, 8]},
-        },
+        tune__space={name: {"type": "choice", "values": sorted({point[name] for point in points})} for name in names},
     )
-    assert len(trials) == 4
-    for trial in trials:
-        impossible = trial.values["model.groups"] > trial.values["model.base_filters"]
-        assert trial.state == ("failed" if impossible else "completed")
-    assert {trial.state for trial in trials} == {"failed", "completed"}
-    errors = {trial.error for trial in trials if trial.state == "failed"}
-    assert all("groups must divide base_filters" in error for error in errors), errors
+    assert [trial.values for trial in trials] == points
+    assert [trial.state for trial in trials] == ["failed", "completed", "failed"]
+    assert best_trial(trials).values == points[1]
+    runs = sorted(tracker.runs[1:], key=lambda run: run.tags["mis.trial"])
+    for trial, run in zip(trials[::2], runs[::2], strict=True):
+        assert trial.best == {}
+        assert trial.error
+        assert run.status == "FAILED"
+        assert run.tags["mis.error"] == trial.error
+    assert "groups must divide base_filters" in trials[2].error

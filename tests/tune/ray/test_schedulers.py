@@ -38,7 +38,7 @@ def test_other_schedulers_stop_the_worse_too(search, scheduler):
 
 
 @pytest.mark.parametrize(
-    ("budget", "most"), [({"tune__hours": 0.004}, 39), ({"tune__target_dice": 1e-6}, 4)], ids=["time", "target"]
+    ("budget", "most"), [({"tune__hours": 0.002}, 39), ({"tune__target_dice": 1e-6}, 4)], ids=["time", "target"]
 )
 def test_a_study_ends_when_its_budget_is_spent(search, budget, most):
     trials, tracker = search(tune__num_samples=40, tune__epochs=3, tune__space=LEARNING_RATE, **budget)
