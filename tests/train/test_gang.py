@@ -160,7 +160,6 @@ class Cluster:
         return self
 
     def start(self, *options):
-        before = set(ray_processes("raylet"))
         ports = 21000 + 1000 * len(self.raylets)
         command = [Path(sys.executable).with_name("ray"), "start", *options, "--num-cpus=2", "--disable-usage-stats"]
         command += ["--object-store-memory=80000000", f"--min-worker-port={ports}", f"--max-worker-port={ports + 900}"]
@@ -172,21 +171,36 @@ class Cluster:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        self.raylets += sorted(set(ray_processes("raylet")) - before, key=lambda process: process.pid)
+        self.raylets = [process for process in self.processes() if process.name() == "raylet"]
 
     def lose_second_node(self):
         raylet = self.raylets[1]
         for process in [raylet, *raylet.children(recursive=True)]:
             process.kill()
 
+    def workers(self):
+        """Return the processes of the training's workers, on all nodes."""
+        found = [process for raylet in self.raylets for process in raylet.children()]
+        return [process for process in found if "ray::WorkerProcess" in " ".join(cmdline_of(process))]
+
+    def processes(self):
+        """Return the processes of this cluster, the oldest first: all that Ray starts is told the port of its head."""
+        address = re.compile(rf"[=:]{self.port}\b")
+        found = psutil.process_iter(["create_time"])
+        found = [process for process in found if address.search(" ".join(cmdline_of(process)))]
+        return sorted(found, key=lambda process: process.info["create_time"])
+
     def __exit__(self, *error):
-        for process in psutil.process_iter(["cmdline"]):  # all that Ray starts is told the port
-            if re.search(rf"[=:]{self.port}\b", " ".join(process.info["cmdline"] or ())):
-                process.kill()
+        for process in self.processes():
+            process.kill()
 
 
-def ray_processes(name):
-    return [process for process in psutil.process_iter(["name"]) if process.info["name"] == name]
+def cmdline_of(process):
+    """Return the words of a process's command line, none for one that has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 EPOCHS = 10
@@ -220,11 +234,6 @@ def wait_for_epoch(process, project, number):
         time.sleep(0.02)
 
 
-def worker_processes():
-    found = psutil.process_iter(["cmdline"])  # None for one that is just ending
-    return [process for process in found if "ray::WorkerProcess" in " ".join(process.info["cmdline"] or ())]
-
-
 def only_run(root):
     tracker = tracker_of(root)
     (run,) = tracker.client.search_runs([tracker.experiment_id(TRAIN)])
@@ -244,11 +253,11 @@ def test_a_training_outlives_a_worker_and_a_node(warm, project, tmp_path_factory
     with Cluster(project) as cluster:
         process = start(warm, project, cluster.env, workers=3, heartbeat_s=10)
         wait_for_epoch(process, project, 3)
-        first = worker_processes()
+        first = cluster.workers()
         assert len(first) == 3
         first[1].kill()
         lost_at = time.monotonic()
-        while len(worker_processes()) != 3 or set(worker_processes()) & set(first):
+        while len(cluster.workers()) != 3 or set(cluster.workers()) & set(first):
             assert time.monotonic() - lost_at < 30, "new workers must be there soon"
             time.sleep(0.1)
         wait_for_epoch(process, project, last_epoch(project) + 2)
