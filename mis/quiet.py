@@ -6,11 +6,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 UNUSED = ("jax", "matplotlib", "pandas", "sklearn")
 """What TensorFlow and Keras import where it is installed, for wrappers and converters that nothing here uses."""
 
 
+@cache
 def import_tensorflow() -> None:
     """Import TensorFlow; what it writes to stderr meanwhile is shown only if the import fails.
 
@@ -18,7 +20,8 @@ def import_tensorflow() -> None:
     After a progress bar, or from each of many workers, they hide what matters. An entry point calls this first.
 
     Its modules stay until the process ends: the garbage collector, which takes a fifth of the import's time, neither
-    runs meanwhile nor looks through them later.
+    runs meanwhile nor looks through them later. A second call does nothing: a process that runs trials one after
+    another calls this for each, and what one has left must not be kept from the collector.
 
     `UNUSED` is not there for TensorFlow and Keras: its import takes longer than their own, in each process of a search.
     Another module that imports one of them finds it as ever.

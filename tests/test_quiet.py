@@ -3,7 +3,7 @@
 import pytest
 
 IMPORT = """
-import gc, json, sys
+import gc, json, sys, weakref
 from mis.quiet import import_tensorflow
 
 import_tensorflow()
@@ -11,6 +11,17 @@ missing = [name for name in ("sklearn", "pandas") if name not in sys.modules]
 import pandas
 found = {"missing": missing, "pandas": len(pandas.DataFrame()), "collects": gc.isenabled()}
 found["kept"] = gc.get_freeze_count()
+
+class Left:
+    pass
+
+left = Left()
+left.itself = left
+found["left"] = weakref.ref(left)
+del left
+import_tensorflow()
+gc.collect()
+found["left"] = found["left"]() is not None
 print(json.dumps(found))
 """
 
@@ -22,3 +33,4 @@ def test_tensorflow_is_imported_without_what_is_not_used_and_its_modules_are_not
     assert done["pandas"] == 0, "who imports it later finds it"
     assert done["collects"]
     assert done["kept"] > 100_000
+    assert not done["left"], "a second call keeps nothing from the collector"
