@@ -7,6 +7,9 @@ from mis.track.mlflow import MlflowTracker
 
 OURS = ("MIS_", "MLFLOW_", "RAY_")
 
+LEARNING_RATE = "tune.space={train.learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}}"
+"""A space of one parameter, whose trials share a graph."""
+
 
 def start(warm, project, *arguments, sets=(), **env):
     """Start a search warm, with other values for some parameters and in the environment."""

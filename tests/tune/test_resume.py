@@ -12,7 +12,7 @@ import pytest
 from mis.params.load import load_params
 from mis.track.base import TUNE
 from mis.tune.study.store import StudyStore
-from tests.searches import start, tracker_of
+from tests.searches import LEARNING_RATE, start, tracker_of
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ SMALL = (
     f"tune.epochs={EPOCHS}",
     "tune.sampler.name=random",
     "tune.scheduler.name=none",
-    "tune.space={train.learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}}",
+    LEARNING_RATE,
 )
 
 

@@ -18,12 +18,12 @@ from mis.train.cluster import OBJECT_STORE_BYTES
 from mis.tune.resources import fits_in_memory, shared_room
 from mis.tune.session import check_name
 from tests.conftest import ROOT
-from tests.searches import start, tracker_of
+from tests.searches import LEARNING_RATE, start, tracker_of
 
 pytestmark = pytest.mark.slow
 
 TWO = ("model.depth=1", "model.base_filters=4", "tune.num_samples=2", "tune.epochs=1", "tune.scheduler.name=none")
-SMALL = (*TWO, "tune.space={train.learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}}")
+SMALL = (*TWO, LEARNING_RATE)
 
 
 def ended(process, returncode=0):
