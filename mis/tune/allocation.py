@@ -56,7 +56,7 @@ class Speeds:
         if devices in known:
             return known[devices]
         nearest = max(count for count in known if count < devices)
-        return known[nearest] * (2 * self.per_doubling) ** log2(devices / nearest)
+        return float(known[nearest] * (2 * self.per_doubling) ** log2(devices / nearest))
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,8 @@ class _Filling:
         if place.devices == sizes[-1]:
             return None
         now_s, available = self._left_s(trial, place), self._available_to(place)
-        for size in sizes:
-            if size > place.devices and (larger := self._find(size, available, near=place)) is not None:
-                if self._left_s(trial, larger) < now_s - MARGIN_S:
-                    return larger
-        return None
+        found = (self._find(size, available, near=place) for size in sizes if size > place.devices)
+        return next((larger for larger in found if larger and self._left_s(trial, larger) < now_s - MARGIN_S), None)
 
     def _shrink_one(self) -> bool:
         """Take devices of the trial that ends first even without them; return whether any trial has some to spare."""
