@@ -128,8 +128,10 @@ class _Filling:
 
     def begin(self, demand: Demand) -> bool:
         """Give a trial that waits its smallest share, if need be of what others have beyond theirs."""
+        before = list(self.idle), dict(self.places)
         while (place := self._find(demand.sizes[0], self.idle)) is None:
             if not self._shrink_one():
+                self.idle, self.places = before  # what others would give does not suffice: they keep it
                 return False
         self._give(demand.trial, place)
         return True
