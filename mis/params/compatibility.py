@@ -93,6 +93,22 @@ def check_objectives(params: TuneParams) -> None:
         )
 
 
+def check_allocation(params: TuneParams) -> None:
+    """Check that trials can change their devices."""
+    if params.allocation == "fixed":
+        return
+    if params.devices_per_trial < 1:
+        raise ValueError(
+            "allocation elastic gives a trial whole devices: devices_per_trial must be at least 1, got "
+            f"{params.devices_per_trial:g}; use 1, or allocation fixed"
+        )
+    if params.scheduler.name in ("hyperband", "pbt"):
+        raise ValueError(
+            f"scheduler {params.scheduler.name} lets trials wait for each other by itself, and does not go with "
+            "allocation elastic: use asha, median or none, or allocation fixed"
+        )
+
+
 def check_starts(params: TuneParams) -> None:
     """Check that the starting points lie in the space."""
     if params.sampler.name == "grid" and (params.start.points or params.start.study):
@@ -111,6 +127,7 @@ SEARCH_RULES: tuple[Callable[[TuneParams], None], ...] = (
     check_scheduler,
     check_population,
     check_objectives,
+    check_allocation,
     check_starts,
 )
 """Each raises ValueError, which says what does not go together and what to use."""

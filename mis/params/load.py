@@ -66,12 +66,25 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _elastic_trials_stay_the_same(self) -> Self:
+        if self.tune.allocation == "elastic" and self.distribute.batch_rule != "fixed_global_batch":
+            raise ValueError(
+                "tune.allocation elastic needs distribute.batch_rule fixed_global_batch, got "
+                f"{self.distribute.batch_rule}: with it a trial's batch would change with its devices"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_training_can_be_spread(self) -> Self:
         name, spread = "distribute.workers * distribute.devices_per_worker", self.distribute
         problem = self._spread_problem(name, spread.devices, mirrored=spread.chosen != "none")
         if problem:
             raise ValueError(problem)
         return self
+
+    def can_be_spread(self, devices: int) -> bool:
+        """Return whether a training with these parameters can be spread over so many devices."""
+        return self._spread_problem("", devices, mirrored=devices > 1) is None
 
     def check_spread(self, name: str, devices: int, source: str = "") -> None:
         """Check that a training with these parameters can be spread over some devices.

@@ -51,7 +51,11 @@ class TuneParams(Section):
     """The study ends when a trial has reached this validation Dice; none for no target."""
     devices_per_trial: Annotated[float, Field(ge=0.01)]
     """Devices of each trial; as many trials run at once as there are such shares. A half, a third ... of one: so
-    many trials share it, each with its part of a GPU's memory."""
+    many trials share it, each with its part of a GPU's memory. More than one node has: the trial is spread over
+    several."""
+    allocation: Literal["fixed", "elastic"]
+    """`fixed`: each trial has `devices_per_trial` from its start to its end; `elastic`: it begins with so many, and
+    devices that are idle, because no further trial begins, join running trials at the end of an epoch."""
     max_failures: Annotated[int, Field(ge=0)]
     """How often a trial is started again, from its last checkpoint, after its process died or raised an error."""
     keep: Annotated[int, Field(ge=1)]

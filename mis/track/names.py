@@ -99,6 +99,15 @@ DEVICES_PER_TRIAL = "devices_per_trial"
 DATA_IN_MEMORY_BYTES = "data_in_memory_bytes"
 """Bytes of the records in the memory of each node; 0 where they are read from their files."""
 
+RESTARTS = "elastic/restarts"
+"""How often trials of a study were started again on other devices."""
+
+RESTART_S = "elastic/restart_s"
+"""Seconds that such a restart cost, the median; what it is taken to cost where there was none."""
+
+SPEED_PREFIX = "elastic/speed_"
+"""Prefix, before a number of devices, of how many times faster a trial was on them than on one."""
+
 # Metrics of the comparison of data and experiment parallelism; their step is the number of workers.
 
 SPEEDUP = "speedup"

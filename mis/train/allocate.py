@@ -15,12 +15,14 @@ class Node:
         gpus: How many GPUs it has.
         memory_bytes: Memory that its processes may use.
         shared_bytes: Size of its object store, the memory that all its processes share.
+        name: Ray's name of it, the same as long as it is part of the cluster.
     """
 
     cpus: int
     gpus: int
     memory_bytes: int = 0
     shared_bytes: int = 0
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Share:
     """The devices that a trial or a worker has.
 
     Attributes:
-        devices: How many GPUs, or logical CPU devices where there is no GPU; all on the same node.
+        devices: How many GPUs, or logical CPU devices where there is no GPU; all on the same node. A trial that is
+            spread over several processes has so many in each.
         threads: CPU threads of each device.
         concurrent: How many such shares the cluster has, all in use at the same time.
-        bundle: The resources that Ray reserves for the share, by Ray's names.
+        bundle: The resources that Ray reserves for the share (for each process of the trial), by Ray's names.
         fraction: The fraction of the device that it has, where several trials share a device; 1 is the whole device.
+        processes: Over how many processes the trial is spread; 1 unless it has more devices than a node.
     """
 
     devices: int
@@ -40,6 +44,12 @@ class Share:
     concurrent: int
     bundle: Mapping[str, float]
     fraction: float = 1
+    processes: int = 1
+
+    @property
+    def replicas(self) -> int:
+        """Over how many devices a training is spread."""
+        return self.devices * self.processes
 
 
 def allocate(nodes: Sequence[Node], devices: float, limit: int | None = None) -> Share:
@@ -51,30 +61,51 @@ def allocate(nodes: Sequence[Node], devices: float, limit: int | None = None) ->
         limit: The most devices that are used in all; None uses all that there are.
 
     >>> allocate([Node(cpus=40, gpus=4)] * 2, devices=2)
-    Share(devices=2, threads=10, concurrent=4, bundle={'CPU': 20, 'GPU': 2}, fraction=1)
+    Share(devices=2, threads=10, concurrent=4, bundle={'CPU': 20, 'GPU': 2}, fraction=1, processes=1)
     >>> allocate([Node(cpus=40, gpus=4)], devices=0.5)
-    Share(devices=1, threads=5, concurrent=8, bundle={'CPU': 5, 'GPU': 0.5}, fraction=0.5)
+    Share(devices=1, threads=5, concurrent=8, bundle={'CPU': 5, 'GPU': 0.5}, fraction=0.5, processes=1)
     >>> allocate([Node(cpus=2, gpus=0)], devices=1)
-    Share(devices=1, threads=1, concurrent=2, bundle={'CPU': 1}, fraction=1)
-    >>> allocate([Node(cpus=2, gpus=0)], devices=0.5)
-    Share(devices=1, threads=1, concurrent=4, bundle={'CPU': 0.5}, fraction=0.5)
+    Share(devices=1, threads=1, concurrent=2, bundle={'CPU': 1}, fraction=1, processes=1)
+    >>> allocate([Node(cpus=40, gpus=4)] * 2, devices=8)
+    Share(devices=4, threads=10, concurrent=1, bundle={'CPU': 40, 'GPU': 4}, fraction=1, processes=2)
 
     Raises:
-        MisError: No node has so many devices, or fewer may be used.
+        MisError: The cluster does not have so many devices that they can be divided evenly among its nodes, or fewer
+            may be used.
     """
     if devices < 1:
         return _divide(allocate(nodes, 1, limit), round(1 / devices))
     devices = int(devices)
+    counts = device_counts(nodes)
+    usable = min(sum(counts), limit or sum(counts))
+    # On as few nodes as possible: the fewest processes that there is room for.
+    splits = (count for count in range(1, devices + 1) if devices % count == 0)
+    processes = next((count for count in splits if sum(n // (devices // count) for n in counts) >= count), None)
+    if devices > usable or processes is None:
+        kind = "GPUs" if any(node.gpus for node in nodes) else "CPU cores"
+        raise MisError(f"a trial's devices must be among the {usable} {kind} that may be used", got=devices)
+    each, threads = devices // processes, threads_per_device(nodes)
+    concurrent = sum(count // each for count in counts) // processes
+    concurrent = min(concurrent, limit // devices) if limit else concurrent
+    return Share(each, threads, concurrent, bundle_of(nodes, each), processes=processes)
+
+
+def device_counts(nodes: Sequence[Node]) -> list[int]:
+    """Return how many devices each node has: GPUs, or CPU cores where no node has a GPU."""
     gpus = any(node.gpus for node in nodes)
-    counts = [node.gpus if gpus else node.cpus for node in nodes]
-    usable = min(max(counts), limit or max(counts))
-    if devices > usable:
-        kind = "GPUs" if gpus else "CPU cores"
-        raise MisError(f"a trial's devices must be among the {usable} {kind} of one node that may be used", got=devices)
-    threads = max(1, min(node.cpus // count for node, count in zip(nodes, counts, strict=True) if count))
-    bundle = {"CPU": threads * devices} | ({"GPU": devices} if gpus else {})
-    concurrent = sum(count // devices for count in counts)
-    return Share(devices, threads, min(concurrent, limit // devices) if limit else concurrent, bundle)
+    return [node.gpus if gpus else node.cpus for node in nodes]
+
+
+def threads_per_device(nodes: Sequence[Node]) -> int:
+    """Return the CPU threads of each device of a trial, the same on every node."""
+    counts = device_counts(nodes)
+    return max(1, min(node.cpus // count for node, count in zip(nodes, counts, strict=True) if count))
+
+
+def bundle_of(nodes: Sequence[Node], devices: int) -> dict[str, float]:
+    """Return the resources that Ray reserves for a process with so many devices of a node, by Ray's names."""
+    gpus = {"GPU": devices} if any(node.gpus for node in nodes) else {}
+    return {"CPU": threads_per_device(nodes) * devices, **gpus}
 
 
 def _divide(whole: Share, parts: int) -> Share:
@@ -105,9 +136,9 @@ def allocate_workers(
         threads: CPU threads of each device; by default as many as possible.
 
     >>> allocate_workers([Node(cpus=40, gpus=4)] * 2, workers=2, devices=4)
-    Share(devices=4, threads=10, concurrent=2, bundle={'CPU': 40, 'GPU': 4}, fraction=1)
+    Share(devices=4, threads=10, concurrent=2, bundle={'CPU': 40, 'GPU': 4}, fraction=1, processes=1)
     >>> allocate_workers([Node(cpus=8, gpus=0)], workers=2, devices=1)
-    Share(devices=1, threads=4, concurrent=2, bundle={'CPU': 4}, fraction=1)
+    Share(devices=1, threads=4, concurrent=2, bundle={'CPU': 4}, fraction=1, processes=1)
 
     Raises:
         MisError: The nodes do not have as many devices, or fewer may be used.

@@ -64,15 +64,16 @@ def alive_nodes() -> list[Node]:
     """Return the nodes that are part of the cluster now, with their cores, GPUs and memory."""
     import ray
 
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    alive = [(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
     return [
         Node(
-            cpus=int(node.get("CPU", 0)),
-            gpus=int(node.get("GPU", 0)),
-            memory_bytes=int(node.get("memory", 0)),
-            shared_bytes=int(node.get("object_store_memory", 0)),
+            cpus=int(has.get("CPU", 0)),
+            gpus=int(has.get("GPU", 0)),
+            memory_bytes=int(has.get("memory", 0)),
+            shared_bytes=int(has.get("object_store_memory", 0)),
+            name=name,
         )
-        for node in alive
+        for name, has in alive
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mis.errors import MisError, WorkerError
@@ -83,8 +83,8 @@ def run_gang(
             if count < workers:
                 on_message(f"devices were lost: going on with {count} of {workers} workers")
             try:
-                with _Gang(count, share, on_message, on_report, together=together) as gang:
-                    return gang.run(work, heartbeat_s, stall_s)
+                with Gang(count, share, on_message, together=together) as gang:
+                    return gang.run(work, heartbeat_s, stall_s, on_report)
             except _NodesChangedError:
                 continue  # the devices that are there now are divided again; no worker was lost
             except WorkerLostError as lost:
@@ -112,31 +112,46 @@ class _NodesChangedError(Exception):
     """A node came or went while workers were being started."""
 
 
-class _Gang:
-    """The workers' processes from one start to the next, until the end of the `with` block."""
+class Gang:
+    """The workers' processes from one start to the next, until the end of the `with` block.
+
+    They may run one function after another: a later one finds the same workers, with the same strategy.
+    """
 
     def __init__(
         self,
         count: int,
         share: Share,
         on_message: Callable[[str], None],
-        on_report: Callable[[Any], None],
         *,
         together: bool,
+        group: PlacementGroup | None = None,
     ) -> None:
+        """Prepare to start workers.
+
+        Args:
+            count: How many.
+            share: What each has.
+            on_message: Takes a line for a person.
+            together: Whether they form one training, see `run_gang`.
+            group: Where their devices are reserved already, in a bundle for each worker; by default they reserve them.
+        """
         self.count = count
         self.share = share
         self.on_message = on_message
-        self.on_report = on_report
         self.together = together
+        self.reserved = group
         self.processes: list[Any] = []
         self.names = [f"worker {rank}" for rank in range(count)]
+        self.addresses: list[str] = []
+        self.calls = 0
         self.reports_received = 0
 
-    def __enter__(self) -> "_Gang":
+    def __enter__(self) -> "Gang":
         self.nodes = alive_nodes()
         # SPREAD: on different nodes where there are; several on one are better than none.
-        self.group = placement_group([dict(self.share.bundle)] * self.count, strategy="SPREAD")
+        bundles = [dict(self.share.bundle)] * self.count
+        self.group = self.reserved or placement_group(bundles, strategy="SPREAD")
         try:
             self._wait_for_devices()
             for rank in range(self.count):
@@ -153,7 +168,8 @@ class _Gang:
     def __exit__(self, *error: object) -> None:
         for process in self.processes:
             ray.kill(process)
-        remove_placement_group(self.group)
+        if self.reserved is None:
+            remove_placement_group(self.group)
 
     def _wait_for_devices(self) -> None:
         """Wait until others have given the devices free; say so if it takes long."""
@@ -165,28 +181,41 @@ class _Gang:
                 self.on_message(f"waiting for the devices of {self.count} workers ({self.share.bundle} each)")
                 announced = True
 
-    def run(self, work: Work, heartbeat_s: float, stall_s: float) -> Any:  # noqa: ANN401
-        """Call the function in all processes, and return what it returned in the chief."""
-        addresses = self._prepare()
-        self.names = [f"worker {rank} on {address.rpartition(':')[0]}" for rank, address in enumerate(addresses)]
+    def run(self, work: Work, heartbeat_s: float, stall_s: float, on_report: Callable[[Any], None]) -> Any:  # noqa: ANN401
+        """Call a function in all processes, and return what it returned in the chief; see `run_gang`."""
+        if not self.addresses:
+            self.addresses = self._prepare()
+            hosts = [address.rpartition(":")[0] for address in self.addresses]
+            self.names = [f"worker {rank} on {host}" for rank, host in enumerate(hosts)]
+        self.calls += 1
+        self.reports_received = 0
+        self.on_report = on_report
         shared_work = ray.put(work)
+        how = {"call": self.calls, "together": self.together}
         running = {
-            process.work.remote(shared_work, addresses, rank, self.share, Path.cwd(), together=self.together): rank
+            process.work.remote(shared_work, self.addresses, rank, self.share, Path.cwd(), **how): rank
             for rank, process in enumerate(self.processes)
         }
+        monitor = HeartbeatMonitor(self.processes, self.names, heartbeat_s, stall_s, self.calls)
         try:
-            outcome = self._watch(running, HeartbeatMonitor(self.processes, self.names, heartbeat_s, stall_s))
+            outcome = self._watch(running, monitor)
         finally:
             self._take_last_reports()
         return outcome.value
+
+    def answer(self, value: object) -> None:
+        """Answer what the chief has reported, to all workers: see `Worker.confer`."""
+        for process in self.processes:
+            process.answer.remote(value)
 
     def _watch(self, running: dict[Any, int], monitor: HeartbeatMonitor) -> Outcome:
         """Wait for all workers, and return what became of the chief; raise as soon as one fails."""
         done: dict[int, Outcome] = {}
         while running:
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=POLL_S)
+            waited_for = [*running, *monitor.next_report]
+            ready, _ = ray.wait(waited_for, num_returns=1, timeout=POLL_S)
             self._pass_on(monitor.collect(self.reports_received))
-            for reference in ready:
+            for reference in (one for one in ready if one in running):
                 rank = running.pop(reference)
                 done[rank] = outcome_of(reference)
                 monitor.forget(rank)
@@ -197,7 +226,8 @@ class _Gang:
     def _take_last_reports(self) -> None:
         """Pass on what the chief has reported since its last heartbeat, if it still answers."""
         with suppress(ray.exceptions.RayError):
-            last = ray.get(self.processes[0].heartbeat.remote(self.reports_received), timeout=GRACE_S)
+            asked = self.processes[0].heartbeat.remote(self.calls, self.reports_received, 0.0)
+            last = ray.get(asked, timeout=GRACE_S)
             self._pass_on(last.reports)
 
     def _prepare(self) -> list[str]:

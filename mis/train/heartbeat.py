@@ -7,6 +7,9 @@ from typing import Any
 
 import ray
 
+REPORT_WAIT_S = 1.0
+"""Seconds that the chief may wait for something to report before it answers: so its reports arrive at once."""
+
 
 class WorkerLostError(Exception):
     """A worker is gone or stuck: started again, the workers may succeed."""
@@ -33,19 +36,28 @@ class HeartbeatMonitor:
     Attributes:
         processes: The Ray actors that still work, by rank.
         names: The workers' names for messages, by rank.
+        call: The number of the call that they work on.
         heartbeat_s: Seconds without an answer after which a worker is lost.
         stall_s: Seconds without a step of any worker after which all of them are lost.
         pending: The heartbeat that a worker has been asked for, and when, by `time.monotonic()`.
         latest: The last heartbeat of each worker.
     """
 
-    def __init__(self, processes: Sequence[Any], names: Sequence[str], heartbeat_s: float, stall_s: float) -> None:
+    def __init__(
+        self, processes: Sequence[Any], names: Sequence[str], heartbeat_s: float, stall_s: float, call: int = 1
+    ) -> None:
+        self.call = call
         self.processes = dict(enumerate(processes))
         self.names = names
         self.heartbeat_s = heartbeat_s
         self.stall_s = stall_s
         self.pending: dict[int, tuple[Any, float]] = {}
         self.latest: dict[int, Heartbeat] = {}
+
+    @property
+    def next_report(self) -> list[Any]:
+        """The heartbeat that the chief has been asked for, which has its next report, if it still works."""
+        return [self.pending[0][0]] if 0 in self.pending else []
 
     def forget(self, rank: int) -> None:
         """Ask a worker no more, because its work has ended."""
@@ -65,7 +77,9 @@ class HeartbeatMonitor:
         reports: Sequence[Any] = ()
         for rank, process in self.processes.items():
             if rank not in self.pending:
-                self.pending[rank] = process.heartbeat.remote(reports_received), time.monotonic()
+                wait_s = REPORT_WAIT_S if rank == 0 else 0.0
+                asked = process.heartbeat.remote(self.call, reports_received, wait_s)
+                self.pending[rank] = asked, time.monotonic()
             reference, asked_at = self.pending[rank]
             if ray.wait([reference], timeout=0)[0]:
                 del self.pending[rank]

@@ -1,8 +1,9 @@
 """A trial: a training with some parameters replaced, on a share of a cluster's devices, with or without Ray."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
+import tensorflow as tf
 
 from mis.data.records.index import Records
 from mis.params.load import Params
@@ -42,35 +43,67 @@ def run_trial(
         graph_cache: The networks that this process has traced for earlier trials.
     """
     devices = claim(share.devices, share.threads, fraction=share.fraction)
-    train = for_replicas(params.train, params.distribute, share.devices)
-    report_history = _ReportHistory(report, checkpoints)
+    return train_trial(
+        params,
+        make_strategy(devices),
+        records,
+        checkpoints,
+        # As the checkpoint has it: what is reported cannot be lost afterwards.
+        on_epoch=lambda: report(checkpoints.history()),
+        graph_cache=graph_cache,
+    )
+
+
+def train_trial(
+    params: Params,
+    strategy: tf.distribute.Strategy,
+    records: Records,
+    checkpoints: Checkpoints,
+    *,
+    on_epoch: Callable[[], None],
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    graph_cache: GraphCache = GRAPH_CACHE,
+) -> Fitted:
+    """Train once, or go on from the checkpoints, under a strategy.
+
+    Args:
+        params: All parameters, with the trial's values.
+        strategy: TensorFlow's strategy over the devices; all trials of a process must have the same one.
+        records: The cases and their split.
+        checkpoints: The checkpoints of the trial, written after each epoch.
+        on_epoch: Called after each epoch, when its checkpoint is written. Where it raises SystemExit the training ends
+            after this epoch, and the exception is raised here.
+        callbacks: More callbacks.
+        graph_cache: The networks that this process has traced for earlier trials.
+    """
+    train = for_replicas(params.train, params.distribute, strategy.num_replicas_in_sync)
+    after_epoch = _AfterEpoch(on_epoch)
     with graph_cache.check_out(params.model, train, records):
         fitted = fit(
             params.model,
             train,
             records,
-            strategy=make_strategy(devices),
+            strategy=strategy,
             checkpoints=checkpoints,
-            callbacks=[report_history],
+            callbacks=[after_epoch, *callbacks],
             compile_network=graph_cache.compile,
         )
-    report_history.raise_if_stopped()
+    after_epoch.raise_if_stopped()
     return fitted
 
 
-class _ReportHistory(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
-    """Reports the history after each epoch as the checkpoint has it: what is reported cannot be lost afterwards."""
+class _AfterEpoch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
+    """Calls a function after each epoch, which may stop the trial."""
 
-    def __init__(self, report: Report, checkpoints: Checkpoints) -> None:
+    def __init__(self, on_epoch: Callable[[], None]) -> None:
         super().__init__()
-        self.report = report
-        self.checkpoints = checkpoints
+        self.call = on_epoch
         self.stopped: SystemExit | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:  # noqa: ARG002
-        """Report the epoch, and end the training where the report stops the trial."""
+        """Call it, and end the training where it stops the trial."""
         try:
-            self.report(self.checkpoints.history())
+            self.call()
         except SystemExit as stopped:
             # Keras must end its training in order, because a later trial uses the network again.
             self.stopped = stopped

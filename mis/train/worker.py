@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import cached_property
+from queue import SimpleQueue
 from typing import Any
 
 import tensorflow as tf
@@ -65,6 +66,7 @@ class Worker:
         self.devices = devices
         self._make_strategy = make_strategy
         self._on_report = on_report
+        self._answers: SimpleQueue[Any] = SimpleQueue()
         self.steps = 0
         self.stepped_at: float | None = None
 
@@ -86,6 +88,20 @@ class Worker:
         """Send a value to the process that started the training; values arrive in order, and only the chief's do."""
         if self.is_chief and self._on_report is not None:
             self._on_report(value)
+
+    def confer(self, value: object) -> Any:  # noqa: ANN401 - whatever is answered
+        """Report a value, and wait for what the process that started the training answers to it.
+
+        All workers must call it; each gets the answer to the chief's value.
+        """
+        self.report(value)
+        answer = self._answers.get()
+        self.progress(0)  # the time of waiting is not the training's
+        return answer
+
+    def answer(self, value: object) -> None:
+        """Hand over the answer to what was reported; another thread of this process calls it."""
+        self._answers.put(value)
 
     def progress(self, steps: int = 1) -> None:
         """Say that so many steps have ended, or that the first one begins (0): the time until the next one is watched.

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -41,13 +42,15 @@ class Outcome:
     died: bool = False
 
 
-@ray.remote(concurrency_groups={"heartbeat": 1}, max_restarts=0)
+@ray.remote(concurrency_groups={"heartbeat": 1, "answers": 1}, max_restarts=0)
 class WorkerProcess:
     """A worker's process."""
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
         self.reports: list[Any] = []
+        self.call = 0
+        self.reported = threading.Condition()
 
     def prepare(self) -> str:
         """Import TensorFlow, and return `host:port`, where the other workers can reach this one."""
@@ -60,9 +63,9 @@ class WorkerProcess:
         return f"{host}:{free_port(host)}"
 
     def work(
-        self, work: Work, addresses: Sequence[str], rank: int, share: Share, folder: Path, *, together: bool
+        self, work: Work, addresses: Sequence[str], rank: int, share: Share, folder: Path, *, call: int, together: bool
     ) -> Outcome:
-        """Call a function, and catch what it raises.
+        """Call a function, and catch what it raises. A later call has the same worker, with the same strategy.
 
         Args:
             work: The function.
@@ -70,6 +73,7 @@ class WorkerProcess:
             rank: The number of this worker.
             share: Its devices.
             folder: The working directory, which is taken where this node has it.
+            call: The number of the call, from 1.
             together: Whether the strategy is made before the call, see `mis.train.gang.run_gang`.
         """
         from mis.train.devices import claim
@@ -79,8 +83,12 @@ class WorkerProcess:
         try:
             if folder.is_dir():
                 os.chdir(folder)
-            devices = claim(share.devices, share.threads)
-            self.worker = Worker(Rendezvous(tuple(addresses), rank), devices, on_report=self.reports.append)
+            if self.worker is None:
+                devices = claim(share.devices, share.threads)
+                self.worker = Worker(Rendezvous(tuple(addresses), rank), devices, on_report=self._keep)
+            with self.reported:
+                self.reports.clear()
+                self.call = call
             if together:
                 self.worker.progress(0)
                 self.worker.strategy  # noqa: B018 - made here
@@ -93,10 +101,31 @@ class WorkerProcess:
                 return Outcome(error=first_line(error), lost_others=True)
             return Outcome(error=traceback.format_exc())
 
-    @ray.method(concurrency_group="heartbeat")  # type: ignore[untyped-decorator]  # Ray has no types
-    def heartbeat(self, reports_received: int) -> Heartbeat:
-        """Return how far the work is, and the reports after the first `reports_received`."""
-        reports = self.reports[reports_received:]
+    def _keep(self, value: Any) -> None:  # noqa: ANN401
+        with self.reported:
+            self.reports.append(value)
+            self.reported.notify_all()
+
+    @ray.method(concurrency_group="answers")  # type: ignore[untyped-decorator]  # Ray has no types
+    def answer(self, value: Any) -> None:  # noqa: ANN401
+        """Hand the worker the answer to what it has reported."""
+        if self.worker is not None:
+            self.worker.answer(value)
+
+    @ray.method(concurrency_group="heartbeat")  # type: ignore[untyped-decorator]
+    def heartbeat(self, call: int, reports_received: int, wait_s: float) -> Heartbeat:
+        """Return how far the work is, and the reports after the first `reports_received`.
+
+        Args:
+            call: The number of the call of `work` that is asked about.
+            reports_received: How many reports of it have been received before.
+            wait_s: Seconds to wait for a new report.
+        """
+        with self.reported:
+            self.reported.wait_for(lambda: self.call == call and len(self.reports) > reports_received, wait_s)
+            if self.call != call:  # an earlier one has ended, and this one has not begun
+                return Heartbeat(0, None, ())
+            reports = self.reports[reports_received:]
         if self.worker is None or self.worker.stepped_at is None:
             return Heartbeat(0, None, reports)
         return Heartbeat(self.worker.steps, time.monotonic() - self.worker.stepped_at, reports)

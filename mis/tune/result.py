@@ -59,20 +59,23 @@ class StudyResult:
 
     def summary(self) -> dict[str, float]:
         """Return the figures of the study as a whole."""
+        each = self.store.tune.devices_per_trial
         return {
             BEST_DICE: self.best.score,
             TRIALS: len(self.trials),
             TRIALS_FAILED: sum(trial.state is TrialState.FAILED for trial in self.trials),
             TRIALS_PER_HOUR: 3600 * len(self.trials) / self.elapsed_s,
             ELAPSED_S: self.elapsed_s,
-            DEVICE_HOURS: self.store.tune.devices_per_trial * self._busy_s / 3600,
-            DEVICE_UTILISATION: self._busy_s / (self.concurrent * self.elapsed_s),
+            DEVICE_HOURS: self._device_s / 3600,
+            DEVICE_UTILISATION: self._device_s / (self.concurrent * each * self.elapsed_s),
         }
 
     @property
-    def _busy_s(self) -> float:
-        """Seconds that trials ran, added up: set-up is among them, waiting for devices is not."""
-        return sum(trial.elapsed_s for trial in self.trials)
+    def _device_s(self) -> float:
+        """Seconds that devices had a trial, added up: set-up is among them, waiting for devices is not."""
+        each = self.store.tune.devices_per_trial
+        # A part of a device counts as such; an elastic trial has had other devices from epoch to epoch.
+        return sum(trial.elapsed_s * (each if each < 1 else trial.mean_devices or each) for trial in self.trials)
 
     def write_table(self, path: Path) -> None:
         """Write a line for each trial (CSV)."""

@@ -153,6 +153,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
                 tracker=tracker,
                 study=study_run,
                 describe=describe,
+                limit=context.settings.devices,
             )
         except KeyboardInterrupt:
             _say(f"what has ended is kept; go on with python -m mis.tune --resume {store.name}")

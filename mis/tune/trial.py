@@ -9,7 +9,7 @@ from typing import Any
 
 from mis.errors import MisError
 from mis.params.base import Scalar
-from mis.track.names import MODEL_PARAMETERS, TOTAL_S, VAL_DICE, VAL_PREFIX
+from mis.track.names import DEVICES, EPOCH_S, MODEL_PARAMETERS, TOTAL_S, VAL_DICE, VAL_PREFIX
 from mis.train.checkpoint import History, best_epoch
 
 Values = Mapping[str, Scalar]
@@ -100,6 +100,13 @@ class Trial:
     def costs(self) -> dict[str, float]:
         """What may be made small beside the Dice, by the name of the objective; empty before the first epoch."""
         return {name: self.last[metric] for name, metric in OBJECTIVES.items() if metric in self.last}
+
+    @property
+    def mean_devices(self) -> float:
+        """How many devices it was spread over, as the mean over the time of its epochs; 0 where that is not known."""
+        timed = [(epoch[EPOCH_S], epoch[DEVICES]) for epoch in self.history if {EPOCH_S, DEVICES} <= epoch.keys()]
+        elapsed_s = sum(seconds for seconds, _ in timed)
+        return sum(seconds * devices for seconds, devices in timed) / elapsed_s if elapsed_s else 0.0
 
     def with_history(self, history: History) -> "Trial":
         """Return the trial after these epochs."""

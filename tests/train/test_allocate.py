@@ -30,6 +30,10 @@ nodes = st.lists(st.builds(Node, cpus=st.integers(1, 64), gpus=st.integers(0, 8)
         ([Node(40, 4)], 0.5, 1, Share(1, 5, 2, {"CPU": 5, "GPU": 0.5}, 0.5)),
         ([Node(4, 2)], 0.25, None, Share(1, 1, 8, {"CPU": 0.5, "GPU": 0.25}, 0.25)),
         ([Node(8, 1)], 1 / 3, None, Share(1, 2, 3, {"CPU": 2, "GPU": 0.3333}, 0.3333)),
+        ([Node(2, 0), Node(2, 0)], 4, None, Share(2, 1, 1, {"CPU": 2}, processes=2)),
+        ([Node(40, 4)] * 8, 8, None, Share(4, 10, 4, {"CPU": 40, "GPU": 4}, processes=2)),
+        ([Node(40, 4)] * 8, 32, None, Share(4, 10, 1, {"CPU": 40, "GPU": 4}, processes=8)),
+        ([Node(3, 0), Node(3, 0)], 5, None, Share(1, 1, 1, {"CPU": 1}, processes=5)),
     ],
 )
 def test_by_hand(there, devices, limit, expected):
@@ -51,29 +55,33 @@ def test_no_node_gives_more_than_it_has_and_one_more_share_would_not_fit(there, 
     try:
         share = allocate(there, devices, limit)
     except MisError:
-        assert devices > max(counts) or devices > limit
+        assert devices > sum(counts) or (limit is not None and devices > limit)
         return
-    assert share.bundle[kind] >= devices
+    assert share.replicas == devices
+    assert share.bundle[kind] >= share.devices
     assert share.concurrent >= 1
     assert share.concurrent * devices <= min(sum(counts), limit or sum(counts))
     for node, count in zip(there, counts, strict=True):
         # All shares of a node at once, on its cores. A core is the least that a device has.
         if kind == "CPU" or node.cpus >= node.gpus:
-            assert count // devices * share.bundle["CPU"] <= node.cpus
+            assert count // share.devices * share.bundle["CPU"] <= node.cpus
+    fitting = sum(count // share.devices for count in counts)
+    assert share.processes <= fitting
+    assert (share.processes > 1) == (devices > max(counts)), "more processes only where no node has so many devices"
     if limit is None:
-        assert share.concurrent == sum(count // devices for count in counts)
+        assert share.concurrent == fitting // share.processes
 
 
 @pytest.mark.parametrize(
     ("there", "devices", "limit", "message"),
     [
-        ([Node(2, 0)], 3, None, "the 2 CPU cores of one node that may be used, got 3"),
-        ([Node(2, 0), Node(2, 0)], 4, None, "the 2 CPU cores of one node that may be used, got 4"),
-        ([Node(64, 4)], 8, None, "the 4 GPUs of one node that may be used, got 8"),
-        ([Node(8, 0)], 4, 2, "the 2 CPU cores of one node that may be used, got 4"),
+        ([Node(2, 0)], 3, None, "the 2 CPU cores that may be used, got 3"),
+        ([Node(2, 0), Node(2, 0)], 5, None, "the 4 CPU cores that may be used, got 5"),
+        ([Node(64, 4)], 8, None, "the 4 GPUs that may be used, got 8"),
+        ([Node(8, 0)], 4, 2, "the 2 CPU cores that may be used, got 4"),
     ],
 )
-def test_more_devices_than_a_node_has_or_may_be_used_are_refused(there, devices, limit, message):
+def test_more_devices_than_there_are_or_may_be_used_are_refused(there, devices, limit, message):
     with pytest.raises(MisError, match=message):
         allocate(there, devices, limit)
 

@@ -7,6 +7,7 @@ study's store. Ray schedules; it keeps nothing: checkpoints and what was reporte
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,11 +15,18 @@ from typing import Any
 import numpy as np
 from ray import tune
 
+from mis.errors import MisError
 from mis.track.base import Run, Tracker
 from mis.train.allocate import Share
+from mis.train.cluster import alive_nodes
+from mis.tune.allocation import Cluster, sizes_for
+from mis.tune.elastic import ElasticAllocation
 from mis.tune.ray.callback import BudgetStopper, MonitorCallback
+from mis.tune.ray.elastic import ElasticScheduler
+from mis.tune.ray.placing import Nodes, fixed_request
 from mis.tune.ray.schedulers import make_scheduler
 from mis.tune.ray.searcher import make_searcher
+from mis.tune.ray.training import Training, train_network
 from mis.tune.ray.worker import run_worker
 from mis.tune.study.layout import RAY_STATE_PREFIX
 from mis.tune.study.monitor import StudyMonitor
@@ -36,6 +44,8 @@ def run_study(
     study: Run,
     contents: Callable[[], Mapping[str, np.ndarray]] | None = None,
     describe: Callable[[Run], None] = lambda run: None,  # noqa: ARG005
+    limit: int | None = None,
+    training: Training = train_network,
 ) -> list[Trial]:
     """Run a study to its end, from wherever it is.
 
@@ -47,6 +57,8 @@ def run_study(
         study: The study's run.
         contents: Reads the records into the memory of each node; None where trials read them from their files.
         describe: Records where a trial's run comes from.
+        limit: The most devices that an elastic search uses in all; None uses all that there are.
+        training: What a worker does with a trial.
     """
     store.catch_up()
     monitor = StudyMonitor(store, share, tracker, study, describe)
@@ -55,8 +67,11 @@ def run_study(
         shutil.rmtree(ray_state, ignore_errors=True)
     with TemporaryDirectory(prefix=RAY_STATE_PREFIX, dir=store.path) as notes, monitor.console:
         try:
-            trainable = _trainable(store, share, records, contents() if contents else None)
-            _tuner(trainable, share, monitor, notes).fit()
+            trainable = _trainable(store, share, records, contents() if contents else None, training)
+            elastic = _elastic(monitor, share, limit) if store.tune.allocation == "elastic" else None
+            _tuner(trainable, share, monitor, elastic, notes).fit()
+            if elastic is not None:
+                study.log_metrics(elastic.allocation.summary())
             if not monitor.budget.is_over:
                 # On Ctrl-C Ray Tune stops the trials and returns as if the study were complete.
                 raise KeyboardInterrupt
@@ -68,7 +83,11 @@ def run_study(
 
 
 def _trainable(
-    store: StudyStore, share: Share, records: Path, contents: Mapping[str, np.ndarray] | None
+    store: StudyStore,
+    share: Share,
+    records: Path,
+    contents: Mapping[str, np.ndarray] | None,
+    training: Training,
 ) -> Callable[[dict[str, Any]], None]:
     """Return what Ray runs for each trial; the records go once to each node."""
     trainable: Callable[[dict[str, Any]], None] = tune.with_parameters(
@@ -78,21 +97,53 @@ def _trainable(
         records=records,
         contents=contents,
         session=f"{time.time_ns():x}",
+        training=training,
     )
     return trainable
 
 
+def _elastic(monitor: StudyMonitor, share: Share, limit: int | None) -> ElasticScheduler:
+    """Return the scheduler that gives idle devices to the running trials of a study."""
+    store, nodes = monitor.store, Nodes.of(alive_nodes())
+    cluster = Cluster(nodes.devices(limit))
+
+    def sizes(trial: Trial) -> tuple[int, ...]:
+        """Return the numbers of devices among which the trial's batch can be divided, from its smallest share on."""
+        with suppress(MisError):  # values that do not go together: it fails by itself
+            params = store.params.for_trial(store.values(trial.number, trial.values), store.tune.epochs)
+            fitting = sizes_for(params.train.batch_size, sum(cluster.nodes))
+            possible = tuple(size for size in fitting if size >= share.replicas and params.can_be_spread(size))
+            return possible or (share.replicas,)
+        return (share.replicas,)
+
+    return ElasticScheduler(
+        make_scheduler(store.tune),
+        ElasticAllocation(
+            cluster, store.tune.epochs, trials=store.total - len(store.trials()), smallest=share.replicas
+        ),
+        nodes,
+        limit=limit,
+        alive_nodes=alive_nodes,
+        sizes=sizes,
+        say=monitor.console.say,
+    )
+
+
 def _tuner(
-    trainable: Callable[[dict[str, Any]], None], share: Share, monitor: StudyMonitor, ray_state: str
+    trainable: Callable[[dict[str, Any]], None],
+    share: Share,
+    monitor: StudyMonitor,
+    elastic: ElasticScheduler | None,
+    ray_state: str,
 ) -> tune.Tuner:
     store = monitor.store
     space, searcher = make_searcher(store, monitor.budget, share.concurrent)
     return tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory([dict(share.bundle)])),
+        tune.with_resources(trainable, fixed_request(share)),
         param_space=space,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=make_scheduler(store.tune),
+            scheduler=elastic or make_scheduler(store.tune),
             num_samples=-1 if searcher else 1,
             reuse_actors=True,  # 9 s for the first trial of a process, 1 s for each later one
         ),

@@ -1,8 +1,9 @@
 """What a trial does in its worker: it trains, and reports each epoch to Ray Tune."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,16 +11,16 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from mis.data.records.index import Records
 from mis.data.records.reader import read_records
 from mis.train.allocate import Share
 from mis.train.checkpoint import History
 from mis.tune.epochs import reports
 from mis.tune.ray.messages import ATTEMPT, MARK, NUMBER, TRIAL, VALUES, WORKED_S
+from mis.tune.ray.placing import share_in_force
+from mis.tune.ray.training import Training, TrialTask
 from mis.tune.study.layout import TrialFolder
 from mis.tune.study.population import clone, first_number
 from mis.tune.study.store import StudyStore
-from mis.tune.trial import Values
 
 
 def run_worker(
@@ -30,18 +31,20 @@ def run_worker(
     records: Path,
     contents: Mapping[str, np.ndarray] | None,
     session: str,
+    training: Training,
 ) -> None:
-    """Run one trial, or go on with it; on a lack of memory again with half the batch, where the study says so.
+    """Run one trial, or go on with it.
 
     Args:
         config: See `mis.tune.ray.messages.config_of`; in a population, of a trial that goes on from another one: what
             that one was handed, its values changed, and a mark.
         store: The study.
-        share: What the trial has of the cluster.
+        share: What the trial has of the cluster at its start; an elastic trial may have more by now.
         records: The folder of records.
         contents: The records' contents by case, where the memory of the node has them.
         session: The driver's session. In another one than before, the epochs of then are reported again: the scheduler
             that compares trials is a new one.
+        training: What is done with the trial.
     """
     begun = time.monotonic()
     handed = config[TRIAL]
@@ -52,39 +55,17 @@ def run_worker(
         clone(store, number, _donor(), handed[VALUES], handed[MARK])
     elif not store.is_population:
         _report_again(store.folder.trial(number), session)
-
-    from mis.quiet import import_tensorflow
-
-    import_tensorflow()
-    cases = replace(read_records(records), in_memory=contents)
-    within_memory(
-        lambda: _train(store, number, handed[VALUES], share=share, records=cases, begun=begun),
-        lambda: store.halve_batch(number, handed[VALUES], share.devices),
+    training(
+        TrialTask(
+            store,
+            number,
+            handed[VALUES],
+            share=share_in_force(share) if store.tune.allocation == "elastic" else share,
+            folder=records,
+            records=replace(read_records(records), in_memory=contents),
+            report=partial(_report_epoch, store, number, begun),
+        )
     )
-
-
-def within_memory(train: Callable[[], None], halve: Callable[[], bool]) -> None:
-    """Train; where the memory does not suffice, again without the cached networks, and then with half the batch.
-
-    Args:
-        train: Trains, or goes on with it.
-        halve: Halves the batch; returns whether it could.
-
-    Raises:
-        ResourceExhaustedError: The memory does not suffice for what is left.
-    """
-    from tensorflow.errors import ResourceExhaustedError
-
-    from mis.train.trial import GRAPH_CACHE
-
-    while True:
-        try:
-            train()
-        except ResourceExhaustedError:
-            if not GRAPH_CACHE.clear() and not halve():
-                raise
-        else:
-            return
 
 
 def _donor() -> int:
@@ -109,21 +90,13 @@ def _report_again(folder: TrialFolder, session: str) -> None:
         folder.session.write_text(session, encoding="utf-8")
 
 
-def _train(store: StudyStore, number: int, values: Values, *, share: Share, records: Records, begun: float) -> None:
-    from mis.train.trial import run_trial
-
-    params = store.params.for_trial(store.values(number, values), store.tune.epochs)
-    params.check_spread("tune.devices_per_trial", share.devices)
-
-    def report(history: History) -> None:
-        newest = {**reports(history)[-1], ATTEMPT: f"{begun}", WORKED_S: time.monotonic() - begun}
-        if not store.is_population:
-            tune.report(newest)
-            return
-        # Ray's scheduler lets a trial go on from another one only where that one has reported a checkpoint; this one
-        # has no weights: they are in the study's folder.
-        with TemporaryDirectory() as folder:
-            (Path(folder) / NUMBER).write_text(str(number), encoding="utf-8")
-            tune.report(newest, checkpoint=tune.Checkpoint.from_directory(folder))
-
-    run_trial(params, share, records, store.checkpoints(number), report)
+def _report_epoch(store: StudyStore, number: int, begun: float, history: History) -> None:
+    newest = {**reports(history)[-1], ATTEMPT: f"{begun}", WORKED_S: time.monotonic() - begun}
+    if not store.is_population:
+        tune.report(newest)
+        return
+    # Ray's scheduler lets a trial go on from another one only where that one has reported a checkpoint; this one
+    # has no weights: they are in the study's folder.
+    with TemporaryDirectory() as folder:
+        (Path(folder) / NUMBER).write_text(str(number), encoding="utf-8")
+        tune.report(newest, checkpoint=tune.Checkpoint.from_directory(folder))

@@ -113,7 +113,7 @@ class StudyMonitor:
     def restarted(self, number: int, reason: str, *, out_of_memory: bool) -> None:
         """Say that a trial starts again, and with half the batch if the memory was full."""
         running, again = self._running[number], "goes on from its last epoch"
-        if out_of_memory and self.store.halve_batch(number, running.suggested, self.share.devices):
+        if out_of_memory and self.store.halve_batch(number, running.suggested, self.share.replicas):
             again = "goes on with half the batch"
         self.console.say(f"trial {trial_name(number)} {again}: {reason}")
 

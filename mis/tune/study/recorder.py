@@ -148,7 +148,7 @@ class Recorder:
         values = {**params.flatten(), **trial.values, "train.epochs": params.tune.epochs}
         values = {name: value for name, value in values.items() if name not in BUDGET}  # the study's, and may change
         train = {name.removeprefix("train."): value for name, value in values.items() if name.startswith("train.")}
-        rule = in_force(params.train.model_copy(update=train), params.distribute, self.share.devices)
+        rule = in_force(params.train.model_copy(update=train), params.distribute, self.share.replicas)
         run = self.tracker.find_run(TUNE, key) or self.tracker.start_run(
             TUNE, f"trial-{trial.name}", tags=key, parent=self.parent.id
         )

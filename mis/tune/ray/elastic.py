@@ -1,0 +1,139 @@
+"""A scheduler of Ray Tune that gives idle devices to running trials, around one that stops trials early.
+
+At the end of an epoch, when its checkpoint is written, a trial whose devices change is paused, and at once started
+again with others. Ray's own ResourceChangingScheduler does not keep processes for later trials, and wants the same
+resources for all trials.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ray.tune.experiment import Trial as RayTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from mis.track.names import EPOCH_S
+from mis.train.allocate import Node
+from mis.tune.allocation import Place
+from mis.tune.elastic import ElasticAllocation
+from mis.tune.epochs import EPOCH
+from mis.tune.ray.messages import ATTEMPT, suggested_trial
+from mis.tune.ray.placing import Nodes, request_at
+from mis.tune.trial import Trial, trial_name
+from mis.words import counted
+
+
+class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes are Any here
+    """Changes the devices of trials that a scheduler lets go on.
+
+    Attributes:
+        stopper: The scheduler that decides which trials go on.
+        allocation: Who has which devices.
+        nodes: The nodes of the cluster.
+        limit: The most devices that are used in all; None uses all.
+        alive_nodes: Returns the nodes that are there now.
+        sizes: Returns the numbers of devices that a trial can be spread over.
+        say: Takes a line for the user.
+        moving: The trials that are being paused, by Ray's id.
+    """
+
+    def __init__(
+        self,
+        stopper: TrialScheduler | None,
+        allocation: ElasticAllocation,
+        nodes: Nodes,
+        *,
+        limit: int | None,
+        alive_nodes: Callable[[], Sequence[Node]],
+        sizes: Callable[[Trial], tuple[int, ...]],
+        say: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self.stopper = stopper or FIFOScheduler()
+        self.allocation = allocation
+        self.nodes = nodes
+        self.limit = limit
+        self.alive_nodes = alive_nodes
+        self.sizes = sizes
+        self.say = say
+        self.moving: dict[str, RayTrial] = {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Pass on what is compared."""
+        return bool(self.stopper.set_search_properties(metric, mode, **spec))
+
+    def on_trial_add(self, controller: Any, trial: RayTrial, **info: Any) -> None:
+        """Give a trial that begins its devices; one that is tried again has them already."""
+        self.stopper.on_trial_add(controller, trial, **info)
+        if self.allocation.place(suggested_trial(trial.config).number) is None:
+            self._begin(trial)
+
+    def on_trial_error(self, controller: Any, trial: RayTrial, **info: Any) -> None:
+        """Take back the devices of a trial that has failed; one that is tried again gets some: its node may be lost."""
+        self.stopper.on_trial_error(controller, trial, **info)
+        self._forget(trial)
+        if trial.status == RayTrial.ERROR:  # it will be tried again; otherwise Ray calls this before it says so
+            self._begin(trial)
+
+    def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
+        """Return what becomes of a trial after an epoch."""
+        decision = str(self.stopper.on_trial_result(controller, trial, result))
+        suggested = suggested_trial(trial.config)
+        place = self.allocation.place(suggested.number)
+        if place is None or ATTEMPT not in result:  # an epoch of an earlier session is reported again
+            return decision
+        self.allocation.epoch_ended(
+            suggested.number, int(result[EPOCH]), float(result[EPOCH_S]), result[ATTEMPT], self.sizes(suggested)
+        )
+        if decision != TrialScheduler.CONTINUE:
+            return decision
+        planned = self.allocation.goes_on_with(suggested.number)
+        if planned == place:
+            return decision
+        self.moving[trial.trial_id] = trial
+        self.say(
+            f"trial {trial_name(suggested.number)} goes on with {counted(planned.devices, 'device')} after epoch "
+            f"{result[EPOCH]}"
+        )
+        self.allocation.restart(suggested.number)
+        return str(TrialScheduler.PAUSE)
+
+    def on_trial_complete(self, controller: Any, trial: RayTrial, result: dict[str, Any], **info: Any) -> None:
+        """Take back the devices of a trial that has ended."""
+        self.stopper.on_trial_complete(controller, trial, result, **info)
+        self._forget(trial)
+
+    def on_trial_remove(self, controller: Any, trial: RayTrial, **info: Any) -> None:
+        """Take back the devices of a trial that is stopped while it waits."""
+        self.stopper.on_trial_remove(controller, trial, **info)
+        self._forget(trial)
+
+    def choose_trial_to_run(self, controller: Any, **info: Any) -> RayTrial | None:
+        """Return a trial that was paused for other devices, or else what the scheduler chooses."""
+        for trial_id, trial in list(self.moving.items()):
+            if trial.status == RayTrial.PAUSED:
+                del self.moving[trial_id]
+                place = self.allocation.place(suggested_trial(trial.config).number)
+                if place is not None:
+                    self._reserve(trial, place)
+                return trial
+        return self.stopper.choose_trial_to_run(controller, **info)
+
+    def debug_string(self) -> str:
+        """Return a line for Ray's own status."""
+        return f"elastic: {self.stopper.debug_string()}"
+
+    def _begin(self, trial: RayTrial) -> None:
+        suggested = suggested_trial(trial.config)
+        self.nodes = self.nodes.now(self.alive_nodes())
+        self.allocation.set_nodes(self.nodes.devices(self.limit))
+        epochs = int((trial.last_result or {}).get(EPOCH, 0))
+        place = self.allocation.begin(suggested.number, self.sizes(suggested), epochs)
+        if place is not None:  # else it waits with what it was to have, until a node comes back
+            self._reserve(trial, place)
+
+    def _reserve(self, trial: RayTrial, place: Place) -> None:
+        trial.update_resources(request_at(place, self.nodes.nodes))
+
+    def _forget(self, trial: RayTrial) -> None:
+        self.moving.pop(trial.trial_id, None)
+        self.allocation.end(suggested_trial(trial.config).number)

@@ -1,0 +1,93 @@
+"""A trial whose devices are on several nodes: its own process computes nothing, and watches the workers that train.
+
+The workers stay for the later trials of this process, which have the same devices: to start them takes as long as some
+epochs.
+"""
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from ray.util import get_current_placement_group
+
+from mis.data.records.reader import read_records
+from mis.errors import WorkerError
+from mis.params.load import Params
+from mis.train.allocate import Share
+from mis.train.checkpoint import Checkpoints, History
+from mis.train.gang import Gang
+from mis.train.heartbeat import WorkerLostError
+from mis.train.worker import Worker
+from mis.tune.ray.training import TrialTask
+
+OUT_OF_MEMORY = "ResourceExhaustedError"
+"""In what a worker says when the memory did not suffice."""
+
+_standing: list[Gang] = []
+"""The workers of this process, if they are there."""
+
+
+def train_in_gang(task: TrialTask) -> None:
+    """Train a trial in several processes, or go on with it from its checkpoint.
+
+    Raises:
+        ResourceExhaustedError: The memory of a worker did not suffice.
+        WorkerError: A worker was lost; the trial goes on from its checkpoint when it is started again.
+    """
+    params = task.params
+    work = partial(train_as_worker, params=params, records=task.folder, checkpoints=task.checkpoints)
+    stopped: list[SystemExit] = []
+
+    def report(history: History) -> None:
+        try:
+            task.report(history)
+        except SystemExit as stop:  # the workers must end their training in order: later trials have them too
+            stopped.append(stop)
+        gang.answer(not stopped)
+
+    gang = _gang(task.share)
+    try:
+        gang.run(work, params.distribute.heartbeat_s, params.distribute.stall_s, report)
+    except BaseException as error:
+        _end()
+        if isinstance(error, WorkerError) and OUT_OF_MEMORY in str(error):
+            from tensorflow.errors import ResourceExhaustedError
+
+            raise ResourceExhaustedError(None, None, str(error)) from error
+        if isinstance(error, WorkerLostError):
+            raise WorkerError(str(error)) from error
+        raise
+    if stopped:
+        raise stopped[0]
+
+
+def train_as_worker(worker: Worker, *, params: Params, records: Path, checkpoints: Checkpoints) -> None:
+    """Train as one of several workers: after each epoch the trial's process says whether it goes on."""
+    from mis.train.callbacks import ReportSteps
+    from mis.train.trial import train_trial
+
+    own = replace(checkpoints, writes=worker.is_chief)
+
+    def confer() -> None:
+        # Only the chief knows when the checkpoint is there.
+        if not worker.confer(own.history() if worker.is_chief else None):
+            raise SystemExit(0)
+
+    with suppress(SystemExit):
+        train_trial(
+            params, worker.strategy, read_records(records), own, on_epoch=confer, callbacks=[ReportSteps(worker)]
+        )
+
+
+def _gang(share: Share) -> Gang:
+    if not _standing:
+        group = get_current_placement_group()
+        gang = Gang(share.processes, share, on_message=lambda line: None, together=True, group=group)  # noqa: ARG005
+        _standing.append(gang.__enter__())
+    return _standing[0]
+
+
+def _end() -> None:
+    while _standing:
+        _standing.pop().__exit__()

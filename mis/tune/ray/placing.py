@@ -1,0 +1,79 @@
+"""From devices of nodes to what Ray reserves for a trial, and back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import gcd
+from typing import Any
+
+from ray import tune
+
+from mis.train.allocate import Node, Share, bundle_of, device_counts
+from mis.tune.allocation import Place
+
+NODE_LABEL = "ray.io/node-id"
+"""The label that Ray gives each node: its name."""
+
+
+def fixed_request(share: Share) -> tune.PlacementGroupFactory:
+    """Return what Ray reserves for a trial with a fixed share, on whatever nodes have it free."""
+    return _request([dict(share.bundle)] * share.processes, {"strategy": "PACK"})
+
+
+def request_at(place: Place, nodes: Sequence[Node]) -> tune.PlacementGroupFactory:
+    """Return what Ray reserves for a trial at a place: a process on its node, or several processes of the same size."""
+    each = place.counts[0][1] if len(place.counts) == 1 else gcd(*(count for _, count in place.counts))
+    names = [nodes[node].name for node, count in place.counts for _ in range(count // each)]
+    selectors = [{NODE_LABEL: name} for name in names]
+    return _request([bundle_of(nodes, each)] * len(names), {"bundle_label_selector": selectors})
+
+
+def _request(bundles: list[dict[str, float]], options: dict[str, Any]) -> tune.PlacementGroupFactory:
+    if len(bundles) == 1:
+        return tune.PlacementGroupFactory(bundles, **options)
+    # The trial's own process computes nothing then: it watches those that do, see `mis.tune.ray.gang_trial`.
+    return tune.PlacementGroupFactory([{}, *bundles], **options)
+
+
+def share_in_force(share: Share) -> Share:
+    """Return the share of the trial that this process runs, from what Ray has reserved for it.
+
+    Args:
+        share: The share that a trial has at its start.
+    """
+    reserved = tune.get_context().get_trial_resources().bundles
+    devices = int(reserved[0].get("GPU", reserved[0]["CPU"] / share.threads))
+    return replace(share, devices=devices, processes=len(reserved), bundle=reserved[0])
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The nodes of a cluster by the numbers that places have; a number stays a node's own, also when that is lost.
+
+    Attributes:
+        nodes: Every node that was there at some time.
+        alive: The names of those that are there now.
+    """
+
+    nodes: tuple[Node, ...]
+    alive: frozenset[str]
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node]) -> "Nodes":
+        """Return nodes that are all there."""
+        return cls(tuple(nodes), frozenset(node.name for node in nodes))
+
+    def now(self, nodes: Sequence[Node]) -> "Nodes":
+        """Return the nodes after some have come or gone."""
+        known = {node.name for node in self.nodes}
+        new = tuple(node for node in nodes if node.name not in known)
+        return Nodes((*self.nodes, *new), frozenset(node.name for node in nodes))
+
+    def devices(self, limit: int | None = None) -> tuple[int, ...]:
+        """Return how many devices each node has now, at most so many in all."""
+        counts = device_counts(self.nodes)
+        left = sum(counts) if limit is None else limit
+        usable = []
+        for node, count in zip(self.nodes, counts, strict=True):
+            usable.append(min(count, left) if node.name in self.alive else 0)
+            left -= usable[-1]
+        return tuple(usable)
