@@ -2,23 +2,18 @@
 
 import os
 import re
-import secrets
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
-import psutil
 import pytest
 
 from mis.errors import MisError, WorkerError
-from mis.ports import free_port
 from mis.track.base import TRAIN
 from mis.train.gang import run_gang
+from tests.ray_nodes import TwoNodes
 from tests.searches import tracker_of
 
 pytestmark = pytest.mark.slow
@@ -140,72 +135,6 @@ def test_more_workers_than_devices_are_refused_before_any_starts(tmp_path):
 # ---- A training on three workers of two nodes, of which a worker and then a node is lost ----
 
 
-class Cluster:
-    """Two nodes of Ray on this machine, with two cores each, whatever it has."""
-
-    def __init__(self, folder):
-        self.env = {
-            name: value for name, value in os.environ.items() if not name.startswith(("MIS_", "MLFLOW_", "DVC_"))
-        }
-        self.env |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", "CUDA_VISIBLE_DEVICES": "-1"}
-        # As on a cluster: a head that finds a token in the home folder and a node that does not, do not meet.
-        self.env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        self.port = free_port()
-        self.env["RAY_ADDRESS"] = f"127.0.0.1:{self.port}"
-        self.folder = folder
-        self.raylets = []
-
-    def __enter__(self):
-        self.start(
-            "--head", f"--port={self.port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}"
-        )
-        self.start(f"--address=127.0.0.1:{self.port}")
-        return self
-
-    def start(self, *options):
-        ports = 21000 + 1000 * len(self.raylets)
-        command = [Path(sys.executable).with_name("ray"), "start", *options, "--num-cpus=2", "--disable-usage-stats"]
-        command += ["--object-store-memory=80000000", f"--min-worker-port={ports}", f"--max-worker-port={ports + 900}"]
-        done = subprocess.run(
-            command,
-            env={name: value for name, value in self.env.items() if name != "RAY_ADDRESS"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        self.raylets = [process for process in self.processes() if process.name() == "raylet"]
-
-    def lose_second_node(self):
-        raylet = self.raylets[1]
-        for process in [raylet, *raylet.children(recursive=True)]:
-            process.kill()
-
-    def workers(self):
-        """Return the processes of the training's workers, on all nodes."""
-        found = [process for raylet in self.raylets for process in raylet.children()]
-        return [process for process in found if "ray::WorkerProcess" in " ".join(cmdline_of(process))]
-
-    def processes(self):
-        """Return the processes of this cluster, the oldest first: all that Ray starts is told the port of its head."""
-        address = re.compile(rf"[=:]{self.port}\b")
-        found = psutil.process_iter(["create_time"])
-        found = [process for process in found if address.search(" ".join(cmdline_of(process)))]
-        return sorted(found, key=lambda process: process.info["create_time"])
-
-    def __exit__(self, *error):
-        for process in self.processes():
-            process.kill()
-
-
-def cmdline_of(process):
-    """Return the words of a process's command line, none for one that has just ended."""
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
 EPOCHS = 10
 OVERRIDES = {
     "model.depth": 1,
@@ -253,7 +182,7 @@ def test_a_training_outlives_a_worker_and_a_node(warm, project, tmp_path_factory
     elsewhere = tmp_path_factory.mktemp("undisturbed")
     alone_env = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "MIS_ROOT": str(elsewhere)}
     undisturbed = start(warm, project, alone_env)
-    with Cluster(project) as cluster:
+    with TwoNodes() as cluster:
         process = start(warm, project, cluster.env, workers=3, heartbeat_s=10)
         wait_for_epoch(process, project, 3)
         first = cluster.workers()

@@ -23,7 +23,7 @@ def test_idle_devices_join_a_running_trial_whose_losses_stay_the_same(search, mo
     monkeypatch.setattr(elastic, "RESTART_COST_S", 0.0)  # else no restart pays for trainings of seconds
     monkeypatch.setattr(elastic, "UNMEASURED", elastic.Speeds(per_doubling=1.0))
     fixed, _ = search(devices=2, tune__scheduler=NO_SCHEDULER, **SEARCH)
-    trials, tracker = search(devices=2, tune__scheduler=NO_SCHEDULER, tune__allocation="elastic", **SEARCH)
+    trials, _ = search(devices=2, tune__scheduler=NO_SCHEDULER, tune__allocation="elastic", **SEARCH)
     assert [trial.values for trial in trials] == [trial.values for trial in fixed]
     devices = [[epoch[DEVICES] for epoch in trial.history] for trial in trials]
     assert 2.0 in devices[-1], "the last trial is alone at the end"
