@@ -75,6 +75,7 @@ class ElasticAllocation:
         self.clock = clock
         self._trials: dict[int, _TrialTimes] = {}
         self._ended: list[_TrialTimes] = []
+        self._waiting: dict[int, Demand] = {}
         self._begun: set[int] = set()
 
     @property
@@ -111,19 +112,29 @@ class ElasticAllocation:
             epochs: How many of its epochs have ended.
 
         Returns:
-            Its devices, which others may still have until the end of their epoch; None where it must wait for more
-            than all can spare.
+            Its devices, which others may still have until the end of their epoch; None where it waits until a trial
+            has ended, because all have their smallest share. Devices are kept for it, see `found`.
         """
         if number not in self._begun:
             self._begun.add(number)
             self.to_come = max(0, self.to_come - 1)
         self.end(number)
         # It is not known yet how long it takes: as long as others.
-        waiting = Demand(number, (self.epochs - epochs) * self._usual_epoch_s(), sizes)
-        places = self._plan([waiting])
-        if number in places:
-            self._trials[number] = _TrialTimes(sizes, places[number], places[number], epochs)
-        return places.get(number)
+        left_s = (self.epochs - epochs) * self._usual_epoch_s()
+        self._waiting[number] = Demand(number, left_s, sizes)
+        place = self._plan().get(number)
+        if place is not None:
+            self.found(number, place, epochs)
+        return place
+
+    def found(self, number: int, place: Place, epochs: int = 0) -> None:
+        """Note that a trial that waited has devices by now."""
+        sizes = self._waiting.pop(number).sizes
+        self._trials[number] = _TrialTimes(sizes, place, place, epochs)
+
+    def waits(self, number: int) -> bool:
+        """Return whether a trial waits for devices."""
+        return number in self._waiting
 
     def epoch_ended(self, number: int, epoch: int, epoch_s: float, start: str, sizes: tuple[int, ...]) -> None:
         """Note an epoch of a trial.
@@ -151,7 +162,7 @@ class ElasticAllocation:
         """Return the devices that a trial shall have next: where these are others, it is to be restarted on them."""
         trial = self._trials[number]
         if trial.epochs < self.epochs:  # else it has ended
-            self._plan([])
+            self._plan()
         return trial.planned
 
     def restart(self, number: int) -> Place:
@@ -167,6 +178,7 @@ class ElasticAllocation:
 
     def end(self, number: int) -> None:
         """Note that a trial has ended, or has lost its devices; one that is not known changes nothing."""
+        self._waiting.pop(number, None)
         trial = self._trials.pop(number, None)
         if trial is not None:
             self._ended.append(trial)
@@ -175,7 +187,7 @@ class ElasticAllocation:
         """Note how many devices each node has by now; a node that is lost has none."""
         self.cluster = Cluster(tuple(devices), self.cluster.across_nodes)
 
-    def _plan(self, waiting: Sequence[Demand]) -> dict[int, Place]:
+    def _plan(self) -> dict[int, Place]:
         """Plan the devices of all trials anew.
 
         What a trial is to give back it has no more: another one waits for it. What it is to get may still go elsewhere.
@@ -185,6 +197,7 @@ class ElasticAllocation:
             for number, trial in self._trials.items()
         ]
         concurrent = sum(self.cluster.nodes) // self.smallest
+        waiting = list(self._waiting.values())
         soon = min(self.to_come, concurrent - len(demands) - len(waiting))
         expected = [Demand(-number, 0.0, (self.smallest,)) for number in range(1, soon + 1)]
         places = assign([*demands, *waiting, *expected], self.cluster, self.speeds, self.restart_s)

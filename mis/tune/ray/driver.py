@@ -122,6 +122,7 @@ def _elastic(monitor: StudyMonitor, share: Share, limit: int | None) -> ElasticS
             cluster, store.tune.epochs, trials=store.total - len(store.trials()), smallest=share.replicas
         ),
         nodes,
+        share,
         limit=limit,
         alive_nodes=alive_nodes,
         sizes=sizes,

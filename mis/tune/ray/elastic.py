@@ -12,12 +12,12 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from mis.track.names import EPOCH_S
-from mis.train.allocate import Node
+from mis.train.allocate import Node, Share
 from mis.tune.allocation import Place
 from mis.tune.elastic import ElasticAllocation
 from mis.tune.epochs import EPOCH
-from mis.tune.ray.messages import ATTEMPT, suggested_trial
-from mis.tune.ray.placing import Nodes, request_at
+from mis.tune.ray.messages import ATTEMPT, NODE, suggested_trial
+from mis.tune.ray.placing import Nodes, fixed_request, request_at
 from mis.tune.trial import Trial, trial_name
 from mis.words import counted
 
@@ -29,6 +29,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         stopper: The scheduler that decides which trials go on.
         allocation: Who has which devices.
         nodes: The nodes of the cluster.
+        share: What a trial has that waits for whatever devices are free first.
         limit: The most devices that are used in all; None uses all.
         alive_nodes: Returns the nodes that are there now.
         sizes: Returns the numbers of devices that a trial can be spread over.
@@ -41,6 +42,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         stopper: TrialScheduler | None,
         allocation: ElasticAllocation,
         nodes: Nodes,
+        share: Share,
         *,
         limit: int | None,
         alive_nodes: Callable[[], Sequence[Node]],
@@ -51,6 +53,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         self.stopper = stopper or FIFOScheduler()
         self.allocation = allocation
         self.nodes = nodes
+        self.share = share
         self.limit = limit
         self.alive_nodes = alive_nodes
         self.sizes = sizes
@@ -62,9 +65,10 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         return bool(self.stopper.set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, controller: Any, trial: RayTrial, **info: Any) -> None:
-        """Give a trial that begins its devices; one that is tried again has them already."""
+        """Give a trial that begins its devices; one that is tried again has them already, or waits for them."""
         self.stopper.on_trial_add(controller, trial, **info)
-        if self.allocation.place(suggested_trial(trial.config).number) is None:
+        number = suggested_trial(trial.config).number
+        if self.allocation.place(number) is None and not self.allocation.waits(number):
             self._begin(trial)
 
     def on_trial_error(self, controller: Any, trial: RayTrial, **info: Any) -> None:
@@ -78,8 +82,12 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         """Return what becomes of a trial after an epoch."""
         decision = str(self.stopper.on_trial_result(controller, trial, result))
         suggested = suggested_trial(trial.config)
+        if ATTEMPT not in result:  # an epoch of an earlier session is reported again
+            return decision
+        if self.allocation.waits(suggested.number):
+            self._find(suggested.number, result)
         place = self.allocation.place(suggested.number)
-        if place is None or ATTEMPT not in result:  # an epoch of an earlier session is reported again
+        if place is None:
             return decision
         self.allocation.epoch_ended(
             suggested.number, int(result[EPOCH]), float(result[EPOCH_S]), result[ATTEMPT], self.sizes(suggested)
@@ -128,8 +136,17 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         self.allocation.set_nodes(self.nodes.devices(self.limit))
         epochs = int((trial.last_result or {}).get(EPOCH, 0))
         place = self.allocation.begin(suggested.number, self.sizes(suggested), epochs)
-        if place is not None:  # else it waits with what it was to have, until a node comes back
+        if place is not None:
             self._reserve(trial, place)
+        else:  # the first devices that are free, wherever
+            trial.update_resources(fixed_request(self.share))
+
+    def _find(self, number: int, result: dict[str, Any]) -> None:
+        """Note where a trial is that has waited for whatever devices were free first."""
+        names = [node.name for node in self.nodes.nodes]
+        if self.share.processes == 1 and result[NODE] in names:
+            place = Place(((names.index(result[NODE]), self.share.devices),))
+            self.allocation.found(number, place, int(result[EPOCH]))
 
     def _reserve(self, trial: RayTrial, place: Place) -> None:
         trial.update_resources(request_at(place, self.nodes.nodes))

@@ -10,8 +10,9 @@ TRIAL = "trial"
 NUMBER, VALUES, MARK = "number", "values", "mark"
 """Below it: the trial's number and values; in a population, the mark of a change of values and weights."""
 
-ATTEMPT, WORKED_S = "attempt", "worked_s"
-"""What a report has beside its epoch: which start of the trial this is, and how many seconds it has worked."""
+ATTEMPT, WORKED_S, NODE = "attempt", "worked_s", "node"
+"""What a report has beside its epoch: which start of the trial this is, how many seconds it has worked, and its node by
+Ray's name."""
 
 
 def config_of(trial: Trial) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import ray
 from ray import tune
 
 from mis.data.records.reader import read_records
 from mis.train.allocate import Share
 from mis.train.checkpoint import History
 from mis.tune.epochs import reports
-from mis.tune.ray.messages import ATTEMPT, MARK, NUMBER, TRIAL, VALUES, WORKED_S
+from mis.tune.ray.messages import ATTEMPT, MARK, NODE, NUMBER, TRIAL, VALUES, WORKED_S
 from mis.tune.ray.placing import share_in_force
 from mis.tune.ray.training import Training, TrialTask
 from mis.tune.study.layout import TrialFolder
@@ -91,7 +92,12 @@ def _report_again(folder: TrialFolder, session: str) -> None:
 
 
 def _report_epoch(store: StudyStore, number: int, begun: float, history: History) -> None:
-    newest = {**reports(history)[-1], ATTEMPT: f"{begun}", WORKED_S: time.monotonic() - begun}
+    newest = {
+        **reports(history)[-1],
+        ATTEMPT: f"{begun}",
+        WORKED_S: time.monotonic() - begun,
+        NODE: ray.get_runtime_context().get_node_id(),
+    }
     if not store.is_population:
         tune.report(newest)
         return

@@ -7,7 +7,7 @@ from ray import tune
 from mis.train.trial import GRAPH_CACHE
 from mis.tune.epochs import reports
 from mis.tune.ray import worker
-from mis.tune.ray.worker import within_memory
+from mis.tune.ray.training import within_memory
 
 
 class Batch:
