@@ -126,7 +126,8 @@ def test_ray_is_at_the_edge():
     allowed |= {"mis.train.heartbeat", "mis.train.worker_process"}
     assert {module for module in importers("ray") if not module.startswith("mis.tune.ray.")} <= allowed
     assert importers("ray.tune") == {
-        f"mis.tune.ray.{name}" for name in ("callback", "driver", "schedulers", "searcher", "worker")
+        f"mis.tune.ray.{name}"
+        for name in ("callback", "driver", "elastic", "placing", "schedulers", "searcher", "worker")
     }
 
 

@@ -8,7 +8,7 @@ computed from it and not stored beside it.
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -100,13 +100,27 @@ class Checkpoints:
             return None
         import keras
 
+        state = (keras.ops.convert_to_numpy(variable) for variable in _state(model))
+        return self.write(state, lambda path: plain(model).save(path), history, improved=improved)
+
+    def write(
+        self, state: Iterable[np.ndarray], save_model: Callable[[Path], object], history: History, *, improved: bool
+    ) -> Path:
+        """Write the state after the last epoch of `history`, whatever was trained.
+
+        Args:
+            state: The weights and the optimizer's state.
+            save_model: Writes the model to a path.
+            history: All epochs so far.
+            improved: Whether the last epoch is the best one.
+        """
         before = self.newest()
         path = self.folder / f"epoch-{len(history):04d}"
         with new_folder(path) as unfinished:
             # To save with Keras takes several times as long for a small network, which a search pays after every epoch.
-            np.savez(unfinished / STATE, *(keras.ops.convert_to_numpy(variable) for variable in _state(model)))
+            np.savez(unfinished / STATE, *state)
             if improved or before is None:
-                plain(model).save(unfinished / BEST)
+                save_model(unfinished / BEST)
             else:
                 shutil.copy2(before / BEST, unfinished / BEST)
             write_json(unfinished / HISTORY, history)

@@ -26,7 +26,8 @@ from mis.tune.ray.elastic import ElasticScheduler
 from mis.tune.ray.placing import Nodes, fixed_request
 from mis.tune.ray.schedulers import make_scheduler
 from mis.tune.ray.searcher import make_searcher
-from mis.tune.ray.training import Training, train_network
+from mis.tune.ray.task import Training
+from mis.tune.ray.training import train_network
 from mis.tune.ray.worker import run_worker
 from mis.tune.study.layout import RAY_STATE_PREFIX
 from mis.tune.study.monitor import StudyMonitor

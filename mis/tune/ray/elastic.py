@@ -60,6 +60,10 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         self.say = say
         self.moving: dict[str, RayTrial] = {}
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what belongs to this process: Ray Tune stores its schedulers with its own state."""
+        return {}
+
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Pass on what is compared."""
         return bool(self.stopper.set_search_properties(metric, mode, **spec))

@@ -19,7 +19,7 @@ from mis.train.checkpoint import Checkpoints, History
 from mis.train.gang import Gang
 from mis.train.heartbeat import WorkerLostError
 from mis.train.worker import Worker
-from mis.tune.ray.training import TrialTask
+from mis.tune.ray.task import TrialTask
 
 OUT_OF_MEMORY = "ResourceExhaustedError"
 """In what a worker says when the memory did not suffice."""

@@ -18,7 +18,7 @@ from mis.train.checkpoint import History
 from mis.tune.epochs import reports
 from mis.tune.ray.messages import ATTEMPT, MARK, NODE, NUMBER, TRIAL, VALUES, WORKED_S
 from mis.tune.ray.placing import share_in_force
-from mis.tune.ray.training import Training, TrialTask
+from mis.tune.ray.task import Training, TrialTask
 from mis.tune.study.layout import TrialFolder
 from mis.tune.study.population import clone, first_number
 from mis.tune.study.store import StudyStore
