@@ -42,7 +42,7 @@ def preview(params: Params, settings: Settings) -> str:
             *(f"  {number}: {', '.join(f'{k} {v}' for k, v in point.items())}" for number, point in enumerate(starts)),
             f"epochs: {search.epochs} for each trial, scheduler {search.scheduler.name}",
             f"budget: {_budget(params)}",
-            f"devices: {_devices(available.nodes, available.share)}",
+            f"devices: {_devices(available.nodes, available.share)}{_growth(params)}",
             f"data: {_data(records, size, in_memory=available.in_memory)}",
             f"time: {_time(estimated)}",
             "nothing was run",
@@ -74,9 +74,14 @@ def _budget(params: Params) -> str:
 
 def _devices(nodes: int, share: Share) -> str:
     kind = "GPU" if "GPU" in share.bundle else "CPU core"
-    each = counted(share.devices, kind) if share.fraction == 1 else f"{share.fraction:g} of a {kind}"
+    each = counted(share.replicas, kind) if share.fraction == 1 else f"{share.fraction:g} of a {kind}"
+    each += f" ({share.processes} processes)" if share.processes > 1 else ""
     trials, where = counted(share.concurrent, "trial"), counted(nodes, "node")
     return f"{trials} at once on {where}, each on {each} with {counted(share.threads, 'CPU thread')} a device"
+
+
+def _growth(params: Params) -> str:
+    return "; those that are idle join running trials" if params.tune.allocation == "elastic" else ""
 
 
 def _data(records: Records | None, size: int, *, in_memory: bool) -> str:

@@ -206,6 +206,12 @@ def test_an_override_that_does_not_fit_names_key_value_and_rule(override, parts)
                 "got 2; the next that fits is 3",
             ),
         ),
+        ("tune.allocation=elastic tune.devices_per_trial=0.5", ("devices_per_trial must be at least 1, got 0.5",)),
+        ("tune.allocation=elastic tune.sampler.name=random tune.scheduler.name=hyperband", ("hyperband", "use asha")),
+        (
+            "tune.allocation=elastic distribute.batch_rule=per_replica_batch",
+            ("needs distribute.batch_rule fixed_global_batch, got per_replica_batch",),
+        ),
         ("distribute.kind=none distribute.workers=2", ("distribute: kind none is for one device", "got 2")),
         ("distribute.kind=mirrored distribute.workers=2", ("distribute: kind mirrored is for one worker", "got 2")),
         ("distribute.min_workers=2", ("min_workers must be at most workers = 1", "got 2")),
