@@ -5,7 +5,7 @@ devices, what a restart costs, who waits. Ray is not known here.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -20,6 +20,33 @@ UNKNOWN_EPOCH_S = 60.0
 
 UNMEASURED = Speeds(per_doubling=0.9)
 """How much faster several devices are taken to be before a trial was on them."""
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What is known of elastic trials before a search has measured it itself.
+
+    Attributes:
+        restart_s: Seconds that a restart costs.
+        speeds: How much faster several devices are.
+    """
+
+    restart_s: float
+    speeds: Speeds
+
+    @classmethod
+    def of(cls, studies: Sequence[Mapping[str, float]]) -> "Experience":
+        """Return what earlier studies have measured, each given by its metrics; what none has is taken as usual."""
+        restarts_s = [metrics[RESTART_S] for metrics in studies if metrics.get(RESTARTS)]
+        speeds: dict[int, list[float]] = {}
+        for metrics in studies:
+            for name in metrics:
+                if name.startswith(SPEED_PREFIX):
+                    speeds.setdefault(int(name.removeprefix(SPEED_PREFIX)), []).append(metrics[name])
+        return cls(
+            median(restarts_s) if restarts_s else RESTART_COST_S,
+            Speeds({devices: median(values) for devices, values in speeds.items()}, UNMEASURED.per_doubling),
+        )
 
 
 @dataclass
@@ -54,6 +81,7 @@ class ElasticAllocation:
         cluster: The nodes with their devices.
         epochs: Epochs of each trial.
         smallest: The fewest devices that a trial has.
+        experience: What is known before it was measured here.
         to_come: How many trials have not begun yet: devices are kept for as many as can run at once.
         restarts_s: Seconds that each restart on other devices has cost.
     """
@@ -65,12 +93,14 @@ class ElasticAllocation:
         *,
         trials: int,
         smallest: int = 1,
+        experience: Experience | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cluster = cluster
         self.epochs = epochs
         self.smallest = smallest
         self.to_come = trials
+        self.experience = experience or Experience(RESTART_COST_S, UNMEASURED)
         self.restarts_s: list[float] = []
         self.clock = clock
         self._trials: dict[int, _TrialTimes] = {}
@@ -81,26 +111,32 @@ class ElasticAllocation:
     @property
     def restart_s(self) -> float:
         """Seconds that a restart costs: the median of those that were measured."""
-        return median(self.restarts_s) if self.restarts_s else RESTART_COST_S
+        return median(self.restarts_s) if self.restarts_s else self.experience.restart_s
 
     @property
     def speeds(self) -> Speeds:
-        """How much faster trials are on several devices, measured on those that were on several numbers of them."""
+        """How much faster trials are on several devices: as measured here, else as known before."""
+        known = self.experience.speeds
+        return Speeds({**known.measured, **self.measured_speeds}, known.per_doubling)
+
+    @property
+    def measured_speeds(self) -> dict[int, float]:
+        """How much faster those trials were on several devices that were on several numbers of them, by the number."""
         ratios: dict[int, list[tuple[int, float]]] = {}
         for trial in [*self._ended, *self._trials.values()]:
             fewest, *more = sorted(trial.epoch_s) or [0]
             for devices in more:
                 ratio = median(trial.epoch_s[fewest]) / median(trial.epoch_s[devices])
                 ratios.setdefault(devices, []).append((fewest, ratio))
-        measured: dict[int, float] = {}
+        before, measured = self.experience.speeds, dict[int, float]()
         for devices in sorted(ratios):
-            known = Speeds(dict(measured), UNMEASURED.per_doubling)
+            known = Speeds({**before.measured, **measured}, before.per_doubling)
             measured[devices] = median(known(fewest) * ratio for fewest, ratio in ratios[devices])
-        return Speeds(measured, UNMEASURED.per_doubling)
+        return measured
 
     def summary(self) -> dict[str, float]:
         """Return what a study records of it: restarts, what one cost, and how much faster several devices were."""
-        speeds = {f"{SPEED_PREFIX}{devices}": speed for devices, speed in self.speeds.measured.items()}
+        speeds = {f"{SPEED_PREFIX}{devices}": speed for devices, speed in self.measured_speeds.items()}
         return {RESTARTS: float(len(self.restarts_s)), RESTART_S: self.restart_s, **speeds}
 
     def begin(self, number: int, sizes: tuple[int, ...], epochs: int = 0) -> Place | None:

@@ -31,6 +31,7 @@ from mis.track.names import (
     TRIAL_TAG,
 )
 from mis.track.provenance import find_origin
+from mis.tune.elastic import Experience
 from mis.tune.history import starting_points
 from mis.tune.ray.driver import run_study
 from mis.tune.resources import Resources, resources
@@ -154,6 +155,9 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
                 study=study_run,
                 describe=describe,
                 limit=context.settings.devices,
+                experience=Experience.of(
+                    [earlier.metrics for earlier in tracker.find_finished(TUNE, {RECORDS_TAG: records.digest})]
+                ),
             )
         except KeyboardInterrupt:
             _say(f"what has ended is kept; go on with python -m mis.tune --resume {store.name}")

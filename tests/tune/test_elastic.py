@@ -2,7 +2,7 @@ import pytest
 
 from mis.track.names import RESTART_S, RESTARTS
 from mis.tune.allocation import Cluster, Place
-from mis.tune.elastic import RESTART_COST_S, ElasticAllocation
+from mis.tune.elastic import RESTART_COST_S, ElasticAllocation, Experience
 
 SIZES = (1, 2, 4)
 
@@ -85,15 +85,32 @@ def test_restarts_and_speeds_are_measured(clock):
     clock.now = 150.0
     run(allocation, 1, (4, 45.0), start="second")
     assert allocation.restart_s == pytest.approx(50 - 62 / 1.8)
-    assert not allocation.speeds.measured, "the first epoch after a start traces"
+    assert not allocation.measured_speeds, "the first epoch after a start traces"
     run(allocation, 1, (5, 40.0), start="second")
-    assert allocation.speeds.measured == {2: pytest.approx(62 / 40)}
+    assert allocation.measured_speeds == {2: pytest.approx(62 / 40)}
     allocation.end(1)
     assert allocation.summary() == {
         RESTARTS: 1.0,
         RESTART_S: pytest.approx(50 - 62 / 1.8),
         "elastic/speed_2": pytest.approx(62 / 40),
     }
+
+
+def test_a_search_begins_with_what_earlier_ones_have_measured(clock):
+    earlier = [
+        {RESTARTS: 3.0, RESTART_S: 8.0, "elastic/speed_2": 1.5},
+        {RESTARTS: 1.0, RESTART_S: 10.0, "elastic/speed_2": 1.7, "elastic/speed_4": 2.0},
+        {RESTARTS: 0.0, RESTART_S: RESTART_COST_S},
+        {"best/dice": 0.5},
+    ]
+    experience = Experience.of(earlier)
+    assert experience.restart_s == 9.0
+    assert experience.speeds.measured == {2: 1.6, 4: 2.0}
+    assert Experience.of([]).restart_s == RESTART_COST_S
+    allocation = ElasticAllocation(Cluster((2,)), epochs=10, trials=1, experience=experience, clock=clock)
+    assert allocation.restart_s == 9.0
+    assert allocation.speeds(2) == 1.6
+    assert allocation.summary() == {RESTARTS: 0.0, RESTART_S: 9.0}, "only what was measured here is told later ones"
 
 
 def test_a_trial_whose_node_is_lost_begins_elsewhere():

@@ -20,7 +20,7 @@ from mis.track.base import Run, Tracker
 from mis.train.allocate import Share
 from mis.train.cluster import alive_nodes
 from mis.tune.allocation import Cluster, sizes_for
-from mis.tune.elastic import ElasticAllocation
+from mis.tune.elastic import ElasticAllocation, Experience
 from mis.tune.ray.callback import BudgetStopper, MonitorCallback
 from mis.tune.ray.elastic import ElasticScheduler
 from mis.tune.ray.placing import Nodes, fixed_request
@@ -46,6 +46,7 @@ def run_study(
     contents: Callable[[], Mapping[str, np.ndarray]] | None = None,
     describe: Callable[[Run], None] = lambda run: None,  # noqa: ARG005
     limit: int | None = None,
+    experience: Experience | None = None,
     training: Training = train_network,
 ) -> list[Trial]:
     """Run a study to its end, from wherever it is.
@@ -59,6 +60,7 @@ def run_study(
         contents: Reads the records into the memory of each node; None where trials read them from their files.
         describe: Records where a trial's run comes from.
         limit: The most devices that an elastic search uses in all; None uses all that there are.
+        experience: What earlier searches have measured of elastic trials.
         training: What a worker does with a trial.
     """
     store.catch_up()
@@ -69,7 +71,8 @@ def run_study(
     with TemporaryDirectory(prefix=RAY_STATE_PREFIX, dir=store.path) as notes, monitor.console:
         try:
             trainable = _trainable(store, share, records, contents() if contents else None, training)
-            elastic = _elastic(monitor, share, limit) if store.tune.allocation == "elastic" else None
+            is_elastic = store.tune.allocation == "elastic"
+            elastic = _elastic(monitor, share, limit, experience) if is_elastic else None
             _tuner(trainable, share, monitor, elastic, notes).fit()
             if elastic is not None:
                 study.log_metrics(elastic.allocation.summary())
@@ -103,7 +106,7 @@ def _trainable(
     return trainable
 
 
-def _elastic(monitor: StudyMonitor, share: Share, limit: int | None) -> ElasticScheduler:
+def _elastic(monitor: StudyMonitor, share: Share, limit: int | None, experience: Experience | None) -> ElasticScheduler:
     """Return the scheduler that gives idle devices to the running trials of a study."""
     store, nodes = monitor.store, Nodes.of(alive_nodes())
     cluster = Cluster(nodes.devices(limit))
@@ -120,7 +123,11 @@ def _elastic(monitor: StudyMonitor, share: Share, limit: int | None) -> ElasticS
     return ElasticScheduler(
         make_scheduler(store.tune),
         ElasticAllocation(
-            cluster, store.tune.epochs, trials=store.total - len(store.trials()), smallest=share.replicas
+            cluster,
+            store.tune.epochs,
+            trials=store.total - len(store.trials()),
+            smallest=share.replicas,
+            experience=experience,
         ),
         nodes,
         share,
