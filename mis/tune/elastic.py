@@ -156,7 +156,7 @@ class ElasticAllocation:
             self.to_come = max(0, self.to_come - 1)
         self.end(number)
         # It is not known yet how long it takes: as long as others.
-        left_s = (self.epochs - epochs) * self._usual_epoch_s()
+        left_s = (self.epochs - epochs) * self._usual_epoch_s(self.speeds)
         self._waiting[number] = Demand(number, left_s, sizes)
         place = self._plan().get(number)
         if place is not None:
@@ -188,7 +188,7 @@ class ElasticAllocation:
         if start != trial.start:
             trial.start, trial.first_s = start, epoch_s
             if trial.paused_at is not None:
-                usual_s = self._epoch_s(trial) / self.speeds(trial.place.devices)
+                usual_s = _epoch_s(trial, self.speeds) / self.speeds(trial.place.devices)
                 self.restarts_s.append(max(0.0, self.clock() - trial.paused_at - min(epoch_s, usual_s)))
                 trial.paused_at = None
         else:
@@ -228,15 +228,22 @@ class ElasticAllocation:
 
         What a trial is to give back it has no more: another one waits for it. What it is to get may still go elsewhere.
         """
+        speeds = self.speeds
+        usual_s = self._usual_epoch_s(speeds)
         demands = [
-            Demand(number, (self.epochs - trial.epochs) * self._epoch_s(trial), trial.sizes, self._held(trial))
+            Demand(
+                number,
+                (self.epochs - trial.epochs) * (_epoch_s(trial, speeds) or usual_s),
+                trial.sizes,
+                self._held(trial),
+            )
             for number, trial in self._trials.items()
         ]
         concurrent = sum(self.cluster.nodes) // self.smallest
         waiting = list(self._waiting.values())
         soon = min(self.to_come, concurrent - len(demands) - len(waiting))
         expected = [Demand(-number, 0.0, (self.smallest,)) for number in range(1, soon + 1)]
-        places = assign([*demands, *waiting, *expected], self.cluster, self.speeds, self.restart_s)
+        places = assign([*demands, *waiting, *expected], self.cluster, speeds, self.restart_s)
         for number, trial in self._trials.items():
             trial.planned = places.get(number, trial.place)
         return places
@@ -247,15 +254,13 @@ class ElasticAllocation:
         lost = any(count > self.cluster.nodes[node] for node, count in held.counts)
         return None if lost else held
 
-    def _epoch_s(self, trial: _TrialTimes) -> float:
-        """Return the seconds that an epoch of a trial takes on one device."""
-        speeds = self.speeds
-        known = [speeds(devices) * median(seconds) for devices, seconds in trial.epoch_s.items()]
-        if known:
-            return median(known)
-        return trial.first_s * speeds(trial.place.devices) or self._usual_epoch_s()
-
-    def _usual_epoch_s(self) -> float:
+    def _usual_epoch_s(self, speeds: Speeds) -> float:
         """Return the seconds that an epoch takes on one device, as the median over the trials that have had one."""
-        known = [self._epoch_s(trial) for trial in self._trials.values() if trial.epoch_s or trial.first_s]
+        known = [seconds for trial in self._trials.values() if (seconds := _epoch_s(trial, speeds))]
         return median(known) if known else UNKNOWN_EPOCH_S
+
+
+def _epoch_s(trial: _TrialTimes, speeds: Speeds) -> float:
+    """Return the seconds that an epoch of a trial takes on one device; 0 before its first epoch."""
+    known = [speeds(devices) * median(seconds) for devices, seconds in trial.epoch_s.items()]
+    return median(known) if known else trial.first_s * speeds(trial.place.devices)
