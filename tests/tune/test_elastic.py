@@ -71,6 +71,18 @@ def test_a_trial_in_its_last_epoch_is_not_restarted(clock):
     assert allocation.goes_on_with(1) == place(1)
 
 
+def test_epochs_of_an_earlier_session_are_not_left(clock):
+    allocation = ElasticAllocation(Cluster((3,)), epochs=10, trials=3, clock=clock)
+    for number in range(3):
+        allocation.begin(number, (1, 2))
+    allocation.had_epochs(0, 6)
+    allocation.end(2)
+    for number, epoch, seconds in ((0, 7, 90.0), (1, 1, 60.0)):
+        run(allocation, number, (epoch, seconds), sizes=(1, 2))
+    assert allocation.goes_on_with(0).devices == 1, "three epochs are left"
+    assert allocation.goes_on_with(1).devices == 2, "nine are left"
+
+
 def test_restarts_and_speeds_are_measured(clock):
     allocation = ElasticAllocation(Cluster((2,)), epochs=10, trials=2, clock=clock)
     assert allocation.summary() == {RESTARTS: 0.0, RESTART_S: RESTART_COST_S}

@@ -87,6 +87,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         decision = str(self.stopper.on_trial_result(controller, trial, result))
         suggested = suggested_trial(trial.config)
         if ATTEMPT not in result:  # an epoch of an earlier session is reported again
+            self.allocation.had_epochs(suggested.number, int(result[EPOCH]))
             return decision
         if self.allocation.waits(suggested.number):
             self._find(suggested.number, result)
