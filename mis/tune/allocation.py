@@ -10,7 +10,7 @@ a restart.
 """
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log2
 
@@ -139,6 +139,8 @@ class _Filling:
     def grow(self) -> bool:
         """Hand idle devices to the trials with the most time left; return whether any trial got some."""
         grown = False
+        if not any(self.idle):
+            return grown
         waiting = [(-self._left_s(trial, place), trial) for trial, place in self.places.items()]
         heapq.heapify(waiting)
         while waiting and any(self.idle):
@@ -153,11 +155,20 @@ class _Filling:
     def _larger(self, trial: int) -> Place | None:
         """Return the next larger place by which a trial gains more than a restart costs."""
         place = self.places[trial]
-        sizes = self.demands[trial].sizes
+        sizes, most = self.demands[trial].sizes, place.devices + sum(self.idle)
         if place.devices == sizes[-1]:
             return None
-        now_s, available = self._left_s(trial, place), self._available_to(place)
-        found = (self._find(size, available, near=place) for size in sizes if size > place.devices)
+        now_s = self._left_s(trial, place)
+        # Where it would be takes longer to find than whether it gains: most that are asked here do not.
+        gaining = [
+            size
+            for size in sizes
+            if place.devices < size <= most and self._least_left_s(trial, size) < now_s - MARGIN_S
+        ]
+        if not gaining:
+            return None
+        available = self._available_to(trial, place)
+        found = (self._find(size, available, near=place) for size in gaining)
         return next((larger for larger in found if larger and self._left_s(trial, larger) < now_s - MARGIN_S), None)
 
     def _shrink_one(self) -> bool:
@@ -182,35 +193,56 @@ class _Filling:
         restarts = demand.place is not None and demand.place != place
         return demand.left_s / self.speeds(place.devices) + (self.restart_s if restarts else 0.0)
 
-    def _available_to(self, place: Place) -> list[int]:
+    def _least_left_s(self, trial: int, size: int) -> float:
+        """Return the seconds that a trial has left on so many devices, wherever they are: at most `_left_s`."""
+        demand = self.demands[trial]
+        restarts = demand.place is not None and demand.place.devices != size
+        return demand.left_s / self.speeds(size) + (self.restart_s if restarts else 0.0)
+
+    def _available_to(self, trial: int, place: Place) -> list[int]:
         """Return the devices of each node that a trial could have: the idle ones, and its own."""
         available = list(self.idle)
-        for node, count in place.counts:
+        for node, count in self._held(trial, place):
             available[node] += count
         return available
 
     def _find(self, size: int, available: Mapping[int, int] | Sequence[int], near: Place | None = None) -> Place | None:
         """Return a place of so many devices: on the node that it fits best, else over as few nodes as possible."""
         counts = dict(_numbered(available))
+        own = {node for node, _ in near.counts} if near is not None else set()
         fits = [node for node, count in counts.items() if count >= size]
         if fits:
-            own = {node for node, _ in near.counts} if near is not None else set()
             return Place(((min(fits, key=lambda node: (node not in own, counts[node], node)), size),))
         if not self.cluster.across_nodes or sum(counts.values()) < size:
             return None
-        taken: dict[int, int] = {}
-        for node in sorted(counts, key=lambda node: (-counts[node], node)):
-            taken[node] = min(counts[node], size - sum(taken.values()))
-        return Place(tuple(sorted((node, count) for node, count in taken.items() if count)))
+        taken, left = [], size
+        for node in sorted(counts, key=lambda node: (-counts[node], node not in own, node)):
+            taken.append((node, min(counts[node], left)))
+            left -= taken[-1][1]
+            if not left:
+                break
+        return Place(tuple(sorted(taken)))
 
     def _give(self, trial: int, place: Place) -> None:
         self.places[trial] = place
-        for node, count in place.counts:
+        for node, count in self._held(trial, place):
             self.idle[node] -= count
 
     def _take(self, trial: int) -> None:
-        for node, count in self.places.pop(trial).counts:
+        for node, count in self._held(trial, self.places.pop(trial)):
             self.idle[node] += count
+
+    def _held(self, trial: int, place: Place) -> Iterable[tuple[int, int]]:
+        """Return the devices of each node that no other trial can have while this one is to have a place.
+
+        A trial that is to have more keeps what it has until it gets them: otherwise two trials could wait for each
+        other's devices, and both for ever.
+        """
+        before = self.demands[trial].place
+        if before is None or before.counts == place.counts or place.devices < before.devices:
+            return place.counts
+        now, then = dict(before.counts), dict(place.counts)
+        return [(node, max(now.get(node, 0), then.get(node, 0))) for node in now | then]
 
 
 def _numbered(available: Mapping[int, int] | Sequence[int]) -> Iterator[tuple[int, int]]:
