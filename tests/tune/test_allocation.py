@@ -39,6 +39,14 @@ def after(demands, places):
     return [replace(demand, place=places.get(demand.trial, demand.place)) for demand in demands]
 
 
+def held(demand, place):
+    """Return the devices of each node that no other trial can have: one that is to have more leaves none before."""
+    now, then = dict(demand.place.counts) if demand.place else {}, dict(place.counts)
+    if sum(now.values()) > place.devices:
+        return then
+    return {node: max(now.get(node, 0), then.get(node, 0)) for node in now | then}
+
+
 def left_s(demand, devices, speeds, *, restart_s=0.0):
     return demand.left_s / speeds(devices) + restart_s
 
@@ -86,12 +94,12 @@ def test_no_device_is_idle_while_a_trial_gains_more_from_it_than_a_restart_costs
     if any(demand.trial not in places for demand in demands):
         return  # what is idle is kept for the first that waits
     idle = [
-        devices - sum(dict(place.counts).get(node, 0) for place in places.values())
+        devices - sum(held(demand, places[demand.trial]).get(node, 0) for demand in demands)
         for node, devices in enumerate(cluster.nodes)
     ]
     for demand in demands:
         place = places[demand.trial]
-        mine = dict(place.counts)
+        mine = held(demand, place)
         available = [devices + mine.get(node, 0) for node, devices in enumerate(idle)]
         most = sum(available) if cluster.across_nodes else max(available)
         restarted = demand.place is not None and demand.place != place
@@ -106,6 +114,12 @@ def test_no_device_is_idle_while_a_trial_gains_more_from_it_than_a_restart_costs
 def test_what_was_assigned_stays_while_no_trial_begins_or_ends(situation, part_left):
     demands, cluster, speeds, restart_s = situation
     places = assign(demands, cluster, speeds, restart_s)
+    if any(
+        held(demand, places[demand.trial]) != dict(places[demand.trial].counts)
+        for demand in demands
+        if demand.trial in places
+    ):
+        return  # a trial goes to another node: what it leaves is another one's then
     later = [replace(demand, left_s=demand.left_s * part_left) for demand in after(demands, places)]
     assert assign(later, cluster, speeds, restart_s) == places
 
