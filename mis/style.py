@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 REGION_MARKS = {"WT": "o", "TC": "s", "ET": "^"}
 
-MODE_COLOURS = {"data": "#0072b2", "experiment": "#882255"}
-MODE_MARKS = {"data": "o", "experiment": "s"}
+MODE_COLOURS = {"data": "#0072b2", "experiment": "#882255", "hybrid": "#b56a00", "elastic": "#117733"}
+MODE_MARKS = {"data": "o", "experiment": "s", "hybrid": "^", "elastic": "D"}
 
 INK, GREY, PALE = "#222222", "#767676", "#b5b5b5"
 

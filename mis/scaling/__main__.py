@@ -1,0 +1,164 @@
+"""`python -m mis.scaling`: the modes compared, measured on the devices at hand, or simulated on any number of them."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from mis import cli
+from mis.errors import MisError
+from mis.files import write_json
+from mis.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+    from mis.scaling.curves import SimulatedPoint
+
+DEVICES = "1,2,4,...,1024"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m mis.scaling", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", metavar="measure|simulate")
+    _add_measure(commands)
+    _add_simulate(commands)
+    given = list(argv) if argv is not None else None
+    arguments = parser.parse_args(given)
+    if arguments.command is None:
+        arguments = parser.parse_args(["measure"])
+    return cli.exit_code(lambda: arguments.run(arguments))
+
+
+def _add_measure(commands: "Commands") -> None:
+    measure = commands.add_parser("measure", help="on the devices at hand, as params.yaml says under scaling")
+    measure.add_argument("--params", type=Path, metavar="FILE", help="instead of the project's params.yaml")
+    cli.add_overrides(measure)
+    measure.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    measure.set_defaults(run=_measure)
+
+
+def _measure(arguments: argparse.Namespace) -> None:
+    from mis.params.load import load_params
+    from mis.scaling.session import compare
+
+    settings = load_settings()
+    params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
+    comparison = compare(params, settings)
+    _print_table(comparison.rows())
+    if arguments.json:
+        write_json(arguments.json, {"speedups": comparison.rows(), "cells": [dict(cell) for cell in comparison.cells]})
+
+
+def _add_simulate(commands: "Commands") -> None:
+    simulate = commands.add_parser("simulate", help="on any number of devices, by a cost model")
+    simulate.add_argument("--devices", default=DEVICES, metavar="LIST", help="1,2,...,1024 goes on doubling")
+    simulate.add_argument("--trials", type=int, help="by default 32, or as many as there are devices")
+    simulate.add_argument(
+        "--costs", type=Path, metavar="FILE", help="a cost set; by default the paper's cluster, with our records"
+    )
+    simulate.add_argument("--devices-per-node", type=int, help="instead of what the cost set has")
+    simulate.add_argument("--cases", type=int, default=338, help="training cases of an epoch")
+    simulate.add_argument("--val-cases", type=int, default=73)
+    simulate.add_argument("--batch-size", type=int, default=16, help="cases of a step over all devices")
+    simulate.add_argument("--epochs", type=int, default=30)
+    simulate.add_argument("--spread", type=float, default=0.3, help="of the logarithm of the trials' durations")
+    simulate.add_argument("--seed", type=int, default=0)
+    simulate.add_argument("--early-stopping", action="store_true", help="stop trials as ASHA does")
+    simulate.add_argument("--paper", action="store_true", help="explain the paper's x12 and x14, and what is gained")
+    simulate.add_argument("--published", action="store_true", help="the model against published tables")
+    simulate.add_argument("--against", type=Path, metavar="FILE", help="the simulator against runs that were measured")
+    simulate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    simulate.set_defaults(run=_simulate)
+
+
+def _simulate(arguments: argparse.Namespace) -> None:
+    from mis.scaling import tables
+
+    figures: dict[str, Sequence[dict[str, object]]]
+    if arguments.paper:
+        figures = tables.paper_tables()
+    elif arguments.published:
+        figures = {"the model against published tables": tables.published_rows()}
+    elif arguments.against:
+        figures = {"the simulator against what was run": tables.against_rows(arguments.against)}
+    else:
+        points = _points(arguments)
+        cluster = arguments.costs or "the paper's cluster, with our records in the memory of each node"
+        figures = {f"simulated speed-ups: {cluster}": [point.row() for point in points]}
+        _log(points, load_settings())
+    for title, rows in figures.items():
+        print(f"\n{title}")
+        _print_table(rows)
+    if arguments.json:
+        write_json(arguments.json, figures)
+
+
+def _points(arguments: argparse.Namespace) -> "list[SimulatedPoint]":
+    from dataclasses import replace
+
+    from mis.scaling import paper
+    from mis.scaling.cost_sets import read_cost_set
+    from mis.scaling.curves import parse_devices, simulate_modes
+    from mis.scaling.early_stopping import EarlyStopping
+    from mis.scaling.workload import Workload
+
+    for name in ("trials", "devices_per_node", "cases", "batch_size", "epochs"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise MisError(f"--{name.replace('_', '-')} must be at least 1", got=value)
+    for name in ("val_cases", "spread"):
+        if getattr(arguments, name) < 0:
+            raise MisError(f"--{name.replace('_', '-')} must be at least 0", got=getattr(arguments, name))
+    costs = read_cost_set(arguments.costs) if arguments.costs else paper.with_records_in_memory(paper.cluster())
+    if arguments.devices_per_node:
+        costs = replace(costs, devices_per_node=arguments.devices_per_node)
+    return simulate_modes(
+        costs,
+        Workload(arguments.cases, arguments.val_cases, arguments.batch_size),
+        parse_devices(arguments.devices),
+        trials=arguments.trials,
+        epochs=arguments.epochs,
+        spread=arguments.spread,
+        seed=arguments.seed,
+        stopping=EarlyStopping(3, 3) if arguments.early_stopping else None,
+    )
+
+
+def _log(points: "Sequence[SimulatedPoint]", settings: Settings) -> None:
+    """Record a run for each mode; the step of its metrics is the number of devices: MLflow overlays the curves."""
+    from mis.report.scaling_simulated import curves
+    from mis.style import png
+    from mis.track.base import SCALING, tracked
+    from mis.track.mlflow import MlflowTracker
+    from mis.track.names import DEVICE_UTILISATION, EFFICIENCY, ELAPSED_S, KIND_TAG, MODE_TAG, SPEEDUP
+
+    tracker = MlflowTracker(settings)
+    picture = png(curves(points, "Simulated speed-up of the four modes"))
+    for mode in dict.fromkeys(point.mode for point in points):
+        tags = {MODE_TAG: mode, KIND_TAG: "simulated"}
+        with tracked(tracker.start_run(SCALING, f"{mode} parallelism, simulated", tags=tags)) as run:
+            for point in (point for point in points if point.mode == mode):
+                figures = {
+                    SPEEDUP: point.speedup,
+                    EFFICIENCY: point.efficiency,
+                    ELAPSED_S: point.elapsed_s,
+                    DEVICE_UTILISATION: point.utilisation,
+                }
+                run.log_metrics(figures, step=point.devices)
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / "speedup.png"
+                path.write_bytes(picture)
+                run.log_file(path, "figures")
+
+
+def _print_table(rows: object) -> None:
+    import pandas as pd
+
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
