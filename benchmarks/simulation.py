@@ -1,0 +1,101 @@
+"""The four modes on 1 to 1024 devices, simulated, with the errors of the simulator; a page and a picture of it.
+
+`python benchmarks/simulation.py` prints the tables that `python -m mis.scaling simulate` computes: the speed-up of each
+mode, the paper's two figures explained, the model against published tables, and with `--against FILE` the simulator
+against runs that `benchmarks/orchestration.py --json FILE` has written. With `--write` they go into docs/scaling.md,
+and the picture into docs/scaling.png (then nothing may be uncommitted). Seconds; it compares with the ideal.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from page import clean_commit, write_figures
+
+from mis.files import new_file
+from mis.report.scaling_simulated import curves
+from mis.scaling import tables
+from mis.scaling.curves import SimulatedPoint, parse_devices, simulate_modes
+from mis.scaling.paper import cluster, with_records_in_memory
+from mis.scaling.simulate import SIMULATED_MODES
+from mis.scaling.workload import Workload
+from mis.style import png
+from mis.track.provenance import git_commit
+
+ROOT = Path(__file__).parents[1]
+DEVICES = "1,2,...,1024"
+EPOCHS, SPREAD, BATCH = 30, 0.3, 16
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables, and write them where that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--against", type=Path, metavar="FILE", help="runs that were emulated or measured")
+    parser.add_argument("--write", action="store_true", help="put all of it into docs/scaling.md")
+    options = parser.parse_args(argv)
+    if options.write:
+        clean_commit(ROOT)
+    costs = with_records_in_memory(cluster())
+    points = simulate_modes(
+        costs, Workload(338, 73, BATCH), parse_devices(DEVICES), epochs=EPOCHS, spread=SPREAD, seed=0
+    )
+    text = "\n".join(_page(points, options.against))
+    print(text)
+    if options.write:
+        write_figures(ROOT / "docs" / "scaling.md", "benchmarks/simulation.py", text)
+        with new_file(ROOT / "docs" / "scaling.png") as unfinished:
+            unfinished.write_bytes(png(curves(points, "Simulated: the paper's cluster, with our records in memory")))
+    return 0
+
+
+def _page(points: Sequence[SimulatedPoint], against: Path | None) -> Iterator[str]:
+    yield (
+        f"Commit `{git_commit(ROOT)[:10]}`. As many trials as devices, at least the paper's 32; {EPOCHS} epochs; "
+        f"durations lognormal with a sigma of {SPREAD}; a batch of {BATCH}."
+    )
+    yield from ("", "| devices | " + " | ".join(SIMULATED_MODES) + " |", "|---" * (1 + len(SIMULATED_MODES)) + "|")
+    for devices in sorted({point.devices for point in points}):
+        reached = {point.mode: point.speedup for point in points if point.devices == devices}
+        yield f"| {devices} | " + " | ".join(f"x{reached[mode]:.1f}" for mode in SIMULATED_MODES) + " |"
+    if against is not None:
+        yield from ("", "The simulator against emulated runs:", "", "| devices | mode | seconds | simulated | error |")
+        yield "|---|---|---|---|---|"
+        for row in tables.against_rows(against):
+            seconds = f"{row['elapsed_s']:.1f} | {row['simulated_s']:.1f}"
+            yield f"| {row['devices']} | {row['mode']} | {seconds} | {row['error']:+.1%} |"
+    yield from ("", "The model against published tables, a half fitted, a half predicted:", "")
+    yield from ("| what | machine | devices | half | published | model | error |", "|---|---|---|---|---|---|---|")
+    for row in tables.published_rows():
+        figures = f"{row['published']:g} | {row['predicted']:.4g} | {row['error']:+.1%}"
+        yield f"| {row['what']} | {row['machine']} | {row['devices']} | {row['half']} | {figures} |"
+    explained = tables.paper_tables()
+    for title, columns in PAPERS_COLUMNS.items():
+        yield from (
+            "",
+            f"{title[0].upper()}{title[1:]}:",
+            "",
+            f"| {' | '.join(columns)} |",
+            "|---" * len(columns) + "|",
+        )
+        for row in explained[title]:
+            yield f"| {' | '.join(_cell(row, column) for column in columns)} |"
+
+
+PAPERS_COLUMNS = {
+    "the parameters": ("parameter", "value", "source", "note"),
+    "the paper's two modes on its cluster": ("devices", "mode", "speedup", "reported"),
+    "the two speed-ups where an assumed parameter is another one": ("parameter", "times", "data", "experiment"),
+    "the same cluster, step by step": ("step", "mode", "speedup", "device_hours"),
+}
+
+
+def _cell(row: Mapping[str, object], column: str) -> str:
+    value = row[column]
+    if value is None:
+        return "no limit" if column == "value" else ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
