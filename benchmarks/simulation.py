@@ -15,10 +15,10 @@ from page import clean_commit, write_figures
 
 from mis.files import new_file
 from mis.report.scaling_simulated import curves
-from mis.scaling import tables
 from mis.scaling.curves import SimulatedPoint, parse_devices, simulate_modes
 from mis.scaling.paper import cluster, with_records_in_memory
 from mis.scaling.simulate import SIMULATED_MODES
+from mis.scaling.tables import against_rows, paper_tables, published_rows
 from mis.scaling.workload import Workload
 from mis.style import png
 from mis.track.provenance import git_commit
@@ -61,15 +61,15 @@ def _page(points: Sequence[SimulatedPoint], against: Path | None) -> Iterator[st
     if against is not None:
         yield from ("", "The simulator against emulated runs:", "", "| devices | mode | seconds | simulated | error |")
         yield "|---|---|---|---|---|"
-        for row in tables.against_rows(against):
+        for row in against_rows(against):
             seconds = f"{row['elapsed_s']:.1f} | {row['simulated_s']:.1f}"
             yield f"| {row['devices']} | {row['mode']} | {seconds} | {row['error']:+.1%} |"
     yield from ("", "The model against published tables, a half fitted, a half predicted:", "")
     yield from ("| what | machine | devices | half | published | model | error |", "|---|---|---|---|---|---|---|")
-    for row in tables.published_rows():
+    for row in published_rows():
         figures = f"{row['published']:g} | {row['predicted']:.4g} | {row['error']:+.1%}"
         yield f"| {row['what']} | {row['machine']} | {row['devices']} | {row['half']} | {figures} |"
-    explained = tables.paper_tables()
+    explained = paper_tables()
     for title, columns in PAPERS_COLUMNS.items():
         yield from (
             "",
