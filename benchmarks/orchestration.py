@@ -34,6 +34,7 @@ from tqdm import tqdm
 
 from mis.files import write_json
 from mis.params.load import Params, load_params
+from mis.scaling.curves import hybrid_devices
 from mis.scaling.timeline import Stretch, Timeline
 from mis.settings import load_settings
 from mis.track.base import SCALING, TUNE, tracked
@@ -212,7 +213,7 @@ class Benchmark:
 
     def each(self, mode: str) -> int:
         """Return how many devices a trial of a mode begins with."""
-        return {"data": self.devices, "hybrid": _power_near_root(self.devices)}.get(mode, 1)
+        return {"data": self.devices, "hybrid": hybrid_devices(self.devices)}.get(mode, 1)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -321,18 +322,6 @@ def ideal_s(emulation: Emulation, devices: int, sizes: tuple[int, ...]) -> float
             places[trial] = plan()[trial]
         begin_epoch(trial)
     return now_s
-
-
-def _power_near_root(devices: int) -> int:
-    """Return the power of two that is nearest to the root, which is as far from data as from experiment parallelism.
-
-    >>> _power_near_root(32), _power_near_root(128)
-    (4, 8)
-    """
-    power = 1
-    while (2 * power) ** 2 <= devices:
-        power *= 2
-    return power
 
 
 def measure_steps(records: Path) -> list[float]:
