@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from tqdm import tqdm
 
 from mis.data.records.reader import check_patch, read_records
+from mis.errors import MisError
 from mis.params.load import Params
 from mis.params.scaling import ScalingParams
 from mis.scaling.plan import MODE_NAMES, MODES, plan_round
@@ -26,7 +27,7 @@ from mis.track.names import (
     SPEEDUP_MIN,
 )
 from mis.track.provenance import Origin, find_origin
-from mis.train.allocate import allocate
+from mis.train.allocate import Node, Share, allocate, device_counts
 from mis.train.batch_rule import for_replicas
 from mis.train.cluster import cluster
 
@@ -79,7 +80,7 @@ def compare(params: Params, settings: Settings) -> Comparison:
         trial.check_spread("scaling.workers", max(scaling.workers))
     measurements = []
     with cluster(settings.ray_address) as nodes, _progress_bar(scaling) as bar:
-        shares = {count: allocate(nodes, count, settings.devices) for count in scaling.workers}
+        shares = {count: _share(nodes, count, settings) for count in scaling.workers}
         for round_number in range(scaling.rounds):
             for measurement in measure_round(scaling.workers, round_number, trials, settings.records, shares):
                 measurements.append(measurement)
@@ -97,6 +98,19 @@ def compare(params: Params, settings: Settings) -> Comparison:
     origin = find_origin(settings, params.data, records.data_hash, records.left_out)
     _log(comparison, params, settings, origin)
     return comparison
+
+
+def _share(nodes: Sequence[Node], devices: int, settings: Settings) -> Share:
+    """Return the share of a process with so many devices.
+
+    Raises:
+        MisError: There are not so many, or no node has so many.
+    """
+    share = allocate(nodes, devices, settings.devices)
+    if share.processes > 1:
+        most = max(device_counts(nodes))
+        raise MisError(f"scaling.workers must be at most the {most} devices of a node, for now", got=devices)
+    return share
 
 
 def _progress_bar(params: ScalingParams) -> tqdm:
