@@ -113,6 +113,8 @@ class _Filling:
     Attributes:
         places: The devices of each trial, as assigned so far.
         idle: How many devices of each node no trial has.
+        unused: How many devices are in no trial's place: the idle ones, and those that a trial which goes to another
+            node keeps until then.
     """
 
     def __init__(self, demands: Sequence[Demand], cluster: Cluster, speeds: Speeds, restart_s: float) -> None:
@@ -121,6 +123,7 @@ class _Filling:
         self.restart_s = restart_s
         self.demands = {demand.trial: demand for demand in demands}
         self.idle = list(cluster.nodes)
+        self.unused = sum(cluster.nodes)
         self.places: dict[int, Place] = {}
         for demand in demands:
             if demand.place is not None:
@@ -128,10 +131,10 @@ class _Filling:
 
     def begin(self, demand: Demand) -> bool:
         """Give a trial that waits its smallest share, if need be of what others have beyond theirs."""
-        before = list(self.idle), dict(self.places)
+        before = list(self.idle), self.unused, dict(self.places)
         while (place := self._find(demand.sizes[0], self.idle)) is None:
             if not self._shrink_one():
-                self.idle, self.places = before  # what others would give does not suffice: they keep it
+                self.idle, self.unused, self.places = before  # what others would give does not suffice: they keep it
                 return False
         self._give(demand.trial, place)
         return True
@@ -139,11 +142,11 @@ class _Filling:
     def grow(self) -> bool:
         """Hand idle devices to the trials with the most time left; return whether any trial got some."""
         grown = False
-        if not any(self.idle):
+        if not self.unused:
             return grown
         waiting = [(-self._left_s(trial, place), trial) for trial, place in self.places.items()]
         heapq.heapify(waiting)
-        while waiting and any(self.idle):
+        while waiting and self.unused:
             _, trial = heapq.heappop(waiting)
             if (place := self._larger(trial)) is not None:
                 self._take(trial)
@@ -155,7 +158,8 @@ class _Filling:
     def _larger(self, trial: int) -> Place | None:
         """Return the next larger place by which a trial gains more than a restart costs."""
         place = self.places[trial]
-        sizes, most = self.demands[trial].sizes, place.devices + sum(self.idle)
+        sizes = self.demands[trial].sizes
+        most = place.devices + self.unused
         if place.devices == sizes[-1]:
             return None
         now_s = self._left_s(trial, place)
@@ -225,11 +229,14 @@ class _Filling:
 
     def _give(self, trial: int, place: Place) -> None:
         self.places[trial] = place
+        self.unused -= place.devices
         for node, count in self._held(trial, place):
             self.idle[node] -= count
 
     def _take(self, trial: int) -> None:
-        for node, count in self._held(trial, self.places.pop(trial)):
+        place = self.places.pop(trial)
+        self.unused += place.devices
+        for node, count in self._held(trial, place):
             self.idle[node] += count
 
     def _held(self, trial: int, place: Place) -> Iterable[tuple[int, int]]:
