@@ -155,9 +155,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
                 study=study_run,
                 describe=describe,
                 limit=context.settings.devices,
-                experience=Experience.of(
-                    [earlier.metrics for earlier in tracker.find_finished(TUNE, {RECORDS_TAG: records.digest})]
-                ),
+                experience=_experience(store, records, tracker),
             )
         except KeyboardInterrupt:
             _say(f"what has ended is kept; go on with python -m mis.tune --resume {store.name}")
@@ -165,6 +163,14 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
         result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent)
         _record(result, study_run, context)
     return result
+
+
+def _experience(store: StudyStore, records: Records, tracker: MlflowTracker) -> Experience | None:
+    """Return what earlier studies on the same records have measured of elastic trials; None where this has none."""
+    if store.tune.allocation == "fixed":
+        return None
+    earlier = tracker.find_finished(TUNE, {RECORDS_TAG: records.digest, KIND_TAG: "study"})
+    return Experience.of([study.metrics for study in earlier])
 
 
 def _say(line: str) -> None:
