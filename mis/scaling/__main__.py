@@ -1,4 +1,4 @@
-"""`python -m mis.scaling`: the modes compared, measured on the devices at hand, or simulated on any number of them."""
+"""`python -m mis.scaling`: the modes compared, measured on the devices at hand or simulated, and which one to take."""
 
 import argparse
 from collections.abc import Sequence
@@ -22,9 +22,10 @@ DEVICES = "1,2,4,...,1024"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m mis.scaling", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", metavar="measure|simulate")
+    commands = parser.add_subparsers(dest="command", metavar="measure|simulate|recommend")
     _add_measure(commands)
     _add_simulate(commands)
+    _add_recommend(commands)
     given = list(argv) if argv is not None else None
     arguments = parser.parse_args(given)
     if arguments.command is None:
@@ -152,6 +153,56 @@ def _log(points: "Sequence[SimulatedPoint]", settings: Settings) -> None:
                 path = Path(folder) / "speedup.png"
                 path.write_bytes(picture)
                 run.log_file(path, "figures")
+
+
+def _add_recommend(commands: "Commands") -> None:
+    recommend = commands.add_parser("recommend", help="which mode to take, by what your own runs have taken")
+    recommend.add_argument("--params", type=Path, metavar="FILE", help="instead of the project's params.yaml")
+    cli.add_overrides(recommend)
+    recommend.add_argument("--devices", type=int, required=True, help="how many there are")
+    recommend.add_argument("--devices-per-node", type=int, help="by default all on one node")
+    recommend.add_argument("--trials", type=int, help="by default tune.num_samples")
+    recommend.add_argument("--hours", type=float, help="tell how many trials fit into so many hours")
+    recommend.add_argument("--calibrate", action="store_true", help="measure first, with short searches")
+    recommend.add_argument("--costs", type=Path, metavar="FILE", help="a cost set in place of your own runs")
+    recommend.add_argument("--cases", type=int, help="with --costs: training cases; by default those of your records")
+    recommend.add_argument("--val-cases", type=int, default=0, help="with --cases")
+    recommend.add_argument("--spread", type=float, help="of the logarithm of the trials' durations; by default as seen")
+    recommend.add_argument(
+        "--early-stopping", action="store_true", help="stop trials as tune.scheduler has it for asha"
+    )
+    recommend.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    recommend.set_defaults(run=_recommend)
+
+
+def _recommend(arguments: argparse.Namespace) -> None:
+    from mis.params.load import load_params
+    from mis.scaling.advise import advise
+
+    settings = load_settings()
+    params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
+    if arguments.calibrate:
+        from mis.scaling.calibrate import calibrate
+
+        calibrate(params, settings, params_file=arguments.params, overrides=arguments.overrides)
+    report = advise(
+        params,
+        settings,
+        devices=arguments.devices,
+        devices_per_node=arguments.devices_per_node,
+        trials=arguments.trials,
+        hours=arguments.hours,
+        costs=arguments.costs,
+        cases=None if arguments.cases is None else (arguments.cases, arguments.val_cases),
+        spread=arguments.spread,
+        early_stopping=arguments.early_stopping,
+    )
+    for title, rows in report.tables().items():
+        print(f"\n{title}")
+        _print_table(rows)
+    print(*("", *report.lines()), sep="\n")
+    if arguments.json:
+        write_json(arguments.json, report.to_json())
 
 
 def _print_table(rows: object) -> None:
