@@ -13,7 +13,7 @@ from mis.scaling.fit import Fit
 from mis.scaling.recommend import Advice, reason, recommend
 from mis.scaling.workload import Workload
 from mis.settings import Settings
-from mis.words import counted
+from mis.words import counted, duration
 
 UNKNOWN_SPREAD = 0.3
 """The spread of the trials' durations where no runs tell it, as in the emulation of docs/scaling.md."""
@@ -41,7 +41,7 @@ class Recommendation:
         """Return the tables, by title."""
         count = counted(self.trials, "trial")
         return {
-            f"the costs: {self.costs.name}": self.costs.rows(),
+            f"the costs: {self.costs.name}": [{**row, "value": _value(row["value"])} for row in self.costs.rows()],
             f"{count}, the best mode first": [one.row() for one in self.advice],
         }
 
@@ -52,6 +52,8 @@ class Recommendation:
         return [
             *said,
             f"durations of the trials: lognormal with a sigma of {self.spread:.2g}",
+            f"predicted: {duration(best.elapsed_s)} ({duration(best.low_s)} to {duration(best.high_s)}), "
+            f"{best.device_hours:.3g} device-hours",
             reason(self.advice, self.trials),
             f"set: {best.setting.params} tune.num_samples={self.trials}",
         ]
@@ -67,6 +69,10 @@ class Recommendation:
             "costs": {"name": self.costs.name, "parameters": self.costs.rows()},
             "residuals": [{**vars(residual), "error": residual.error} for residual in residuals],
         }
+
+
+def _value(value: object) -> str:
+    return "no limit" if value is None else f"{value:.3g}"
 
 
 def _fit_lines(fit: Fit) -> list[str]:
