@@ -14,10 +14,10 @@ from pathlib import Path
 from page import clean_commit, write_figures
 
 from mis.files import new_file
+from mis.params.scaling import MODES
 from mis.report.scaling_simulated import curves
 from mis.scaling.curves import SimulatedPoint, parse_devices, simulate_modes
 from mis.scaling.paper import cluster, with_records_in_memory
-from mis.scaling.simulate import SIMULATED_MODES
 from mis.scaling.tables import against_rows, paper_tables, published_rows
 from mis.scaling.workload import Workload
 from mis.style import png
@@ -54,10 +54,10 @@ def _page(points: Sequence[SimulatedPoint], against: Path | None) -> Iterator[st
         f"Commit `{git_commit(ROOT)[:10]}`. As many trials as devices, at least the paper's 32; {EPOCHS} epochs; "
         f"durations lognormal with a sigma of {SPREAD}; a batch of {BATCH}."
     )
-    yield from ("", "| devices | " + " | ".join(SIMULATED_MODES) + " |", "|---" * (1 + len(SIMULATED_MODES)) + "|")
+    yield from ("", "| devices | " + " | ".join(MODES) + " |", "|---" * (1 + len(MODES)) + "|")
     for devices in sorted({point.devices for point in points}):
         reached = {point.mode: point.speedup for point in points if point.devices == devices}
-        yield f"| {devices} | " + " | ".join(f"x{reached[mode]:.1f}" for mode in SIMULATED_MODES) + " |"
+        yield f"| {devices} | " + " | ".join(f"x{reached[mode]:.1f}" for mode in MODES) + " |"
     if against is not None:
         yield from ("", "The simulator against emulated runs:", "", "| devices | mode | seconds | simulated | error |")
         yield "|---|---|---|---|---|"

@@ -86,7 +86,7 @@ def assert_study_figures(page: Page, figures_url: str, headings: Sequence[str]) 
 
 
 def assert_speedup_curves(page: Page, charts_url: str, runs: Sequence[str] = ("data", "experiment")) -> None:
-    """Assert that the speed-up over workers is drawn for both kinds of parallelism."""
+    """Assert that the speed-up over devices is drawn for each mode."""
     assert_curves(page, charts_url, "speedup", runs)
 
 

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from mis.data.records.reader import read_records
 from mis.ports import free_port
+from mis.scaling.plan import MODE_NAMES
 from mis.settings import load_settings
 from mis.track.base import EVALUATE, SCALING, TRAIN, TUNE
 from mis.track.links import charts_url, comparison_links
@@ -215,19 +216,19 @@ def test_the_modes_compute_the_same(project):
         by_trial.setdefault(row["trial"], []).append(float(row["dice"]))
     assert len(by_trial) == 2
     for scores in by_trial.values():
-        assert len(scores) == 3  # one worker, two in each mode
+        assert len(scores) == 5  # one device, two in each mode
         assert max(scores) - min(scores) < 1e-4
 
 
 def test_speedup_follows_from_the_times(project):
     cells = {
-        (row["mode"], row["workers"]): float(row["elapsed_s"])
+        (row["mode"], row["devices"]): float(row["elapsed_s"])
         for row in rows_of(project.root / "results/scaling/cells.csv")
     }
     for row in rows_of(project.root / "results/scaling/speedup.csv"):
-        own = cells["experiment", "1"] if row["workers"] == "1" else cells[row["mode"], row["workers"]]
-        assert float(row["speedup"]) == pytest.approx(cells["experiment", "1"] / own)
-        assert float(row["efficiency"]) == pytest.approx(float(row["speedup"]) / int(row["workers"]))
+        own = cells["data", "1"] if row["devices"] == "1" else cells[row["mode"], row["devices"]]
+        assert float(row["speedup"]) == pytest.approx(cells["data", "1"] / own)
+        assert float(row["efficiency"]) == pytest.approx(float(row["speedup"]) / int(row["devices"]))
 
 
 def test_metrics_show(project):
@@ -249,9 +250,9 @@ def test_every_epoch_is_a_step(tracker):
         assert [point.step for point in tracker.client.get_metric_history(run.info.run_id, metric)] == [1, 2, 3]
 
 
-def test_workers_are_the_steps_of_a_scaling_mode(tracker):
-    runs = runs_of(tracker, SCALING)
-    assert {run.info.run_name for run in runs} == {"data parallelism", "experiment parallelism"}
+def test_numbers_of_devices_are_the_steps_of_a_scaling_mode(tracker):
+    runs = [run for run in runs_of(tracker, SCALING) if "mlflow.parentRunId" not in run.data.tags]
+    assert {run.info.run_name for run in runs} == {*MODE_NAMES.values()}
     for run in runs:
         for metric in ("speedup", "efficiency", "elapsed_s"):
             assert [point.step for point in tracker.client.get_metric_history(run.info.run_id, metric)] == [1, 2]
@@ -283,7 +284,7 @@ def test_the_ui_shows_the_trials_and_the_speedup_curves(project, tracker):
         browser.assert_study_with_trials(page, links["tune.runs"], tracker.client.get_run(study).info.run_name, names)
         browser.assert_study_figures(page, links["tune.figures"], ["History", "Parallel coordinates", "Slices"])
         charts = charts_url(base, tracker.experiment_id(SCALING))
-        browser.assert_speedup_curves(page, charts, ("data parallelism", "experiment parallelism"))
+        browser.assert_speedup_curves(page, charts, [*MODE_NAMES.values()])
 
 
 def test_the_report_stands_alone(project):

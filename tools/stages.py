@@ -39,6 +39,8 @@ APART = (
     # What is recorded, and where: DVC watches the values of params.yaml themselves.
     "mis/track/",
     "mis/tune/study/recorder.py",
+    "mis/scaling/record.py",
+    "mis/scaling/cell_store.py",
     "mis/tune/study/messages.py",
     "mis/params/",
     # What starts, finds and ends processes, and reads a command line.

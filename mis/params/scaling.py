@@ -1,25 +1,44 @@
-"""The comparison of data parallelism with experiment parallelism."""
+"""The comparison of the modes: four ways to run a list of trials on several devices."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mis.params.base import Positive, Scalar, Section
 
+Mode = Literal["data", "experiment", "hybrid", "elastic"]
+"""`data`: one trial after another, each on all devices; `experiment`: as many at once as there are devices; `hybrid`:
+several at once on several devices each; `elastic`: one device each, and more as others have none."""
+
+MODES: tuple[Mode, ...] = ("data", "experiment", "hybrid", "elastic")
+
 
 class ScalingParams(Section):
-    """The comparison of data parallelism with experiment parallelism."""
+    """The comparison of the modes."""
 
-    workers: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
-    """How many workers; each is one device. 1 is the reference and must be among them."""
+    devices: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+    """The numbers of devices. 1 is the reference and must be among them."""
+    modes: Annotated[tuple[Mode, ...], Field(strict=False, min_length=1)]
+    hybrid_devices: Positive | None
+    """Devices of each trial in hybrid mode; None: the largest power of two up to the root of the number of devices."""
     epochs: Positive
     rounds: Positive
-    """How often every cell is measured, interleaved; the spread is over these."""
+    """How often every cell is measured; the spread is over these."""
+    target_dice: Annotated[float, Field(gt=0, lt=1)] | None
+    """Report also after how many seconds the first trial has reached this validation Dice."""
     trials: Annotated[tuple[dict[str, Scalar], ...], Field(strict=False, min_length=1)]
-    """The same list for every cell: each trial is a set of dotted names with their values."""
+    """The same list for every cell, at least as many as there are devices: each trial is a set of dotted names with
+    their values."""
 
     @model_validator(mode="after")
-    def _has_reference(self) -> Self:
-        if 1 not in self.workers or list(self.workers) != sorted(set(self.workers)):
-            raise ValueError(f"workers must rise from 1, got {list(self.workers)}")
+    def _can_be_compared(self) -> Self:
+        if 1 not in self.devices or list(self.devices) != sorted(set(self.devices)):
+            raise ValueError(f"devices must rise from 1, got {list(self.devices)}")
+        if len(self.modes) != len(set(self.modes)):
+            raise ValueError(f"modes must be different ones, got {list(self.modes)}")
+        if len(self.trials) < max(self.devices):
+            raise ValueError(
+                f"trials must be at least as many as the {max(self.devices)} devices, got {len(self.trials)}: "
+                "with fewer some devices would have nothing to do"
+            )
         return self

@@ -35,6 +35,9 @@ class AugmentParams(Section):
     """Standard deviation of a Gaussian filter, in voxels."""
 
 
+_NOT_IN_THE_GRAPH = {"seed", "epochs", "patience", "learning_rate", "warmup_epochs"}
+
+
 class TrainParams(Section):
     """One training: its length, batch, optimizer, patches, loss and precision."""
 
@@ -62,3 +65,10 @@ class TrainParams(Section):
     """What layers compute in; weights, loss and metrics are float32 (docs/data_parallel.md has what goes together)."""
     jit_compile: bool
     """Whether XLA compiles the step."""
+
+    def in_the_graph(self) -> dict[str, object]:
+        """Return those values that the graph of a training depends on.
+
+        A warm-up of the learning rate is part of the graph, so that a training that has one shares no network.
+        """
+        return self.model_dump(exclude=_NOT_IN_THE_GRAPH)

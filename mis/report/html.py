@@ -77,9 +77,8 @@ def draw(results: Results) -> dict[str, Picture]:
     search = Drawable.of(study_of(trials))
     drawn |= {name: PICTURES[name](search) for name in search.figures if name in SEARCH_PICTURES}
     drawn["test_dice"] = figures.case_scores(results.evaluation.cases)
-    drawn["speedup"] = scaling_figures.speedup(results.scaling)
-    if any(measurement.trials for measurement in results.scaling.measurements):
-        drawn["timeline"] = scaling_figures.timeline(results.scaling.measurements)
+    drawn["speedup"] = scaling_figures.speedup(results.scaling.cells)
+    drawn["timeline"] = scaling_figures.timeline(results.scaling.cells)
     return {name: Picture(name, png(figure)) for name, figure in drawn.items()}
 
 
@@ -96,7 +95,8 @@ def render(results: Results, pictures: Mapping[str, Picture], data_root: str) ->
         "cases": tables.cases_table(results.evaluation),
         "speedups": tables.speedup_table(results.scaling),
         "joined": len(results.evaluation.cases) <= figures.JOINED,
-        "rounds": len({measurement.round for measurement in results.scaling.measurements}),
+        "terms": tables.terms_table(results.scaling),
+        "rounds": len({measured.cell.round for measured in results.scaling.cells}),
         "regions": results.evaluation.regions,
         "gpus": "gpus" in results.measured_on["scaling"].get("machine", {}),
         "measured": {stage: tables.measured_line(facts) for stage, facts in results.measured_on.items()},

@@ -12,8 +12,7 @@ from typing import Any
 from mis.data.case import REGIONS
 from mis.errors import MisError
 from mis.params.base import Scalar
-from mis.scaling.plan import MODES, Mode
-from mis.scaling.speedup import Speedup
+from mis.scaling.comparison import Comparison, read_comparison
 from mis.track.names import VAL_DICE
 from mis.train.checkpoint import best_epoch as first_best_epoch
 from mis.tune.trial import Trial, TrialState, best_of
@@ -58,39 +57,6 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class TimedTrial:
-    """A trial within a measurement: its place in the list, and when it ran."""
-
-    trial: int
-    begin_s: float
-    end_s: float
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The list of trials, run once with so many workers."""
-
-    mode: str
-    workers: int
-    round: int
-    elapsed_s: float
-    trials: Sequence[TimedTrial]
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """The comparison of both modes."""
-
-    speedups: Sequence[Speedup]
-    measurements: Sequence[Measurement]
-
-    @property
-    def workers(self) -> list[int]:
-        """The numbers of workers, rising."""
-        return sorted({speedup.workers for speedup in self.speedups})
-
-
-@dataclass(frozen=True)
 class Results:
     """All stages.
 
@@ -98,14 +64,14 @@ class Results:
         history: The training's learning curve.
         trials: The search, in the order of the trials' starts.
         evaluation: The test split.
-        scaling: The comparison.
+        scaling: The comparison of the modes.
         measured_on: What each stage ran on, by the stage's name.
     """
 
     history: Epochs
     trials: Sequence[Trial]
     evaluation: Evaluation
-    scaling: Scaling
+    scaling: Comparison
     measured_on: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -269,40 +235,12 @@ def _evaluation(stage: _Stage) -> Evaluation:
     return Evaluation(str(chosen["model"]), float(chosen["val_dice"]), cases, slices)
 
 
-def _scaling(stage: _Stage) -> Scaling:
-    figures = ("elapsed_s", "speedup", "speedup_min", "speedup_max")
-    speedups = [
-        Speedup(
-            mode=_mode(row["mode"]),
-            workers=int(row["workers"]),
-            **{name: _number(row[name]) for name in figures},
-        )
-        for row in stage.rows("speedup.csv", "workers", *figures)
-    ]
-    trials: dict[tuple[str, ...], list[TimedTrial]] = {}
-    for row in stage.rows("trials.csv", "workers", "round", "trial", "begin_s", "end_s"):
-        timed = TimedTrial(int(row["trial"]), _number(row["begin_s"]), _number(row["end_s"]))
-        trials.setdefault(_cell(row), []).append(timed)
-    measurements = [
-        Measurement(
-            row["mode"], int(row["workers"]), int(row["round"]), _number(row["elapsed_s"]), trials.get(_cell(row), [])
-        )
-        for row in stage.rows("cells.csv", "workers", "round", "elapsed_s")
-    ]
-    return Scaling(speedups, measurements)
-
-
-def _mode(name: str) -> Mode:
-    """Return a mode by its name in the tables.
-
-    Raises:
-        MisError: There is none of this name.
-    """
-    mode = next((mode for mode in MODES if mode == name), None)
-    if mode is None:
-        raise MisError(f"a mode must be {' or '.join(MODES)}", got=name, do="run the stage scaling again")
-    return mode
-
-
-def _cell(row: Row) -> tuple[str, ...]:
-    return row["mode"], row["workers"], row["round"]
+def _scaling(stage: _Stage) -> Comparison:
+    name = "comparison.json"
+    try:
+        comparison = read_comparison(stage.path(name))
+    except ValueError as error:
+        raise stage.damaged(name, str(error).splitlines()[0]) from None
+    if not any(measured.cell.devices == 1 for measured in comparison.cells):
+        raise stage.damaged(name, "no cell has one device")
+    return comparison

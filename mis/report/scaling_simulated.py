@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from mis.params.scaling import MODES
 from mis.scaling.curves import SimulatedPoint
-from mis.scaling.paper import GPUS, REPORTED
-from mis.scaling.simulate import SIMULATED_MODES
+from mis.scaling.reported import GPUS, REPORTED
 from mis.style import GREY, INK, MODE_COLOURS, MODE_MARKS, new_figure, styled
 
 
@@ -17,7 +17,7 @@ def curves(points: Sequence[SimulatedPoint], title: str) -> Figure:
     axes = figure.subplots()
     counts = sorted({point.devices for point in points})
     axes.plot(counts, counts, color=GREY, linestyle=(0, (4, 3)), label="ideal")
-    for mode in SIMULATED_MODES:
+    for mode in MODES:
         of_mode = [point for point in points if point.mode == mode]
         axes.plot(
             [point.devices for point in of_mode],

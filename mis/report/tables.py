@@ -4,11 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
-from mis.report.results import Case, Evaluation, Results, Scaling, best_epoch, region_names
-from mis.scaling.plan import MODE_NAMES, MODES
+from mis.report.results import Case, Evaluation, Results, best_epoch, region_names
+from mis.scaling.cells import TimedTrial
+from mis.scaling.comparison import Comparison
+from mis.scaling.plan import MODE_NAMES
 from mis.scaling.speedup import Speedup
 from mis.track.names import VAL_DICE
 from mis.tune.trial import Trial
@@ -173,22 +175,73 @@ def region_means(cases: Sequence[Case]) -> dict[str, float]:
     return {region: _mean(case.dice[region] for case in cases) for region in regions}
 
 
-def speedup_table(scaling: Scaling) -> Table:
-    """Return the speed-ups; what both modes have in common, one worker, stands once."""
-    titles = ("workers", "elapsed time", "speed-up", "lowest to highest", "efficiency")
-    columns = (Column("mode", numeric=False), *(Column(title) for title in titles))
-    ordered = sorted(
-        scaling.speedups, key=lambda speedup: (speedup.workers > 1, MODES.index(speedup.mode), speedup.workers)
+def speedup_table(scaling: Comparison) -> Table:
+    """Return the speed-ups; what all modes have in common, one device, stands once."""
+    titles = ("devices", "elapsed time", "speed-up", "lowest to highest", "efficiency", "device-hours", "in use")
+    speedups = scaling.speedups
+    target = any(speedup.target_s is not None for speedup in speedups)
+    columns = (
+        Column("mode", numeric=False),
+        *(Column(title) for title in titles),
+        *([Column("target Dice after")] if target else []),
+        Column("cold start before"),
     )
-    shown = [speedup for index, speedup in enumerate(ordered) if speedup.workers > 1 or index == 0]
-    return Table(columns, tuple(_speedup_line(speedup) for speedup in shown))
+    shown = sorted((speedup for speedup in speedups if speedup.devices > 1), key=lambda speedup: speedup.devices)
+    lines = [_speedup_line(speedup, target=target) for speedup in [*speedups[:1], *shown]]
+    return Table(columns, tuple(lines))
 
 
-def _speedup_line(speedup: Speedup) -> Line:
-    name = MODE_NAMES[speedup.mode] if speedup.workers > 1 else "reference"
-    spread = f"{times(speedup.speedup_min)} to {times(speedup.speedup_max)}" if speedup.workers > 1 else NOTHING
-    efficiency = NOTHING if math.isnan(speedup.efficiency) else f"{speedup.efficiency:.0%}"
-    return Line((name, str(speedup.workers), seconds(speedup.elapsed_s), times(speedup.speedup), spread, efficiency))
+def _speedup_line(speedup: Speedup, *, target: bool) -> Line:
+    several = speedup.devices > 1
+    reached = seconds(math.nan if speedup.target_s is None else speedup.target_s)
+    return Line(
+        (
+            MODE_NAMES[speedup.mode] if several else "reference",
+            str(speedup.devices),
+            seconds(speedup.elapsed_s),
+            times(speedup.speedup),
+            f"{times(speedup.speedup_min)} to {times(speedup.speedup_max)}" if several else NOTHING,
+            f"{speedup.efficiency:.0%}",
+            f"{speedup.device_hours:.3g}",
+            f"{speedup.utilisation:.0%}",
+            *([reached] if target else []),
+            seconds(speedup.cold_s),
+        )
+    )
+
+
+def terms_table(scaling: Comparison) -> Table:
+    """Return what the seconds of an epoch go into, by the number of devices of a trial: medians of last epochs."""
+    columns = tuple(
+        Column(title)
+        for title in (
+            "devices of a trial",
+            "epoch",
+            "computing",
+            "all-reduces",
+            "waiting for input",
+            "validation, rest",
+        )
+    )
+    by_devices: dict[int, list[TimedTrial]] = {}
+    for measured in scaling.cells:
+        for trial in measured.trials:
+            by_devices.setdefault(trial.devices, []).append(trial)
+    return Table(columns, tuple(_terms_line(count, trials) for count, trials in sorted(by_devices.items())))
+
+
+def _terms_line(devices: int, trials: Sequence[TimedTrial]) -> Line:
+    terms = [
+        (
+            trial.epoch_s,
+            trial.training_s * (1 - trial.communication_share - trial.input_share),
+            trial.training_s * trial.communication_share,
+            trial.training_s * trial.input_share,
+            max(0.0, trial.epoch_s - trial.training_s),
+        )
+        for trial in trials
+    ]
+    return Line((str(devices), *(f"{median(column):.2f} s" for column in zip(*terms, strict=True))))
 
 
 def key_figures(results: Results) -> list[KeyFigure]:
@@ -211,9 +264,12 @@ def key_figures(results: Results) -> list[KeyFigure]:
             for region, value in means.items()
         ),
     ]
-    widest = max(results.scaling.workers, default=1)
     return figures + [
-        KeyFigure(times(speedup.speedup), MODE_NAMES[speedup.mode], f"{widest} workers, ideal {TIMES}{widest}")
+        KeyFigure(
+            times(speedup.speedup),
+            MODE_NAMES[speedup.mode],
+            f"{speedup.devices} devices, ideal {TIMES}{speedup.devices}",
+        )
         for speedup in _widest(results.scaling)
     ]
 
@@ -258,25 +314,26 @@ def _test_sentence(evaluation: Evaluation) -> str:
     )
 
 
-def _scaling_sentence(scaling: Scaling) -> str:
+def _scaling_sentence(scaling: Comparison) -> str:
     widest = _widest(scaling)
     if not widest:
-        return "Scaling was measured with one worker alone: there is no speed-up to report."
-    trials = counted(len(scaling.measurements[0].trials if scaling.measurements else []), "trial")
-    reference = next((speedup.elapsed_s for speedup in scaling.speedups if speedup.workers == 1), math.nan)
-    modes = " and ".join(f"{times(speedup.speedup)} by {MODE_NAMES[speedup.mode]}" for speedup in widest)
-    slower = f"; below {TIMES}1, more workers take longer" if any(speedup.speedup < 1 for speedup in widest) else ""
+        return "Scaling was measured on one device alone: there is no speed-up to report."
+    trials = counted(len(scaling.cells[0].trials), "trial")
+    reference_s = next(speedup.elapsed_s for speedup in scaling.speedups if speedup.devices == 1)
+    *others, last = (f"{times(speedup.speedup)} by {MODE_NAMES[speedup.mode]}" for speedup in widest)
+    modes = f"{', '.join(others)} and {last}" if others else last
+    slower = f"; below {TIMES}1, more devices take longer" if any(speedup.speedup < 1 for speedup in widest) else ""
     return (
-        f"With {widest[0].workers} workers in place of one, which needs {seconds(reference)} for {trials}, "
+        f"On {widest[0].devices} devices in place of one, which needs {seconds(reference_s)} for {trials}, "
         f"the speed-up is {modes}{slower}."
     )
 
 
-def _widest(scaling: Scaling) -> list[Speedup]:
-    """Return each mode's speed-up with the most workers; nothing where one worker is all."""
-    widest = max(scaling.workers, default=1)
-    found = {speedup.mode: speedup for speedup in scaling.speedups if speedup.workers == widest > 1}
-    return [found[mode] for mode in MODES if mode in found]
+def _widest(scaling: Comparison) -> list[Speedup]:
+    """Return each mode's speed-up on the most devices; nothing where one device is all."""
+    speedups = scaling.speedups
+    widest = max(speedup.devices for speedup in speedups)
+    return [speedup for speedup in speedups if speedup.devices == widest > 1]
 
 
 def measured_line(facts: Mapping[str, Any]) -> str:

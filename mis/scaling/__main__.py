@@ -43,14 +43,15 @@ def _add_measure(commands: "Commands") -> None:
 
 def _measure(arguments: argparse.Namespace) -> None:
     from mis.params.load import load_params
+    from mis.report.scaling_figures import pictures
     from mis.scaling.session import compare
 
     settings = load_settings()
     params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
-    comparison = compare(params, settings)
+    comparison = compare(params, settings, pictures)
     _print_table(comparison.rows())
     if arguments.json:
-        write_json(arguments.json, {"speedups": comparison.rows(), "cells": [dict(cell) for cell in comparison.cells]})
+        write_json(arguments.json, comparison.to_json())
 
 
 def _add_simulate(commands: "Commands") -> None:

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mis.errors import MisError
 from mis.files import read_json
+from mis.params.scaling import Mode
 from mis.scaling.pace import MeasuredPace, SimulatedTrial
-from mis.scaling.simulate import SimulatedMode, simulate, sizes_of
+from mis.scaling.simulate import simulate, sizes_of
 from mis.scaling.workload import Workload
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -34,7 +35,7 @@ class MeasuredRun(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    mode: SimulatedMode
+    mode: Mode
     devices: Annotated[int, Field(gt=0)]
     hybrid: Annotated[int, Field(gt=0)]
     nodes: Annotated[tuple[int, ...], Field(min_length=1)]
@@ -61,7 +62,7 @@ class Comparison:
         simulated_s: Seconds that the simulator says.
     """
 
-    mode: SimulatedMode
+    mode: Mode
     devices: int
     elapsed_s: float
     simulated_s: float

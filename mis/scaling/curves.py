@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from mis.errors import MisError
+from mis.params.scaling import MODES, Mode
 from mis.scaling.cost_sets import CostSet
 from mis.scaling.early_stopping import EarlyStopping
 from mis.scaling.pace import CostPace, draw_trials
-from mis.scaling.simulate import SIMULATED_MODES, SimulatedMode, check_enough, simulate, sizes_of
+from mis.scaling.plan import hybrid_devices
+from mis.scaling.simulate import check_enough, simulate, sizes_of
 from mis.scaling.timeline import Timeline
 from mis.scaling.workload import Workload
 
@@ -30,7 +32,7 @@ class SimulatedPoint:
         device_hours: Hours in which a device had a trial, added up.
     """
 
-    mode: SimulatedMode
+    mode: Mode
     devices: int
     each: int
     trials: int
@@ -59,7 +61,7 @@ def simulate_modes(
     spread: float,
     seed: int = 0,
     stopping: EarlyStopping | None = None,
-    modes: Sequence[SimulatedMode] = SIMULATED_MODES,
+    modes: Sequence[Mode] = MODES,
 ) -> list[SimulatedPoint]:
     """Simulate each mode on each number of devices.
 
@@ -91,7 +93,7 @@ def simulate_modes(
     return points
 
 
-def point_of(mode: SimulatedMode, timeline: Timeline, trials: int, single_s: float) -> SimulatedPoint:
+def point_of(mode: Mode, timeline: Timeline, trials: int, single_s: float) -> SimulatedPoint:
     """Return what a mode reached.
 
     Args:
@@ -110,18 +112,6 @@ def point_of(mode: SimulatedMode, timeline: Timeline, trials: int, single_s: flo
         utilisation=timeline.utilisation,
         device_hours=timeline.device_s / 3600,
     )
-
-
-def hybrid_devices(devices: int) -> int:
-    """Return the devices of a trial in hybrid mode where none are given: the largest power of two up to the root.
-
-    >>> [hybrid_devices(devices) for devices in (1, 2, 32, 128, 1024)]
-    [1, 1, 4, 8, 32]
-    """
-    power = 1
-    while (2 * power) ** 2 <= devices:
-        power *= 2
-    return power
 
 
 def parse_devices(text: str) -> list[int]:

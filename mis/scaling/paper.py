@@ -10,19 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mis.params.scaling import Mode
 from mis.scaling.cost_sets import CostSet, Origin, read_cost_set
 from mis.scaling.curves import SimulatedPoint, point_of
 from mis.scaling.early_stopping import EarlyStopping
 from mis.scaling.pace import CostPace, SimulatedTrial
-from mis.scaling.simulate import SimulatedMode, simulate, sizes_of
+from mis.scaling.reported import GPUS
+from mis.scaling.simulate import simulate, sizes_of
 from mis.scaling.workload import Workload
 
 CLUSTER = Path(__file__).parent / "clusters" / "v100.yaml"
 
-REPORTED = {"data": 12.0, "experiment": 14.0}
-"""The paper's speed-ups on 32 GPUs."""
-
-GPUS = 32
 EPOCHS = 30
 """Of a trial; assumed, the paper's code has a parameter for it."""
 
@@ -110,7 +108,7 @@ def improvements(costs: CostSet) -> list[tuple[str, SimulatedPoint]]:
     # Elastic trials keep their batch, among whose cases the devices are divided.
     ours = replace(WORKLOAD, batch_size=8, batch_rule="fixed_global_batch", drops_remainder=False)
     stopping = EarlyStopping(grace_epochs=3, reduction_factor=3)
-    steps: list[tuple[str, SimulatedMode, CostSet, Workload, EarlyStopping | None]] = [
+    steps: list[tuple[str, Mode, CostSet, Workload, EarlyStopping | None]] = [
         ("the paper: experiment parallelism", "experiment", costs, WORKLOAD, None),
         ("with compact records", "experiment", compact, WORKLOAD, None),
         ("with these in the memory of each node", "experiment", in_memory, WORKLOAD, None),
@@ -125,7 +123,7 @@ def improvements(costs: CostSet) -> list[tuple[str, SimulatedPoint]]:
     return found
 
 
-def _point(mode: SimulatedMode, costs: CostSet, gpus: int) -> SimulatedPoint:
+def _point(mode: Mode, costs: CostSet, gpus: int) -> SimulatedPoint:
     pace = CostPace(costs.costs, WORKLOAD)
     single_s = simulate(trials(), (1,), pace, (1,)).elapsed_s
     timeline = simulate(trials(), costs.nodes(gpus), pace, sizes_of(mode, gpus, WORKLOAD))

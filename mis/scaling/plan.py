@@ -1,48 +1,93 @@
-"""The measurements that the comparison of data and experiment parallelism needs."""
+"""The cells that the comparison of the modes measures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from random import Random
 
-Mode = Literal["data", "experiment"]
-MODES: tuple[Mode, ...] = ("data", "experiment")
-MODE_NAMES: dict[str, str] = {"data": "data parallelism", "experiment": "experiment parallelism"}
+from mis.params.scaling import MODES, Mode, ScalingParams
+
+MODE_NAMES: dict[str, str] = {mode: f"{mode} parallelism" for mode in MODES}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Cell:
-    """A cell of the comparison: a mode and a number of workers, with which the list of trials is run once.
+    """A cell of the comparison: a mode and a number of devices, with which the list of trials is run once.
 
     Attributes:
-        mode: `data`: each trial after the other, on the devices of all workers; `experiment`: as many trials at the
-            same time as there are workers, each on the device of its worker. With a single worker both are the same.
-        workers: How many workers there are; each has a single device.
+        mode: The mode; with a single device all are the same.
+        devices: How many devices there are.
+        each: How many of them a trial begins with; only an elastic one may get more.
         round: The number of the repetition, from 0.
     """
 
     mode: Mode
-    workers: int
+    devices: int
+    each: int
     round: int
 
     @property
-    def processes(self) -> int:
-        """How many processes train at the same time."""
-        return self.workers if self.mode == "experiment" else 1
-
-    @property
-    def devices(self) -> int:
-        """How many devices each process has."""
-        return self.workers // self.processes
+    def name(self) -> str:
+        """The cell as it is shown."""
+        each = f", {self.each} each" if self.mode == "hybrid" else ""
+        return f"{self.mode} on {self.devices}{each}"
 
 
-def plan_round(workers: Sequence[int], round_number: int) -> list[Cell]:
-    """Return the cells of a round, first the reference with a single worker.
+def plan(params: ScalingParams) -> list[Cell]:
+    """Return all cells, round after round."""
+    return [cell for number in range(params.rounds) for cell in plan_round(params, number)]
 
-    A round has every cell, so that slow changes of the machine affect all cells alike. The cells whose processes have a
-    single device come first and share their processes.
 
-    >>> [(cell.mode, cell.workers) for cell in plan_round([1, 2], 0)]
-    [('experiment', 1), ('experiment', 2), ('data', 2)]
+def plan_round(params: ScalingParams, number: int) -> list[Cell]:
+    """Return the cells of a round, in a random order that depends on the number of the round alone.
+
+    A round has every cell, so that slow changes of the machine affect all cells alike. One device is measured once: it
+    is the reference of every mode.
     """
-    experiment = [Cell("experiment", count, round_number) for count in workers]
-    return experiment + [Cell("data", count, round_number) for count in workers if count > 1]
+    cells = [Cell(params.modes[0], 1, 1, number)]
+    for devices in params.devices:
+        if devices > 1:
+            cells += [
+                Cell(mode, devices, each_of(mode, devices, params.hybrid_devices), number) for mode in params.modes
+            ]
+    Random(number).shuffle(cells)  # noqa: S311 - nothing secret
+    return cells
+
+
+def each_of(mode: Mode, devices: int, hybrid: int | None = None) -> int:
+    """Return how many devices a trial of a mode begins with.
+
+    >>> [each_of(mode, 32) for mode in MODES]
+    [32, 1, 4, 1]
+    """
+    each: dict[Mode, int] = {
+        "data": devices,
+        "experiment": 1,
+        "hybrid": min(hybrid or hybrid_devices(devices), devices),
+        "elastic": 1,
+    }
+    return each[mode]
+
+
+def hybrid_devices(devices: int) -> int:
+    """Return the devices of a trial in hybrid mode where none are given: the largest power of two up to the root.
+
+    >>> [hybrid_devices(devices) for devices in (1, 2, 32, 128, 1024)]
+    [1, 1, 4, 8, 32]
+    """
+    power = 1
+    while (2 * power) ** 2 <= devices:
+        power *= 2
+    return power
+
+
+def nodes_of(available: Sequence[int], devices: int) -> tuple[int, ...]:
+    """Return how many devices of each node a cell with so many devices has: those of the first nodes.
+
+    >>> nodes_of((4, 4, 4), 6)
+    (4, 2, 0)
+    """
+    nodes, left = [], devices
+    for count in available:
+        nodes.append(min(count, left))
+        left -= nodes[-1]
+    return tuple(nodes)

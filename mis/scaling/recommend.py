@@ -6,10 +6,11 @@ from functools import partial
 from statistics import median
 
 from mis.errors import MisError
+from mis.params.scaling import Mode
 from mis.scaling.cost_sets import CostSet
 from mis.scaling.early_stopping import EarlyStopping
 from mis.scaling.pace import CostPace, draw_trials
-from mis.scaling.simulate import SimulatedMode, simulate
+from mis.scaling.simulate import simulate
 from mis.scaling.timeline import Timeline
 from mis.scaling.workload import Workload
 from mis.tune.allocation import sizes_for
@@ -34,7 +35,7 @@ class Setting:
         sizes: The numbers of devices that a trial may have.
     """
 
-    mode: SimulatedMode
+    mode: Mode
     sizes: tuple[int, ...]
 
     @property
@@ -87,7 +88,7 @@ def settings_for(devices: int, workload: Workload) -> list[Setting]:
     """
     powers = [2**power for power in range(devices.bit_length()) if devices % 2**power == 0]
     each = sorted({*powers, devices})
-    modes: dict[int, SimulatedMode] = {1: "experiment", devices: "data"} if devices > 1 else {1: "experiment"}
+    modes: dict[int, Mode] = {1: "experiment", devices: "data"} if devices > 1 else {1: "experiment"}
     found = [Setting(modes.get(size, "hybrid"), (size,)) for size in each if workload.largest_size(size) == size]
     sizes = sizes_for(workload.batch_size, devices)
     if workload.batch_rule == "fixed_global_batch" and len(sizes) > 1:  # otherwise the batch would change with them

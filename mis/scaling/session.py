@@ -1,137 +1,163 @@
 """The comparison from its parameters to its runs in MLflow."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
 
 from tqdm import tqdm
 
+from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_records
 from mis.errors import MisError
+from mis.files import exclusive_lock
 from mis.params.load import Params
-from mis.params.scaling import ScalingParams
-from mis.scaling.plan import MODE_NAMES, MODES, plan_round
-from mis.scaling.speedup import Speedup, speedups
+from mis.scaling.cell_store import CellStore
+from mis.scaling.cells import MeasuredCell
+from mis.scaling.comparison import Comparison
+from mis.scaling.crew import Pool
+from mis.scaling.measure import measure
+from mis.scaling.plan import Cell, plan
+from mis.scaling.record import Recorder
 from mis.settings import Settings
-from mis.track.base import SCALING, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import (
-    BATCH_RULE_TAG,
-    EFFICIENCY,
-    ELAPSED_S,
-    GLOBAL_BATCH_SIZE,
-    LEARNING_RATE,
-    LR_SCALING_TAG,
-    MODE_TAG,
-    SPEEDUP,
-    SPEEDUP_MAX,
-    SPEEDUP_MIN,
-)
-from mis.track.provenance import Origin, find_origin
-from mis.train.allocate import Node, Share, allocate, device_counts
-from mis.train.batch_rule import for_replicas
+from mis.track.provenance import find_origin, measured_on
+from mis.train.allocate import Node, device_counts
 from mis.train.cluster import cluster
 
-FIGURES = (SPEEDUP, SPEEDUP_MIN, SPEEDUP_MAX, EFFICIENCY, ELAPSED_S)
-"""The metrics that are attributes of `Speedup`."""
+Pictures = Callable[[Sequence[MeasuredCell]], Mapping[str, bytes]]
+"""Returns pictures of some cells as PNG, by name."""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The measurements of the comparison, as tables.
+def compare(params: Params, settings: Settings, pictures: Pictures = lambda cells: {}) -> Comparison:  # noqa: ARG005
+    """Measure every mode on every number of devices; one that was interrupted goes on with the cells that are missing.
 
-    Attributes:
-        speedups: The speed-up of each mode and number of workers.
-        cells: A row for each measurement, with its cell.
-        trials: A row for each trial of each measurement, with its start and end in seconds after the measurement's
-            start.
-    """
-
-    speedups: Sequence[Speedup]
-    cells: Sequence[Mapping[str, object]]
-    trials: Sequence[Mapping[str, object]]
-
-    def rows(self) -> list[dict[str, object]]:
-        """Return the speed-ups as rows of a table."""
-        return [{**asdict(speedup), EFFICIENCY: speedup.efficiency} for speedup in self.speedups]
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Return speed-up and efficiency by mode and number of workers, e.g. `data.speedup_2`."""
-        named: dict[str, dict[str, float]] = {mode: {} for mode in MODES}
-        for speedup in self.speedups:
-            named[speedup.mode][f"speedup_{speedup.workers}"] = speedup.speedup
-            named[speedup.mode][f"efficiency_{speedup.workers}"] = speedup.efficiency
-        return named
-
-
-def compare(params: Params, settings: Settings) -> Comparison:
-    """Measure both modes with every number of workers, and log a run for each mode.
+    Args:
+        params: The parameters.
+        settings: The machine's settings.
+        pictures: Draws the cells that MLflow is to have pictures of: each one by itself, and at the end all.
 
     Raises:
-        MisError: There are no records, or fewer devices than workers.
+        MisError: There are no records, fewer devices than are compared, or parameters that do not go together.
     """
-    from mis.scaling.measure import measure_round
-
     # Before the cluster starts, so that an error of the input is raised at once.
     records = read_records(settings.records, params.data)
     check_patch(records, params.train.patch_size)
     scaling = params.scaling
     trials = [params.for_trial(values, scaling.epochs) for values in scaling.trials]
-    for trial in trials:
-        trial.check_spread("scaling.workers", max(scaling.workers))
-    measurements = []
-    with cluster(settings.ray_address) as nodes, _progress_bar(scaling) as bar:
-        shares = {count: _share(nodes, count, settings) for count in scaling.workers}
-        for round_number in range(scaling.rounds):
-            for measurement in measure_round(scaling.workers, round_number, trials, settings.records, shares):
-                measurements.append(measurement)
-                cell = measurement.cell
-                bar.set_postfix_str(f"{cell.mode} {cell.workers}: {measurement.elapsed_s:.1f} s")
-                bar.update()
-    comparison = Comparison(
-        speedups=speedups({measurement.cell: measurement.elapsed_s for measurement in measurements}),
-        cells=[
-            {**asdict(measured.cell), "elapsed_s": measured.elapsed_s, "startup_s": measured.startup_s}
-            for measured in measurements
-        ],
-        trials=[{**asdict(measured.cell), **asdict(trial)} for measured in measurements for trial in measured.trials],
-    )
-    origin = find_origin(settings, params.data, records.data_hash, records.left_out)
-    _log(comparison, params, settings, origin)
+    cells = plan(scaling)
+    _check(trials, cells)
+    with cluster(settings.ray_address) as nodes:
+        available = _available(nodes, max(scaling.devices), settings)
+        name = _name(params, settings, records, available)
+        store = CellStore(settings.checkpoints / f"scaling-{name}")
+        origin = find_origin(settings, params.data, records.data_hash, records.left_out)
+        refusal = MisError("another comparison is being measured here, and both would disturb each other")
+        with exclusive_lock(settings.checkpoints / "scaling.lock", refusal):
+            recorder = Recorder(MlflowTracker(settings), params, origin, store.name)
+            with _recorded(recorder):
+                session = _Session(params, trials, records, nodes, available, pictures)
+                measured = session.measure(cells, store, recorder)
+                comparison = Comparison(measured, scaling.epochs, params.train.batch_size)
+                recorder.end(comparison, pictures(measured))
+            store.remove()
     return comparison
 
 
-def _share(nodes: Sequence[Node], devices: int, settings: Settings) -> Share:
-    """Return the share of a process with so many devices.
+@contextmanager
+def _recorded(recorder: Recorder) -> Iterator[None]:
+    recorder.start()
+    try:
+        yield
+    except BaseException:
+        recorder.stop()
+        raise
+
+
+def _check(trials: Sequence[Params], cells: Sequence[Cell]) -> None:
+    """Check that the trials can be run in every cell.
 
     Raises:
-        MisError: There are not so many, or no node has so many.
+        MisError: A batch cannot be spread over so many devices, or would change with the devices of an elastic trial.
     """
-    share = allocate(nodes, devices, settings.devices)
-    if share.processes > 1:
-        most = max(device_counts(nodes))
-        raise MisError(f"scaling.workers must be at most the {most} devices of a node, for now", got=devices)
-    return share
+    for number, trial in enumerate(trials):
+        for each in sorted({cell.each for cell in cells}):
+            trial.check_spread("the devices of a trial", each, f"scaling.trials[{number}]")
+        if trial.distribute.batch_rule != "fixed_global_batch" and any(cell.mode == "elastic" for cell in cells):
+            raise MisError(
+                "scaling.modes may have elastic with distribute.batch_rule fixed_global_batch alone: a trial's batch "
+                "would change with its devices",
+                got=trial.distribute.batch_rule,
+                do="leave elastic out, or take the other rule",
+            )
 
 
-def _progress_bar(params: ScalingParams) -> tqdm:
-    """Return a progress bar over the cells of all rounds."""
-    cells = len(plan_round(params.workers, 0)) * params.rounds
-    return tqdm(total=cells, desc="scaling", unit="cell")
+def _available(nodes: Sequence[Node], most: int, settings: Settings) -> tuple[int, ...]:
+    """Return how many devices of each node may be used.
+
+    Raises:
+        MisError: There are fewer than are compared.
+    """
+    counts = device_counts(nodes)
+    there = min(sum(counts), settings.devices or sum(counts))
+    if most > there:
+        raise MisError(f"scaling.devices must be at most {there}, the devices that there are", got=most)
+    return tuple(counts)
 
 
-def _log(comparison: Comparison, params: Params, settings: Settings, origin: Origin) -> None:
-    """Log a run for each mode. The step of its metrics is the number of workers, so that MLflow overlays the curves."""
-    tracker = MlflowTracker(settings)
-    for mode in MODES:
-        curve = [speedup for speedup in comparison.speedups if speedup.mode == mode]
-        with tracked(
-            tracker.start_run(SCALING, MODE_NAMES[mode], params=params.flatten(), tags={MODE_TAG: mode})
-        ) as run:
-            origin.record(run)
-            rule = params.distribute
-            run.set_tags({BATCH_RULE_TAG: rule.batch_rule, LR_SCALING_TAG: rule.lr_scaling})
-            for point in curve:
-                figures = {name: getattr(point, name) for name in FIGURES}
-                train = for_replicas(params.train, rule, point.workers if mode == "data" else 1)
-                in_force = {GLOBAL_BATCH_SIZE: train.batch_size, LEARNING_RATE: train.learning_rate}
-                run.log_metrics({**figures, **in_force}, step=point.workers)
+def _name(params: Params, settings: Settings, records: Records, available: Sequence[int]) -> str:
+    """Return the name of a comparison: another one with other parameters, records, devices, code or machine."""
+    facts = {name: value for name, value in measured_on(settings).items() if name != "measured_at"}
+    sections = params.model_dump(mode="json", include={"data", "model", "train", "distribute", "scaling"})
+    text = json.dumps([facts, sections, records.digest, list(available)], sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What the cells of a comparison have in common.
+
+    Attributes:
+        params: All parameters.
+        trials: Those of each trial.
+        records: The records.
+        nodes: The nodes of the cluster.
+        available: How many devices of each may be used.
+        pictures: Draws what MLflow gets.
+    """
+
+    params: Params
+    trials: Sequence[Params]
+    records: Records
+    nodes: Sequence[Node]
+    available: Sequence[int]
+    pictures: Pictures
+
+    def measure(self, cells: Sequence[Cell], store: CellStore, recorder: Recorder) -> list[MeasuredCell]:
+        """Measure the cells that have not been yet, and return all."""
+        done = {cell: found for cell in cells if (found := store.read(cell)) is not None}
+        for measured in done.values():  # the process may have died before MLflow had it
+            recorder.cell(measured, self.pictures([measured]))
+        epochs = len(self.trials) * self.params.scaling.epochs
+        with (
+            tqdm(total=len(cells) * epochs, initial=len(done) * epochs, desc="scaling", unit="epoch") as bar,
+            Pool(self.nodes, self.available, self.records.folder, bar.write) as pool,
+        ):
+            for cell in (cell for cell in cells if cell not in done):
+                bar.set_postfix_str(cell.name)
+                done[cell] = measured = measure(
+                    cell,
+                    pool,
+                    self.trials,
+                    store.folder,
+                    cases=len(self.records.split.train),
+                    target=self.params.scaling.target_dice,
+                    on_epoch=bar.update,
+                )
+                bar.write(
+                    f"{cell.name}, round {cell.round + 1}: {measured.elapsed_s:.1f} s, before {measured.cold_s:.1f} s"
+                )
+                store.write(measured)
+                recorder.cell(measured, self.pictures([measured]))
+        return [done[cell] for cell in cells]

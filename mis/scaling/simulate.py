@@ -8,9 +8,9 @@ devices share a file system, every trial's pace follows how many of them read at
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from mis.errors import MisError
+from mis.params.scaling import Mode
 from mis.scaling.costs import full_load, load_of
 from mis.scaling.early_stopping import EarlyStopping
 from mis.scaling.pace import Pace, SimulatedTrial
@@ -18,20 +18,17 @@ from mis.scaling.timeline import Stretch, Timeline
 from mis.scaling.workload import Workload
 from mis.tune.allocation import Cluster, Demand, Place, assign, sizes_for
 
-SimulatedMode = Literal["data", "experiment", "hybrid", "elastic"]
-SIMULATED_MODES: tuple[SimulatedMode, ...] = ("data", "experiment", "hybrid", "elastic")
-
 SAME_MOMENT_S = 1e-9
 """Events that are no further apart happen at the same time."""
 
 
-def sizes_of(mode: SimulatedMode, devices: int, workload: Workload, hybrid: int = 2) -> tuple[int, ...]:
+def sizes_of(mode: Mode, devices: int, workload: Workload, hybrid: int = 2) -> tuple[int, ...]:
     """Return the numbers of devices that a trial of a mode may have.
 
     A mode that wants more than the batch can be spread over takes the most that it can. Elastic trials keep their
     batch.
 
-    >>> [sizes_of(mode, 4, Workload(10, 2, batch_size=4)) for mode in SIMULATED_MODES]
+    >>> [sizes_of(mode, 4, Workload(10, 2, batch_size=4)) for mode in ("data", "experiment", "hybrid", "elastic")]
     [(4,), (1,), (2,), (1, 2, 4)]
     """
     if mode == "elastic":

@@ -7,6 +7,7 @@ from pathlib import Path
 from mis.scaling import paper
 from mis.scaling.against import compare_with, read_runs
 from mis.scaling.published import predictions
+from mis.scaling.reported import GPUS, REPORTED
 
 Row = dict[str, object]
 
@@ -32,7 +33,7 @@ def paper_tables() -> dict[str, Sequence[Row]]:
     return {
         "the parameters": costs.rows(),
         "the paper's two modes on its cluster": [
-            {**point.row(), "reported": paper.REPORTED[point.mode] if point.devices == paper.GPUS else None}
+            {**point.row(), "reported": REPORTED[point.mode] if point.devices == GPUS else None}
             for point in paper.explained(costs)
         ],
         "the two speed-ups where an assumed parameter is another one": [

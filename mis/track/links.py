@@ -1,4 +1,4 @@
-"""Links to the pages of the MLflow UI that compare trials, and data with experiment parallelism."""
+"""Links to the pages of the MLflow UI that compare trials, and the modes of using several devices."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -97,5 +97,5 @@ def _tune_links(base_url: str, catalogue: RunCatalogue) -> Iterator[Link]:
 
 def _scaling_links(base_url: str, catalogue: RunCatalogue) -> Iterator[Link]:
     if scaling := catalogue.experiment_id(SCALING):
-        yield Link("scaling.runs", "data and experiment parallelism", runs_url(base_url, scaling))
-        yield Link("scaling.charts", "speed-up over workers", charts_url(base_url, scaling))
+        yield Link("scaling.runs", "the modes compared, their cells below them", runs_url(base_url, scaling))
+        yield Link("scaling.charts", "speed-up over devices", charts_url(base_url, scaling))

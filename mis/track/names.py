@@ -99,6 +99,18 @@ DEVICES_PER_TRIAL = "devices_per_trial"
 DATA_IN_MEMORY_BYTES = "data_in_memory_bytes"
 """Bytes of the records in the memory of each node; 0 where they are read from their files."""
 
+COLD_S = "cold_s"
+"""Seconds before a measurement's clock, in which processes were started and networks traced."""
+
+TARGET_S = "target_s"
+"""Seconds until the first trial had reached the target Dice."""
+
+DEVICES_BUSY = "devices_busy"
+"""How many devices have a trial; the step is the second of a measurement."""
+
+WORKERS_LOST = "workers_lost"
+"""How often a process of a trial was lost."""
+
 RESTARTS = "elastic/restarts"
 """How often trials of a study were started again on other devices."""
 
@@ -108,10 +120,10 @@ RESTART_S = "elastic/restart_s"
 SPEED_PREFIX = "elastic/speed_"
 """Prefix, before a number of devices, of how many times faster a trial was on them than on one."""
 
-# Metrics of the comparison of data and experiment parallelism; their step is the number of workers.
+# Metrics of the comparison of the modes; their step is the number of devices.
 
 SPEEDUP = "speedup"
-"""The time with one worker divided by the time with n, median over the rounds."""
+"""The time on one device divided by the time on n, median over the rounds."""
 
 SPEEDUP_MIN = "speedup_min"
 """The lowest speed-up of all rounds."""
@@ -120,7 +132,7 @@ SPEEDUP_MAX = "speedup_max"
 """The highest speed-up of all rounds."""
 
 EFFICIENCY = "efficiency"
-"""The speed-up divided by the number of workers."""
+"""The speed-up divided by the number of devices."""
 
 ELAPSED_S = "elapsed_s"
 """Seconds of the whole list of trials, median over the rounds; of a study, over all its sessions."""
@@ -129,18 +141,25 @@ GLOBAL_BATCH_SIZE = "global_batch_size"
 """Cases in a batch of all devices together."""
 
 LEARNING_RATE = "learning_rate"
-"""The learning rate that the batch rule gives for this number of workers."""
+"""The learning rate that the batch rule gives for this number of devices."""
 
 # Tags that name a run and say what became of it.
 
 STUDY_TAG = "mis.study"
 """The name of the study that a run belongs to."""
 
+COMPARISON_TAG = "mis.comparison"
+"""The name of the comparison that a run belongs to."""
+
+CELL_TAG = "mis.cell"
+"""The name of a cell within its comparison."""
+
 TRIAL_TAG = "mis.trial"
 """The name of a trial within its study."""
 
 KIND_TAG = "mis.kind"
-"""`study` for the run of a whole study."""
+"""`study` for the run of a whole study; `comparison` for that of a mode that was measured, `cell` for a part of it;
+`simulated` for that of a mode that was simulated."""
 
 STATE_TAG = "mis.state"
 """What became of a trial: completed, stopped, diverged, failed or killed."""
@@ -167,7 +186,7 @@ MODEL_TAG = "mis.model"
 """Which model was evaluated: that of `train` or of `tune`."""
 
 MODE_TAG = "mis.mode"
-"""The mode of scaling that was measured: `data` or `experiment`."""
+"""The mode of scaling: `data`, `experiment`, `hybrid` or `elastic`."""
 
 BATCH_RULE_TAG = "mis.batch_rule"
 """The batch rule of a measurement of scaling."""

@@ -14,6 +14,9 @@ from mis.train.allocate import Node
 OBJECT_STORE_BYTES = 128 * 2**20
 """Size of the object store of a local cluster, for parameters and metrics; Ray would take a third of the memory."""
 
+NODE_LABEL = "ray.io/node-id"
+"""The label that Ray gives each node: its name."""
+
 CONNECT_S = 10.0
 """Seconds to wait for an answer at the cluster's address."""
 

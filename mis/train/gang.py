@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mis.errors import MisError, WorkerError
 from mis.train.allocate import Share, allocate_workers
-from mis.train.cluster import alive_nodes, cluster
+from mis.train.cluster import NODE_LABEL, alive_nodes, cluster
 from mis.train.heartbeat import HeartbeatMonitor, WorkerLostError
 from mis.train.worker_process import Outcome, Work, WorkerProcess, cause_of_death, outcome_of
 
@@ -108,7 +108,7 @@ def _largest_that_fits(sizes: Sequence[int], devices: int, limit: int | None, th
     raise ValueError("no number of workers was given")
 
 
-class _NodesChangedError(Exception):
+class _NodesChangedError(WorkerLostError):
     """A node came or went while workers were being started."""
 
 
@@ -126,6 +126,7 @@ class Gang:
         *,
         together: bool,
         group: PlacementGroup | None = None,
+        node_names: Sequence[str] = (),
     ) -> None:
         """Prepare to start workers.
 
@@ -135,12 +136,14 @@ class Gang:
             on_message: Takes a line for a person.
             together: Whether they form one training, see `run_gang`.
             group: Where their devices are reserved already, in a bundle for each worker; by default they reserve them.
+            node_names: Ray's name of each worker's node; by default they are on whatever nodes have the devices free.
         """
         self.count = count
         self.share = share
         self.on_message = on_message
         self.together = together
         self.reserved = group
+        self.node_names = node_names
         self.processes: list[Any] = []
         self.names = [f"worker {rank}" for rank in range(count)]
         self.addresses: list[str] = []
@@ -151,7 +154,8 @@ class Gang:
         self.nodes = alive_nodes()
         # SPREAD: on different nodes where there are; several on one are better than none.
         bundles = [dict(self.share.bundle)] * self.count
-        self.group = self.reserved or placement_group(bundles, strategy="SPREAD")
+        where = [{NODE_LABEL: name} for name in self.node_names] or None
+        self.group = self.reserved or placement_group(bundles, strategy="SPREAD", bundle_label_selector=where)
         try:
             self._wait_for_devices()
             for rank in range(self.count):
@@ -203,6 +207,10 @@ class Gang:
             self._take_last_reports()
         return outcome.value
 
+    def process_ids(self) -> list[int]:
+        """Return the id of each process on its node, by rank."""
+        return list(ray.get([process.process_id.remote() for process in self.processes]))
+
     def answer(self, value: object) -> None:
         """Answer what the chief has reported, to all workers: see `Worker.confer`."""
         for process in self.processes:
@@ -212,9 +220,9 @@ class Gang:
         """Wait for all workers, and return what became of the chief; raise as soon as one fails."""
         done: dict[int, Outcome] = {}
         while running:
-            waited_for = [*running, *monitor.next_report]
-            ready, _ = ray.wait(waited_for, num_returns=1, timeout=POLL_S)
-            self._pass_on(monitor.collect(self.reports_received))
+            monitor.ask(self.reports_received)
+            ready, _ = ray.wait([*running, *monitor.next_report], num_returns=1, timeout=POLL_S)
+            self._pass_on(monitor.collect())
             for reference in (one for one in ready if one in running):
                 rank = running.pop(reference)
                 done[rank] = outcome_of(reference)

@@ -23,10 +23,6 @@ from mis.train.fit import compile_unet, precision
 CAPACITY = 8
 """How many networks a process keeps: as many as the paper's grid has apart from the learning rate."""
 
-NOT_IN_THE_GRAPH = {"seed", "epochs", "patience", "learning_rate", "warmup_epochs"}
-"""Parameters of `train` that the graph does not depend on. A warm-up of the learning rate is part of the graph: a
-training that has one shares no network."""
-
 
 @dataclass(frozen=True)
 class TracedNetwork:
@@ -113,5 +109,4 @@ class GraphCache:
 
 def _graph_key(model_params: ModelParams, params: TrainParams, records: Records) -> str:
     """Return all that a network's graph depends on, as text."""
-    train = params.model_dump(exclude=NOT_IN_THE_GRAPH)
-    return repr((model_params.model_dump(), train, records.shape, records.modalities, records.regions))
+    return repr((model_params.model_dump(), params.in_the_graph(), records.shape, records.modalities, records.regions))

@@ -65,22 +65,26 @@ class HeartbeatMonitor:
         self.pending.pop(rank, None)
         self.latest.pop(rank, None)
 
-    def collect(self, reports_received: int) -> Sequence[Any]:
-        """Take the heartbeats that have arrived, ask for the next ones, and return the chief's new reports.
+    def ask(self, reports_received: int) -> None:
+        """Ask those workers for their next heartbeat whose last one has arrived.
 
         Args:
             reports_received: How many of the chief's reports have been received before.
-
-        Raises:
-            WorkerLostError: A worker has not answered for `heartbeat_s`, or none has ended a step for `stall_s`.
         """
-        reports: Sequence[Any] = ()
         for rank, process in self.processes.items():
             if rank not in self.pending:
                 wait_s = REPORT_WAIT_S if rank == 0 else 0.0
                 asked = process.heartbeat.remote(self.call, reports_received, wait_s)
                 self.pending[rank] = asked, time.monotonic()
-            reference, asked_at = self.pending[rank]
+
+    def collect(self) -> Sequence[Any]:
+        """Take the heartbeats that have arrived, and return the chief's new reports.
+
+        Raises:
+            WorkerLostError: A worker has not answered for `heartbeat_s`, or none has ended a step for `stall_s`.
+        """
+        reports: Sequence[Any] = ()
+        for rank, (reference, asked_at) in list(self.pending.items()):
             if ray.wait([reference], timeout=0)[0]:
                 del self.pending[rank]
                 try:

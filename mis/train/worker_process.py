@@ -49,7 +49,7 @@ class WorkerProcess:
     def __init__(self) -> None:
         self.worker: Worker | None = None
         self.reports: list[Any] = []
-        self.call = 0
+        self.call = self.ended = 0
         self.reported = threading.Condition()
 
     def prepare(self) -> str:
@@ -61,6 +61,11 @@ class WorkerProcess:
 
         host = ray.util.get_node_ip_address()
         return f"{host}:{free_port(host)}"
+
+    @ray.method(concurrency_group="answers")  # type: ignore[untyped-decorator]  # Ray has no types
+    def process_id(self) -> int:
+        """Return this process' id."""
+        return os.getpid()
 
     def work(
         self, work: Work, addresses: Sequence[str], rank: int, share: Share, folder: Path, *, call: int, together: bool
@@ -100,13 +105,17 @@ class WorkerProcess:
             if is_lost(error):
                 return Outcome(error=first_line(error), lost_others=True)
             return Outcome(error=traceback.format_exc())
+        finally:
+            with self.reported:
+                self.ended = call
+                self.reported.notify_all()
 
     def _keep(self, value: Any) -> None:  # noqa: ANN401
         with self.reported:
             self.reports.append(value)
             self.reported.notify_all()
 
-    @ray.method(concurrency_group="answers")  # type: ignore[untyped-decorator]  # Ray has no types
+    @ray.method(concurrency_group="answers")  # type: ignore[untyped-decorator]
     def answer(self, value: Any) -> None:  # noqa: ANN401
         """Hand the worker the answer to what it has reported."""
         if self.worker is not None:
@@ -122,7 +131,10 @@ class WorkerProcess:
             wait_s: Seconds to wait for a new report.
         """
         with self.reported:
-            self.reported.wait_for(lambda: self.call == call and len(self.reports) > reports_received, wait_s)
+            # A heartbeat that waited beyond the end of the work would keep the next one waiting.
+            self.reported.wait_for(
+                lambda: self.ended == call or (self.call == call and len(self.reports) > reports_received), wait_s
+            )
             if self.call != call:  # an earlier one has ended, and this one has not begun
                 return Heartbeat(0, None, ())
             reports = self.reports[reports_received:]

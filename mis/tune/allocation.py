@@ -12,7 +12,7 @@ a restart.
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log2
+from math import gcd, log2
 
 MARGIN_S = 1e-6
 """Seconds by which a gain must exceed the restart, so that rounding decides nothing."""
@@ -32,6 +32,24 @@ class Place:
     def devices(self) -> int:
         """How many devices these are."""
         return sum(count for _, count in self.counts)
+
+    @property
+    def devices_per_process(self) -> int:
+        """How many of them each process of the trial has: all have as many, and each has those of one node.
+
+        >>> Place(((0, 4), (1, 2))).devices_per_process
+        2
+        """
+        return gcd(*(count for _, count in self.counts))
+
+    @property
+    def process_nodes(self) -> tuple[int, ...]:
+        """The number of the node of each process.
+
+        >>> Place(((0, 4), (1, 2))).process_nodes
+        (0, 0, 1)
+        """
+        return tuple(node for node, count in self.counts for _ in range(count // self.devices_per_process))
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ KNOWN = [
     "train.precision=float32",
     "tune.devices_per_trial=1",
     "tune.space={train.learning_rate: {type: float, low: 1e-3, high: 2e-2, log: true}}",
-    "scaling.workers=[1, 2]",
-    "scaling.trials=[{train.learning_rate: 1e-3}]",
+    "scaling.devices=[1, 2]",
+    "scaling.trials=[{train.learning_rate: 1e-3}, {train.learning_rate: 2e-3}]",
 ]
 
 
@@ -183,10 +183,14 @@ def test_a_folder_is_refused_with_its_path(tmp_path):
         ("tune.target_dice=1.5", ("tune.target_dice", "got 1.5", "less than 1")),
         ("tune.hours=0", ("tune.hours", "got 0", "greater than 0")),
         ("tune.scheduler.reduction_factor=1", ("tune.scheduler.reduction_factor", "got 1", "equal to 2")),
-        ("scaling.workers=[2, 4]", ("scaling", "workers must rise from 1", "[2, 4]")),
-        ("scaling.workers=[2, 1]", ("scaling", "workers must rise from 1", "[2, 1]")),
-        ("scaling.workers=[1, 1]", ("scaling", "workers must rise from 1", "[1, 1]")),
-        ("scaling.workers=[]", ("scaling.workers", "[]")),
+        ("scaling.devices=[2, 4]", ("scaling", "devices must rise from 1", "[2, 4]")),
+        ("scaling.devices=[2, 1]", ("scaling", "devices must rise from 1", "[2, 1]")),
+        ("scaling.devices=[1, 1]", ("scaling", "devices must rise from 1", "[1, 1]")),
+        ("scaling.devices=[]", ("scaling.devices", "[]")),
+        ("scaling.devices=[1, 3]", ("scaling: trials must be at least as many as the 3 devices", "got 2")),
+        ("scaling.modes=[data, data]", ("scaling: modes must be different", "data")),
+        ("scaling.modes=[all]", ("scaling.modes.0", "all")),
+        ("scaling.target_dice=1", ("scaling.target_dice", "less than 1")),
     ],
 )
 def test_an_override_that_does_not_fit_names_key_value_and_rule(override, parts):
@@ -235,15 +239,15 @@ def test_fields_that_do_not_fit_each_other_are_named_together(override, parts):
 @pytest.mark.parametrize(
     ("values", "devices", "parts"),
     [
-        ({}, 4, ("train.batch_size must be a multiple of scaling.workers = 4, got 2; the next that fits is 4",)),
-        ({"train.jit_compile": True}, 2, ("train.jit_compile must be false", "(scaling.workers = 2)")),
+        ({}, 4, ("train.batch_size must be a multiple of scaling.devices = 4, got 2; the next that fits is 4",)),
+        ({"train.jit_compile": True}, 2, ("train.jit_compile must be false", "(scaling.devices = 2)")),
         ({"train.precision": "mixed_float16"}, 2, ("float32 or mixed_bfloat16", "got mixed_float16")),
     ],
 )
 def test_who_spreads_a_training_otherwise_checks_it_for_that(values, devices, parts):
     params = load_params(FILE, KNOWN).override(values)
-    params.check_spread("scaling.workers", 1)
-    message = refused(params.check_spread, "scaling.workers", devices)
+    params.check_spread("scaling.devices", 1)
+    message = refused(params.check_spread, "scaling.devices", devices)
     assert all(part in message for part in parts), message
 
 
@@ -500,9 +504,10 @@ def test_a_range_with_a_step_is_checked_at_its_steps(params):
     ],
 )
 def test_a_scaling_trial_that_cannot_be_is_refused_beforehand(params, trials, parts):
-    message = refused(params.override, {"scaling.trials": trials})
+    message = refused(params.override, {"scaling.devices": [1], "scaling.trials": trials})
     assert all(part in message for part in parts), message
 
 
 def test_a_trial_whose_values_fit_only_together_is_taken(params):
-    assert params.override({"scaling.trials": [{"model.groups": 3, "model.base_filters": 9}]}).scaling.trials
+    trials = [{"model.groups": 3, "model.base_filters": 9}]
+    assert params.override({"scaling.devices": [1], "scaling.trials": trials}).scaling.trials

@@ -4,7 +4,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from mis.files import write_csv, write_json
+from mis.scaling.comparison import Comparison, write_comparison
+from mis.scaling.plan import each_of
 from mis.style import png
+from tests.scaling.cells import EPOCHS, cell
 
 MEASURED = {
     "machine": {"host": "node7", "cpu": "EPYC", "cores": "8", "memory_gib": "62.5", "os": "Linux"},
@@ -17,7 +20,7 @@ MEASURED = {
 class Run:
     """The files of a run; a test changes what it is about and writes them."""
 
-    def __init__(self, folder, regions=("WT", "TC", "ET"), workers=(1, 2), rounds=2):
+    def __init__(self, folder, regions=("WT", "TC", "ET"), devices=(1, 2), rounds=2):
         self.folder = folder
         self.regions = [name.lower() for name in regions]
         self.measured = {stage: dict(MEASURED) for stage in ("train", "tune", "evaluate", "scaling")}
@@ -34,7 +37,7 @@ class Run:
             (mode, count, number)
             for number in range(rounds)
             for mode in ("experiment", "data")
-            for count in workers
+            for count in devices
             if count > 1 or mode == "experiment"
         ]
 
@@ -55,7 +58,7 @@ class Run:
         return {"case": name, "dice": dice, **own, "threshold_dice_wt": threshold}
 
     def elapsed_s(self, mode, count, number):
-        """8 s with one worker; data parallelism is worth 1.6 with two, experiment parallelism 2."""
+        """8 s on one device; data parallelism is worth 1.6 on two, experiment parallelism 2."""
         return (8 + number) / (1 if count == 1 else count if mode == "experiment" else 0.8 * count)
 
     def write(self):
@@ -76,38 +79,13 @@ class Run:
         return self.folder.joinpath(*parts)
 
     def _write_scaling(self):
-        cells = [
-            {"mode": mode, "workers": count, "round": number, "elapsed_s": self.elapsed_s(mode, count, number)}
-            for mode, count, number in self.cells
-        ]
-        trials = []
-        for cell in cells:
-            at_once = cell["workers"] if cell["mode"] == "experiment" else 1
-            length = cell["elapsed_s"] * at_once / 4
-            trials += [
-                {key: cell[key] for key in ("mode", "workers", "round")}
-                | {"trial": index, "begin_s": index // at_once * length, "end_s": (index // at_once + 1) * length}
-                for index in range(4)
-            ]
-        counts = sorted({count for _, count, _ in self.cells})
-        write_csv(self._path("scaling", "cells.csv"), [cell | {"startup_s": 3.0} for cell in cells])
-        write_csv(self._path("scaling", "trials.csv"), [trial | {"dice": 0.1} for trial in trials])
-        write_csv(
-            self._path("scaling", "speedup.csv"),
-            [self._speedup(mode, count) for mode in ("data", "experiment") for count in counts],
-        )
-
-    def _speedup(self, mode, count):
-        gain = self.elapsed_s("experiment", 1, 0) / self.elapsed_s(mode, count, 0)
-        return {
-            "mode": mode,
-            "workers": count,
-            "elapsed_s": self.elapsed_s(mode, count, 0),
-            "speedup": gain,
-            "speedup_min": gain - 0.25,
-            "speedup_max": gain + 0.25,
-            "efficiency": gain / count,
-        }
+        cells = []
+        for mode, count, number in self.cells:
+            trials = max(4, count)
+            at_once = count // each_of(mode, count)
+            single_s = self.elapsed_s(mode, count, number) * each_of(mode, count) / (trials / at_once)
+            cells.append(cell(mode, count, number, single_s, trials))
+        write_comparison(self._path("scaling", "comparison.json"), Comparison(cells, EPOCHS, batch_size=4))
 
 
 @pytest.fixture
@@ -118,5 +96,5 @@ def run(tmp_path):
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Make a run with other regions or numbers of workers."""
+    """Make a run with other regions or numbers of devices."""
     return lambda **kwargs: Run(tmp_path / "results", **kwargs)

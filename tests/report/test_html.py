@@ -91,13 +91,13 @@ def test_under_each_figure_stands_what_it_was_measured_on(run, tmp_path):
         facts["machine"] = {**facts["machine"], "cpu": f"CPU{number}"}
     page = report(run, tmp_path)
     shown = page.html.split("<figure")[1:]
-    assert len(shown) == 11
+    assert len(shown) == 12
     for figure in shown:
         caption = figure.split("<figcaption>")[1].split("</figcaption>")[0]
         assert caption.count("Measured on") == 1
         assert "commit 0123456" in caption
     stages = [next(n for n in range(4) if f"CPU{n}," in figure) for figure in shown]
-    assert stages == [0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert stages == [0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3]
 
 
 def test_headings_and_contents_agree(run, tmp_path):
@@ -139,11 +139,11 @@ def test_a_single_region(make_run, tmp_path):
 
 
 def test_one_worker_only(make_run, tmp_path):
-    assert "no speed-up to report" in report(make_run(workers=[1], rounds=1), tmp_path).text
+    assert "no speed-up to report" in report(make_run(devices=[1], rounds=1), tmp_path).text
 
 
-def test_many_workers(make_run, tmp_path):
-    page = report(make_run(workers=[1, 2, 4, 8, 16, 32]), tmp_path)
+def test_many_devices(make_run, tmp_path):
+    page = report(make_run(devices=[1, 2, 4, 8, 16, 32]), tmp_path)
     assert len([row for row in page.rows if row[:1] == ["data parallelism"]]) == 5
 
 
@@ -191,8 +191,8 @@ def test_the_same_results_make_the_same_report(run, tmp_path):
 def test_a_missing_file_leaves_the_old_report(run, tmp_path):
     report(run, tmp_path)
     before = (tmp_path / "report" / "report.html").read_bytes()
-    (run.folder / "scaling" / "speedup.csv").unlink()
-    with pytest.raises(MisError, match=r"speedup\.csv.*dvc repro scaling"):
+    (run.folder / "scaling" / "comparison.json").unlink()
+    with pytest.raises(MisError, match=r"comparison\.json.*dvc repro scaling"):
         write_report(run.folder, tmp_path / "report", data_root="data")
     assert (tmp_path / "report" / "report.html").read_bytes() == before
 

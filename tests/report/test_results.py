@@ -8,7 +8,7 @@ from mis.report.results import read_results
 FILES = [
     *(f"{stage}/measured_on.json" for stage in ("train", "tune", "evaluate", "scaling")),
     *("train/history.csv", "tune/trials.csv", "tune/history.csv", "evaluate/metrics.json", "evaluate/cases.csv"),
-    *("scaling/speedup.csv", "scaling/cells.csv", "scaling/trials.csv"),
+    "scaling/comparison.json",
 ]
 
 
@@ -87,8 +87,13 @@ def test_slices_come_from_the_worst_to_the_best(run):
     assert [path.stem for path in slices] == ["BRATS_011", "BRATS_003"]
 
 
-def test_every_measurement_has_its_trials(run):
-    measurements = read_results(run.write()).scaling.measurements
-    assert [(one.mode, one.workers, one.round) for one in measurements] == run.cells
-    assert all([timed.trial for timed in one.trials] == [0, 1, 2, 3] for one in measurements)
-    assert all(max(timed.end_s for timed in one.trials) == pytest.approx(one.elapsed_s) for one in measurements)
+def test_every_cell_has_its_trials(run):
+    cells = read_results(run.write()).scaling.cells
+    assert [(one.cell.mode, one.cell.devices, one.cell.round) for one in cells] == run.cells
+    assert all([timed.trial for timed in one.trials] == [0, 1, 2, 3] for one in cells)
+
+
+def test_a_comparison_without_its_reference_is_damaged(make_run):
+    run = make_run(devices=[2])
+    with pytest.raises(MisError, match=r"comparison\.json is damaged: no cell has one device"):
+        read_results(run.write())

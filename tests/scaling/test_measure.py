@@ -1,67 +1,113 @@
-"""The comparison on a real Ray cluster, with real trainings, small."""
+"""Cells on a real Ray cluster, with real trainings, small."""
 
-import time
+import os
+import signal
+from dataclasses import replace
 
 import pytest
 
-from mis.scaling.measure import measure_round
-from mis.train.allocate import allocate
+from mis.scaling import schedule
+from mis.scaling.crew import Pool
+from mis.scaling.measure import measure
+from mis.scaling.plan import Cell
+from mis.tune.allocation import Place, Speeds
+from mis.tune.elastic import Experience
 
 pytestmark = pytest.mark.slow
 
+EPOCHS = 3
+CELLS = [Cell("data", 1, 1, 0), Cell("experiment", 2, 1, 0), Cell("data", 2, 2, 0), Cell("elastic", 2, 1, 0)]
+
 
 @pytest.fixture(scope="module")
-def measured(nodes, records, tiny_params):
-    small = tiny_params.override({"model.norm": "none", "train.epochs": 1})
-    trials = [small.override({"train.learning_rate": rate}) for rate in (1e-3, 3e-3, 1e-2)]
-    shares = {count: allocate(nodes, count) for count in (1, 2)}
-    begun = time.monotonic()
-    measurements = list(measure_round([1, 2], 0, trials, records.folder, shares))
-    return measurements, time.monotonic() - begun
+def trials(tiny_params):
+    small = tiny_params.override({"model.norm": "none", "train.epochs": EPOCHS})
+    return [small.override({"train.learning_rate": rate}) for rate in (1e-3, 3e-3, 1e-2)]
 
 
-def test_every_cell_runs_every_trial(measured):
-    measurements, _ = measured
-    assert [(measurement.cell.mode, measurement.cell.workers) for measurement in measurements] == [
-        ("experiment", 1),
-        ("experiment", 2),
-        ("data", 2),
-    ]
-    for measurement in measurements:
-        assert [trial.trial for trial in measurement.trials] == [0, 1, 2]
+@pytest.fixture(scope="module")
+def said():
+    return []
 
 
-def test_elapsed_time_has_all_trials_and_no_start_of_processes(measured):
-    measurements, wall_s = measured
-    # The two cells with a single device for each process share their processes.
-    assert measurements[0].startup_s == measurements[1].startup_s > 0
-    assert (
-        sum(measurement.elapsed_s for measurement in measurements)
-        + measurements[0].startup_s
-        + measurements[2].startup_s
-        <= wall_s
-    )
-    for measurement in measurements:
-        assert min(trial.begin_s for trial in measurement.trials) < 0.1 * measurement.elapsed_s
-        busy_s = sum(trial.end_s - trial.begin_s for trial in measurement.trials)
-        # No process is idle for long between two trials, and none has two trials at once.
-        assert 0.75 * measurement.elapsed_s <= busy_s <= measurement.cell.processes * measurement.elapsed_s
-        assert all(0 < trial.epoch_s < trial.end_s - trial.begin_s for trial in measurement.trials)
+@pytest.fixture(scope="module")
+def pool(nodes, records, said):
+    with Pool(nodes, [2], records.folder, said.append) as pool:
+        yield pool
 
 
-def test_as_many_trials_at_once_as_there_are_processes(measured):
-    measurements, _ = measured
-    for measurement in measurements:
-        for trial in measurement.trials:
-            at_once = sum(other.begin_s <= trial.begin_s < other.end_s for other in measurement.trials)
-            assert at_once <= measurement.cell.processes
-    experiment = next(measurement for measurement in measurements if measurement.cell.processes == 2)
-    first, second, third = experiment.trials
+@pytest.fixture(scope="module")
+def measured(pool, trials, records, tmp_path_factory):
+    """Each cell, by mode and number of devices; in the elastic one a device more is worth a restart at once."""
+    folder, cases = tmp_path_factory.mktemp("cells"), len(records.split.train)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "Experience", lambda *known: Experience(0.0, Speeds(per_doubling=1.0)))  # noqa: ARG005
+        cells = [measure(cell, pool, trials, folder, cases=cases, target=1e-9) for cell in CELLS]
+    assert list(folder.iterdir()) == []
+    return {(cell.cell.mode, cell.cell.devices): cell for cell in cells}
+
+
+def test_every_cell_runs_every_trial_to_its_end(measured):
+    for cell in measured.values():
+        assert [trial.trial for trial in cell.trials] == [0, 1, 2]
+        assert {trial.epochs for trial in cell.trials} == {EPOCHS}
+        assert cell.lost == 0
+
+
+def test_the_clock_starts_when_the_processes_are_warm(measured):
+    for cell in measured.values():
+        assert cell.cold_s > 0
+        assert min(trial.begin_s for trial in cell.trials) < 0.1 * cell.elapsed_s
+        assert all(0 < trial.training_s <= trial.epoch_s < trial.end_s - trial.begin_s for trial in cell.trials)
+
+
+def test_no_device_has_two_trials_and_none_is_idle_for_long(measured):
+    for key in (("data", 1), ("experiment", 2), ("data", 2)):
+        cell = measured[key]
+        assert all(busy <= cell.cell.devices for _, busy in cell.timeline.busy())
+        assert cell.restarts == 0
+        assert {stretch.place.devices for stretch in cell.stretches} == {cell.cell.each}
+    assert measured["data", 1].timeline.utilisation > 0.9
+    first, second, third = measured["experiment", 2].trials
     assert second.begin_s < first.end_s  # at once
-    assert third.begin_s >= min(first.end_s, second.end_s)  # as soon as a process is free
+    assert third.begin_s >= min(first.end_s, second.end_s)  # as soon as a process is idle
 
 
-def test_both_modes_compute_the_same(measured):
-    measurements, _ = measured
-    for scores in zip(*([trial.dice for trial in measurement.trials] for measurement in measurements), strict=True):
+def test_an_idle_device_joins_the_last_trial(measured):
+    cell = measured["elastic", 2]
+    assert cell.restarts >= 1
+    assert [trial.devices for trial in cell.trials][-1] == 2
+    last = [stretch for stretch in cell.stretches if stretch.trial == 2]
+    assert [stretch.place.devices for stretch in last] == [1, 2]
+    assert sum(stretch.epochs for stretch in last) == EPOCHS
+
+
+def test_all_modes_compute_the_same(measured):
+    for scores in zip(*([trial.dice for trial in cell.trials] for cell in measured.values()), strict=True):
         assert max(scores) - min(scores) < 1e-4
+
+
+def test_the_target_is_reached_at_the_end_of_an_epoch(measured):
+    for cell in measured.values():
+        assert 0 < cell.target_s <= min(trial.end_s for trial in cell.trials)
+
+
+def test_a_process_that_dies_costs_its_trial_an_epoch(pool, trials, records, said, tmp_path):
+    killed = []
+
+    def kill_once():
+        """Kill the process of the first trial after its first epoch."""
+        (crew,) = (crew for crew in pool.crews if crew.busy)
+        if not killed:
+            killed.append(crew.process_ids()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    pool.release(pool.hire(Place(((0, 2),))))  # the crews with one device each are gone
+    cell = measure(CELLS[2], pool, trials[:1], tmp_path, cases=len(records.split.train), on_epoch=kill_once)
+    assert killed
+    assert cell.lost == 1
+    assert cell.trials[0].epochs == EPOCHS
+    assert [stretch.epochs for stretch in cell.stretches] in ([1, 2], [2, 1])
+    assert any("trial 000: worker 0" in line and "goes on from its last epoch" in line for line in said)
+    undisturbed = measure(replace(CELLS[2], round=1), pool, trials[:1], tmp_path, cases=len(records.split.train))
+    assert cell.trials[0].dice == pytest.approx(undisturbed.trials[0].dice, abs=1e-4)

@@ -2,43 +2,59 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mis.scaling.plan import MODES, Cell, plan_round
+from mis.params.scaling import MODES, ScalingParams
+from mis.scaling.plan import Cell, each_of, nodes_of, plan, plan_round
 
 counts = st.sets(st.integers(1, 64), max_size=6).map(lambda others: sorted({1, *others}))
 
 
+def scaling(devices, modes=MODES, rounds=1, hybrid=None):
+    return ScalingParams(
+        devices=devices,
+        modes=modes,
+        hybrid_devices=hybrid,
+        epochs=1,
+        rounds=rounds,
+        target_dice=None,
+        trials=[{}] * max(devices),
+    )
+
+
 @pytest.mark.parametrize(
-    ("cell", "processes", "devices"),
+    ("mode", "devices", "hybrid", "each"),
     [
-        (Cell("data", 4, 0), 1, 4),
-        (Cell("experiment", 4, 0), 4, 1),
-        (Cell("data", 1, 0), 1, 1),
-        (Cell("experiment", 1, 0), 1, 1),
+        ("data", 4, None, 4),
+        ("experiment", 4, None, 1),
+        ("elastic", 4, None, 1),
+        ("hybrid", 16, None, 4),
+        ("hybrid", 16, 8, 8),
+        ("hybrid", 2, 8, 2),
     ],
 )
-def test_processes_and_devices_by_hand(cell, processes, devices):
-    assert (cell.processes, cell.devices) == (processes, devices)
+def test_devices_of_a_trial_by_hand(mode, devices, hybrid, each):
+    assert each_of(mode, devices, hybrid) == each
 
 
-@given(workers=counts, number=st.integers(0, 9))
-def test_both_modes_have_every_number_of_workers_and_share_the_reference(workers, number):
-    cells = plan_round(workers, number)
-    assert len(cells) == len(set(cells)) == 2 * len(workers) - 1
-    assert cells[0] == Cell("experiment", 1, number)
-    assert {cell.round for cell in cells} == {number}
+@given(devices=counts, number=st.integers(0, 9))
+def test_every_mode_has_every_number_of_devices_and_all_share_the_reference(devices, number):
+    cells = plan_round(scaling(devices), number)
+    assert len(cells) == len(set(cells)) == 1 + 4 * (len(devices) - 1)
+    assert [cell for cell in cells if cell.devices == 1] == [Cell("data", 1, 1, number)]
     for mode in MODES:
-        assert [cell.workers for cell in cells if cell.mode == mode] == [
-            count for count in workers if count > 1 or mode == "experiment"
-        ]
+        of_mode = sorted(cell.devices for cell in cells if cell.mode == mode and cell.devices > 1)
+        assert of_mode == devices[1:]
 
 
-@given(workers=counts)
-def test_every_cell_uses_as_many_devices_as_it_has_workers(workers):
-    assert all(cell.processes * cell.devices == cell.workers for cell in plan_round(workers, 0))
+def test_the_order_is_another_one_in_each_round_and_the_same_in_each_session():
+    params = scaling([1, 2, 4, 8], rounds=6)
+    assert plan(params) == plan(params)
+    orders = {tuple((cell.mode, cell.devices) for cell in plan_round(params, number)) for number in range(6)}
+    assert len(orders) > 1
 
 
-@given(workers=counts)
-def test_cells_that_can_share_their_processes_come_first(workers):
-    devices = [cell.devices for cell in plan_round(workers, 0)]
-    assert devices == sorted(devices)
-    assert devices.count(1) == len(workers)
+@given(available=st.lists(st.integers(0, 8), min_size=1, max_size=5), data=st.data())
+def test_a_cell_has_its_devices_and_no_node_more_than_it_has(available, data):
+    devices = data.draw(st.integers(0, sum(available)))
+    nodes = nodes_of(available, devices)
+    assert sum(nodes) == devices
+    assert all(count <= most for count, most in zip(nodes, available, strict=True))

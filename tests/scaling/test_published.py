@@ -4,6 +4,7 @@ import pytest
 
 from mis.scaling import paper
 from mis.scaling.published import predictions
+from mis.scaling.reported import GPUS, REPORTED
 
 
 def test_half_of_each_table_is_fitted_and_half_predicted():
@@ -33,8 +34,8 @@ def test_what_is_fitted_without_freedom_is_exact():
 
 def test_the_papers_two_figures_come_out_of_its_cluster():
     costs = paper.cluster()
-    reached = {point.mode: point.speedup for point in paper.explained(costs, gpus=[paper.GPUS])}
-    assert reached == pytest.approx(paper.REPORTED, rel=0.02)
+    reached = {point.mode: point.speedup for point in paper.explained(costs, gpus=[GPUS])}
+    assert reached == pytest.approx(REPORTED, rel=0.02)
 
 
 def test_every_parameter_of_the_papers_cluster_says_where_it_comes_from():
@@ -46,12 +47,12 @@ def test_every_parameter_of_the_papers_cluster_says_where_it_comes_from():
 def test_the_shared_file_system_is_what_the_figures_depend_on():
     found = {(one.parameter, one.times): one for one in paper.sensitivities(paper.cluster())}
     assert {times for _, times in found} == {0.5, 2.0}
-    most = max(found.values(), key=lambda one: abs(one.experiment - paper.REPORTED["experiment"]))
+    most = max(found.values(), key=lambda one: abs(one.experiment - REPORTED["experiment"]))
     assert most.parameter in ("shared_bytes_per_s", "sample_s")
-    assert found["within_latency_s", 2.0].data == pytest.approx(paper.REPORTED["data"], rel=0.02)
+    assert found["within_latency_s", 2.0].data == pytest.approx(REPORTED["data"], rel=0.02)
 
 
 def test_each_step_is_faster_than_the_one_before():
     speedups = [point.speedup for _, point in paper.improvements(paper.cluster())]
-    assert speedups[0] == pytest.approx(paper.REPORTED["experiment"], rel=0.02)
+    assert speedups[0] == pytest.approx(REPORTED["experiment"], rel=0.02)
     assert all(later >= earlier - 1e-9 for earlier, later in pairwise(speedups))

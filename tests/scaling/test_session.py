@@ -1,14 +1,106 @@
+"""`python -m mis.scaling measure` as a user types it, on a real Ray cluster."""
+
+import json
+import os
+import time
+
 import pytest
 
-from mis.errors import MisError
-from mis.scaling.session import _share
-from mis.settings import Settings
-from mis.train.allocate import Node
+from mis.track.base import SCALING
+from mis.track.names import COLD_S, DEVICE_HOURS, ELAPSED_S, KIND_TAG, MODE_TAG, PARENT_RUN_TAG, SPEEDUP, WORKERS_LOST
+from tests.searches import OURS, tracker_of
+
+MODES = ("data", "experiment", "hybrid", "elastic")
+SETS = {
+    "model.depth": 1,
+    "model.base_filters": 4,
+    "model.groups": 4,
+    "model.norm": "group",
+    "train.batch_size": 2,
+    "scaling.devices": [1, 2],
+    "scaling.epochs": 1,
+    "scaling.rounds": 1,
+    "scaling.trials": [{"train.learning_rate": 1e-3}, {"train.learning_rate": 2e-3}],
+}
 
 
-def test_more_devices_than_a_node_has_are_refused(tmp_path):
-    settings = Settings(root=tmp_path, workspace=tmp_path, tracking_uri="")
-    nodes = [Node(cpus=2, gpus=0)] * 2
-    assert _share(nodes, 2, settings).devices == 2
-    with pytest.raises(MisError, match="must be at most the 2 devices of a node, for now, got 4"):
-        _share(nodes, 4, settings)
+@pytest.fixture
+def measure(warm, project):
+    """Start `python -m mis.scaling measure` in a project's folder."""
+
+    def start(*arguments, **sets):
+        values = {**SETS, **{name.replace("__", "."): value for name, value in sets.items()}}
+        own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        options = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+        return warm.start("measure", *options, *arguments, module="mis.scaling", cwd=project, env=own)
+
+    return start
+
+
+def runs_of(project):
+    tracker = tracker_of(project)
+    runs = tracker.client.search_runs([tracker.experiment_id(SCALING)])
+    kinds = {kind: [run for run in runs if run.data.tags[KIND_TAG] == kind] for kind in ("comparison", "cell")}
+    return tracker, kinds["comparison"], kinds["cell"]
+
+
+@pytest.mark.slow
+def test_a_comparison_that_was_killed_goes_on_with_the_cells_that_are_missing(measure, project):
+    process = measure()
+    while not (ended := list(project.glob("checkpoints/scaling-*/*.json"))):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.kill()
+    before = json.loads(ended[0].read_text())
+
+    process = measure("--json", project / "figures.json")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert not list(project.glob("checkpoints/scaling-*/")), "what is in MLflow is not kept twice"
+
+    figures = json.loads((project / "figures.json").read_text())
+    assert len(figures["cells"]) == 5
+    cell = before["cell"]
+    (kept,) = (row for row in figures["cells"] if (row["mode"], row["devices"]) == (cell["mode"], cell["devices"]))
+    assert kept["elapsed_s"] == max(trial["end_s"] for trial in before["trials"]), "it was not measured again"
+    assert {row["mode"] for row in figures["speedups"]} == set(MODES)
+    assert len(figures["runs"]) == 5
+
+    tracker, modes, cells = runs_of(project)
+    assert {run.data.tags[MODE_TAG] for run in modes} == set(MODES)
+    assert {run.info.status for run in modes} == {"FINISHED"}
+    parents = {run.info.run_id for run in modes}
+    assert all(run.data.tags[PARENT_RUN_TAG] in parents for run in cells)
+    assert len(cells) == 5
+    for run in cells:
+        assert {ELAPSED_S, COLD_S, DEVICE_HOURS, WORKERS_LOST} <= run.data.metrics.keys()
+        assert [file.path for file in tracker.client.list_artifacts(run.info.run_id, "figures")] == [
+            "figures/timeline.png"
+        ]
+    for run in modes:
+        steps = [point.step for point in tracker.client.get_metric_history(run.info.run_id, SPEEDUP)]
+        assert steps == [1, 2]
+        assert len(tracker.client.list_artifacts(run.info.run_id, "figures")) == 2
+    assert "experiment" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sets", "parts"),
+    [
+        (
+            {"scaling__devices": [1, 99], "scaling__modes": ["experiment"], "scaling__trials": [{}] * 99},
+            ("scaling.devices must be at most", "got 99"),
+        ),
+        ({"scaling__trials": [{}]}, ("at least as many as the 2 devices", "got 1")),
+        ({"train__batch_size": 3}, ("scaling.trials[0]: train.batch_size must be a multiple", "= 2, got 3")),
+        ({"distribute__batch_rule": "per_replica_batch"}, ("may have elastic with", "got per_replica_batch")),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused_with_its_reason(measure, sets, parts):
+    process = measure(**sets)
+    _, err = process.communicate()
+    assert process.returncode == 2, err
+    (line,) = err.splitlines()[-1:]
+    assert line.startswith("error: ")
+    assert all(part in line for part in parts), line

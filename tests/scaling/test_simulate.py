@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mis.errors import MisError
+from mis.params.scaling import MODES
 from mis.scaling.curves import parse_devices, simulate_modes
 from mis.scaling.early_stopping import EarlyStopping
 from mis.scaling.pace import MeasuredPace, SimulatedTrial
 from mis.scaling.paper import cluster
-from mis.scaling.simulate import SIMULATED_MODES, simulate, sizes_of
+from mis.scaling.simulate import simulate, sizes_of
 from mis.scaling.workload import Workload
 
 BATCH = 8
@@ -21,7 +22,7 @@ trials = st.lists(st.floats(1, 50), min_size=16, max_size=24).map(
 )
 nodes = st.sampled_from([(1,), (2,), (4,), (2, 2), (3, 1), (8,), (4, 4)])
 speeds = st.floats(0.5, 1.0).map(lambda efficiency: {count: efficiency * count for count in (2, 4, 8)})
-modes = st.sampled_from(SIMULATED_MODES)
+modes = st.sampled_from(MODES)
 restarts = st.floats(0, 30)
 
 
@@ -77,7 +78,7 @@ def test_elastic_is_no_slower_than_experiment(listed, on, measured, restart_s):
 def test_by_hand():
     # Two trials of 10 and 30 s on two devices: after 10 s the second has both, for 20 s of work, after a restart of 2.
     listed = [SimulatedTrial(10, 1.0), SimulatedTrial(10, 3.0)]
-    elapsed = {mode: run(mode, listed, (2,), {2: 2.0}, restart_s=2.0).elapsed_s for mode in SIMULATED_MODES}
+    elapsed = {mode: run(mode, listed, (2,), {2: 2.0}, restart_s=2.0).elapsed_s for mode in MODES}
     # The second trial's epoch ends 12 s after its start.
     assert elapsed == pytest.approx({"data": 20.0, "experiment": 30.0, "hybrid": 20.0, "elastic": 12 + 2 + 18 / 2})
 

@@ -4,21 +4,16 @@ The workers stay for the later trials of this process, which have the same devic
 epochs.
 """
 
-from contextlib import suppress
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from ray.util import get_current_placement_group
 
-from mis.data.records.reader import read_records
 from mis.errors import WorkerError
-from mis.params.load import Params
 from mis.train.allocate import Share
-from mis.train.checkpoint import Checkpoints, History
+from mis.train.checkpoint import History
 from mis.train.gang import Gang
 from mis.train.heartbeat import WorkerLostError
-from mis.train.worker import Worker
+from mis.train.trial_worker import train_as_worker
 from mis.tune.ray.task import TrialTask
 
 OUT_OF_MEMORY = "ResourceExhaustedError"
@@ -60,24 +55,6 @@ def train_in_gang(task: TrialTask) -> None:
         raise
     if stopped:
         raise stopped[0]
-
-
-def train_as_worker(worker: Worker, *, params: Params, records: Path, checkpoints: Checkpoints) -> None:
-    """Train as one of several workers: after each epoch the trial's process says whether it goes on."""
-    from mis.train.callbacks import ReportSteps
-    from mis.train.trial import train_trial
-
-    own = replace(checkpoints, writes=worker.is_chief)
-
-    def confer() -> None:
-        # Only the chief knows when the checkpoint is there.
-        if not worker.confer(own.history() if worker.is_chief else None):
-            raise SystemExit(0)
-
-    with suppress(SystemExit):
-        train_trial(
-            params, worker.strategy, read_records(records), own, on_epoch=confer, callbacks=[ReportSteps(worker)]
-        )
 
 
 def _gang(share: Share) -> Gang:

@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import gcd
 from typing import Any
 
 from ray import tune
 
 from mis.train.allocate import Node, Share, bundle_of, device_counts
+from mis.train.cluster import NODE_LABEL
 from mis.tune.allocation import Place
-
-NODE_LABEL = "ray.io/node-id"
-"""The label that Ray gives each node: its name."""
 
 
 def fixed_request(share: Share) -> tune.PlacementGroupFactory:
@@ -21,10 +18,9 @@ def fixed_request(share: Share) -> tune.PlacementGroupFactory:
 
 def request_at(place: Place, nodes: Sequence[Node]) -> tune.PlacementGroupFactory:
     """Return what Ray reserves for a trial at a place: a process on its node, or several processes of the same size."""
-    each = place.counts[0][1] if len(place.counts) == 1 else gcd(*(count for _, count in place.counts))
-    names = [nodes[node].name for node, count in place.counts for _ in range(count // each)]
-    selectors = [{NODE_LABEL: name} for name in names]
-    return _request([bundle_of(nodes, each)] * len(names), {"bundle_label_selector": selectors})
+    selectors = [{NODE_LABEL: nodes[node].name} for node in place.process_nodes]
+    bundles = [bundle_of(nodes, place.devices_per_process)] * len(selectors)
+    return _request(bundles, {"bundle_label_selector": selectors})
 
 
 def _request(bundles: list[dict[str, float]], options: dict[str, Any]) -> tune.PlacementGroupFactory:

@@ -1,6 +1,7 @@
 from mis.train.allocate import Node, allocate
+from mis.train.cluster import NODE_LABEL
 from mis.tune.allocation import Place
-from mis.tune.ray.placing import NODE_LABEL, Nodes, fixed_request, request_at
+from mis.tune.ray.placing import Nodes, fixed_request, request_at
 
 NODES = [Node(cpus=40, gpus=4, name="a"), Node(cpus=40, gpus=4, name="b")]
 
