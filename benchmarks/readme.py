@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import psutil
@@ -89,30 +88,20 @@ def figures(results: Path, elapsed_s: float, peak_bytes: int) -> str:
             f"- Dice on {test['cases']} test cases of the phantom: {regions}; the best threshold on FLAIR reaches WT "
             f"{test['threshold_dice_wt']:.2f} on the same cases;",
             f"- {tune['trials']} trials searched at {tune['trials_per_hour']:.0f} trials an hour;",
-            f"- the same short trials with two devices instead of one: {speedups(results)}. Most of such a trial is",
-            "  set-up (building and tracing the network), which takes longer for two replicas; one training's epoch",
-            f"  after the first, spread over both devices: x{epoch_speedup(results):.2f}.",
+            f"- the same short trials on two devices instead of one: {speedups(results)};",
+            "  what longer ones reach stands in [Scaling](docs/scaling.md).",
         ]
     )
 
 
 def speedups(results: Path) -> str:
-    """Return the speed-up of each mode with two workers, and its spread."""
-    rows = [row for row in rows_of(results, "speedup") if row["workers"] == "2"]
+    """Return the speed-up of each mode on two devices, and its spread."""
+    rows = [row for row in rows_of(results, "speedup") if row["devices"] == "2"]
     return ", ".join(
         f"{MODE_NAMES[row['mode']]} x{float(row['speedup']):.2f} "
         f"({float(row['speedup_min']):.2f} to {float(row['speedup_max']):.2f})"
         for row in rows
     )
-
-
-def epoch_speedup(results: Path) -> float:
-    """Return how much shorter an epoch without set-up is for one training on two devices than on one."""
-    single_s, both_s = (
-        median(float(row["epoch_s"]) for row in rows_of(results, "trials") if (row["mode"], row["workers"]) == cell)
-        for cell in (("experiment", "1"), ("data", "2"))
-    )
-    return single_s / both_s
 
 
 def rows_of(results: Path, table: str) -> list[dict[str, str]]:

@@ -14,7 +14,9 @@ from mis.settings import Settings, load_settings
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+    from mis.scaling.cost_sets import CostSet
     from mis.scaling.curves import SimulatedPoint
+    from mis.scaling.workload import Workload
 
 DEVICES = "1,2,4,...,1024"
 
@@ -61,6 +63,9 @@ def _add_simulate(commands: "Commands") -> None:
     simulate.add_argument(
         "--costs", type=Path, metavar="FILE", help="a cost set; by default the paper's cluster, with our records"
     )
+    simulate.add_argument(
+        "--own-runs", action="store_true", help="the costs and cases of your own runs in MLflow, as recommend has them"
+    )
     simulate.add_argument("--devices-per-node", type=int, help="instead of what the cost set has")
     simulate.add_argument("--cases", type=int, default=338, help="training cases of an epoch")
     simulate.add_argument("--val-cases", type=int, default=73)
@@ -87,9 +92,11 @@ def _simulate(arguments: argparse.Namespace) -> None:
     elif arguments.against:
         figures = {"the simulator against what was run": tables.against_rows(arguments.against)}
     else:
-        points = _points(arguments)
-        cluster = arguments.costs or "the paper's cluster, with our records in the memory of each node"
-        figures = {f"simulated speed-ups: {cluster}": [point.row() for point in points]}
+        costs, workload, said = _simulated(arguments)
+        points = _points(arguments, costs, workload)
+        for line in said:
+            print(line)
+        figures = {f"simulated speed-ups: {costs.name}": [point.row() for point in points]}
         _log(points, load_settings())
     for title, rows in figures.items():
         print(f"\n{title}")
@@ -98,13 +105,12 @@ def _simulate(arguments: argparse.Namespace) -> None:
         write_json(arguments.json, figures)
 
 
-def _points(arguments: argparse.Namespace) -> "list[SimulatedPoint]":
+def _simulated(arguments: argparse.Namespace) -> "tuple[CostSet, Workload, list[str]]":
+    """Return the costs, what a trial does in an epoch, and what there is to say of them."""
     from dataclasses import replace
 
     from mis.scaling import paper
     from mis.scaling.cost_sets import read_cost_set
-    from mis.scaling.curves import parse_devices, simulate_modes
-    from mis.scaling.early_stopping import EarlyStopping
     from mis.scaling.workload import Workload
 
     for name in ("trials", "devices_per_node", "cases", "batch_size", "epochs"):
@@ -114,12 +120,48 @@ def _points(arguments: argparse.Namespace) -> "list[SimulatedPoint]":
     for name in ("val_cases", "spread"):
         if getattr(arguments, name) < 0:
             raise MisError(f"--{name.replace('_', '-')} must be at least 0", got=getattr(arguments, name))
-    costs = read_cost_set(arguments.costs) if arguments.costs else paper.with_records_in_memory(paper.cluster())
+    workload, said = Workload(arguments.cases, arguments.val_cases, arguments.batch_size), list[str]()
+    if arguments.own_runs and arguments.costs:
+        raise MisError("--own-runs and --costs are two sets of costs", do="give one of them")
+    if arguments.own_runs:
+        costs, workload, said = _own(arguments)
+    elif arguments.costs:
+        costs = read_cost_set(arguments.costs)
+        costs = replace(costs, name=f"{costs.name} ({arguments.costs})")
+    else:
+        costs = paper.with_records_in_memory(paper.cluster())
+        costs = replace(costs, name="the paper's cluster, with our records in the memory of each node")
     if arguments.devices_per_node:
         costs = replace(costs, devices_per_node=arguments.devices_per_node)
+    return costs, workload, said
+
+
+def _own(arguments: argparse.Namespace) -> "tuple[CostSet, Workload, list[str]]":
+    """Return the costs that are fitted to this user's runs, and how well they fit."""
+    from dataclasses import replace
+
+    from mis.params.load import load_params
+    from mis.scaling.advise import fit_lines
+    from mis.scaling.calibrate import fit_to_runs, own_records, workload_of
+    from mis.scaling.curves import parse_devices
+    from mis.track.mlflow import MlflowTracker
+
+    settings = load_settings()
+    params = load_params(settings.workspace / "params.yaml")
+    records = own_records(params, settings)
+    fitted = fit_to_runs(params, records, MlflowTracker(settings), max(parse_devices(arguments.devices)))
+    # The devices of a step are limited by its batch: what is simulated may have a larger one than was measured.
+    workload = replace(workload_of(params, records), batch_size=arguments.batch_size)
+    return fitted.costs, workload, fit_lines(fitted)
+
+
+def _points(arguments: argparse.Namespace, costs: "CostSet", workload: "Workload") -> "list[SimulatedPoint]":
+    from mis.scaling.curves import parse_devices, simulate_modes
+    from mis.scaling.early_stopping import EarlyStopping
+
     return simulate_modes(
         costs,
-        Workload(arguments.cases, arguments.val_cases, arguments.batch_size),
+        workload,
         parse_devices(arguments.devices),
         trials=arguments.trials,
         epochs=arguments.epochs,

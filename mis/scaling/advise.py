@@ -48,7 +48,7 @@ class Recommendation:
     def lines(self) -> list[str]:
         """Return what there is to say about them."""
         best = self.advice[0]
-        said = [] if self.fit is None else _fit_lines(self.fit)
+        said = [] if self.fit is None else fit_lines(self.fit)
         return [
             *said,
             f"durations of the trials: lognormal with a sigma of {self.spread:.2g}",
@@ -75,7 +75,8 @@ def _value(value: object) -> str:
     return "no limit" if value is None else f"{value:.3g}"
 
 
-def _fit_lines(fit: Fit) -> list[str]:
+def fit_lines(fit: Fit) -> list[str]:
+    """Return how well costs fit the runs, and what these cannot tell."""
     untold = "; ".join(f"{name} ({why})" for name, why in fit.untold.items())
     return [
         f"residuals of the fit: {fit.median_error:.1%} in the median, {fit.largest_error:.1%} at most",

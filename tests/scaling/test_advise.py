@@ -29,8 +29,8 @@ def recommend(project, monkeypatch, capsys):
         monkeypatch.delenv(name, raising=False)
     (project / "mine.yaml").write_text(COSTS)
 
-    def call(*arguments):
-        code = main(["recommend", *map(str, arguments)])
+    def call(*arguments, command="recommend"):
+        code = main([command, *map(str, arguments)])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -70,6 +70,25 @@ def test_from_a_users_own_runs(recommend, project, records):
     assert told["reason"] in out
     assert [round(row["error"], 6) for row in told["residuals"]] == [0, 0]
     assert f"set: {told['modes'][0]['set']} tune.num_samples=8" in out
+
+
+def test_the_simulation_takes_a_users_own_runs(recommend, project, records):
+    add_trial(project, records, 0, 1, 4.0)
+    add_trial(project, records, 1, 2, 3.0)
+    told = ["--own-runs", "--devices", "1,2", "--batch-size", 2, "--trials", 4, "--epochs", 8, "--spread", 0]
+    code, out, err = recommend(*told, "--json", project / "curves.json", command="simulate")
+    assert code == 0, err
+    assert "residuals of the fit: 0.0% in the median" in out
+    (rows,) = json.loads((project / "curves.json").read_text()).values()
+    reached = {(row["mode"], row["devices"]): row["elapsed_s"] for row in rows}
+    assert reached["data", 2] == pytest.approx(4 * (8 * 3 + 5))
+    assert reached["experiment", 1] == pytest.approx(4 * (8 * 4 + 5))
+
+
+def test_the_simulation_of_own_runs_without_runs_is_refused(recommend):
+    code, _, err = recommend("--own-runs", "--devices", "1,2", command="simulate")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "got none; add --calibrate" in err
 
 
 def test_from_a_file_of_another_cluster(recommend):

@@ -8,6 +8,7 @@ import pytest
 
 from mis.track.base import SCALING
 from mis.track.names import COLD_S, DEVICE_HOURS, ELAPSED_S, KIND_TAG, MODE_TAG, PARENT_RUN_TAG, SPEEDUP, WORKERS_LOST
+from tests.ray_nodes import TwoNodes
 from tests.searches import OURS, tracker_of
 
 MODES = ("data", "experiment", "hybrid", "elastic")
@@ -28,11 +29,11 @@ SETS = {
 def measure(warm, project):
     """Start `python -m mis.scaling measure` in a project's folder."""
 
-    def start(*arguments, **sets):
+    def start(*arguments, env=None, **sets):
         values = {**SETS, **{name.replace("__", "."): value for name, value in sets.items()}}
         own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         options = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-        return warm.start("measure", *options, *arguments, module="mis.scaling", cwd=project, env=own)
+        return warm.start("measure", *options, *arguments, module="mis.scaling", cwd=project, env=own | (env or {}))
 
     return start
 
@@ -82,6 +83,25 @@ def test_a_comparison_that_was_killed_goes_on_with_the_cells_that_are_missing(me
         assert steps == [1, 2]
         assert len(tracker.client.list_artifacts(run.info.run_id, "figures")) == 2
     assert "experiment" in out
+
+
+@pytest.mark.slow
+def test_a_cell_with_more_devices_than_a_node_has_is_trained_over_several_nodes(measure, project):
+    with TwoNodes(cores=1) as cluster:
+        process = measure("--json", project / "figures.json", env=cluster.env, scaling__modes=["data", "elastic"])
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    figures = json.loads((project / "figures.json").read_text())
+    assert {(row["mode"], row["nodes"]) for row in figures["cells"]} == {
+        ("data", "1+0"),
+        ("data", "1+1"),
+        ("elastic", "1+1"),
+    }
+    dice = {}
+    for row in figures["trials"]:
+        dice.setdefault(row["trial"], []).append(row["dice"])
+    assert {row["trial_devices"] for row in figures["trials"] if (row["mode"], row["devices"]) == ("data", 2)} == {2}
+    assert all(max(scores) - min(scores) < 1e-4 for scores in dice.values())
 
 
 @pytest.mark.slow
