@@ -8,8 +8,9 @@ sigma of .3. On k devices it waits so much less as docs/data_parallel.md has mea
 
 It compares each mode's time with the ideal: the same trials, allocated by the same function, where nothing but the
 steps takes time. What is missing is lost to orchestration. The clock starts when the first trials have their processes,
-as in the measured comparison; how long that takes is told beside. `--write` puts the table into docs/scaling.md (then
-nothing may be uncommitted), `--json FILE` has the figures, also for `python -m mis.scaling simulate --against FILE`.
+as in the measured comparison; how long that takes is told beside. `--json FILE` has the figures as soon as a study has
+ended, also for `python -m mis.scaling simulate --against FILE`. `--write` puts the table into docs/scaling.md (then
+nothing may be uncommitted); `--read FILE ...` takes what was measured before, and measures nothing.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from math import exp
 from pathlib import Path
@@ -32,7 +33,7 @@ from data_parallel import make_records
 from page import clean_commit, measured_where, write_figures
 from tqdm import tqdm
 
-from mis.files import write_json
+from mis.files import read_json, write_json
 from mis.params.load import Params, load_params
 from mis.scaling.plan import hybrid_devices
 from mis.scaling.timeline import Stretch, Timeline
@@ -424,6 +425,12 @@ def as_json(outcome: Outcome, epochs: int) -> dict[str, object]:
     }
 
 
+def from_json(run: dict[str, Any]) -> Outcome:
+    """Return the outcome that `as_json` has written."""
+    renamed = {**run, "each": run["hybrid"], "lengths_s": tuple(run["trials"])}
+    return Outcome(**{field.name: renamed[field.name] for field in fields(Outcome)})
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all modes, print the table, and write it where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -434,10 +441,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--read", type=Path, nargs="+", metavar="FILE", help="what --json has written")
     parser.add_argument("--write", action="store_true", help="put the table into docs/scaling.md")
     options = parser.parse_args(argv)
+    if options.read:
+        measured = [read_json(path) for path in options.read]
+    else:
+        if options.write:
+            clean_commit(ROOT)
+        measured = [measure(options)]
+    where = dict.fromkeys(one["measured_on"] for one in measured)
+    outcomes = [from_json(run) for one in measured for run in one["runs"]]
+    text = "\n".join([*where, "", *table(outcomes)])
+    print(text)
     if options.write:
-        clean_commit(ROOT)
+        write_figures(ROOT / "docs" / "scaling.md", "benchmarks/orchestration.py", text)
+    return 0
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run all studies, and return their figures; `--json` has them after each."""
+    details = (
+        f"emulated devices, {options.epochs} epochs a trial, {options.mean_s:g} s a trial on one device in the mean; "
+        f"a doubling of a trial's devices has the efficiency {PER_DOUBLING:.1%}"
+    )
+    figures: dict[str, Any] = {"measured_on": measured_where(ROOT, details), "runs": []}
     outcomes = []
     with TemporaryDirectory() as name, tqdm(total=len(options.devices) * len(options.modes), unit="study") as bar:
         folder = Path(name)
@@ -451,20 +479,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                     bar.set_postfix_str(f"{mode} on {devices} devices")
                     outcome, _ = benchmark.run(mode, records, nodes)
                     outcomes.append(outcome)
+                    figures["runs"].append(as_json(outcome, options.epochs))
+                    if options.json:
+                        write_json(options.json, figures)
                     bar.write("\n".join(table([outcome])[2:]))
                     bar.update()
-    details = (
-        f"emulated devices, {options.epochs} epochs a trial, {options.mean_s:g} s a trial on one device in the mean; "
-        f"a doubling of a trial's devices has the efficiency {PER_DOUBLING:.1%}"
-    )
-    text = "\n".join([measured_where(ROOT, details), "", *table(outcomes)])
-    print(text)
     log(outcomes)
-    if options.json:
-        write_json(options.json, {"runs": [as_json(outcome, options.epochs) for outcome in outcomes]})
-    if options.write:
-        write_figures(ROOT / "docs" / "scaling.md", "benchmarks/orchestration.py", text)
-    return 0
+    return figures
 
 
 if __name__ == "__main__":

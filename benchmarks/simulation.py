@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
-from page import clean_commit, write_figures
+from page import clean_commit, measured_where, write_figures
 
-from mis.files import new_file
+from mis.files import new_file, write_json
 from mis.params.scaling import MODES
 from mis.report.scaling_simulated import curves
 from mis.scaling.curves import SimulatedPoint, parse_devices, simulate_modes
@@ -24,7 +24,6 @@ from mis.scaling.simulate import simulate
 from mis.scaling.tables import against_rows, paper_tables, published_rows
 from mis.scaling.workload import Workload
 from mis.style import png
-from mis.track.provenance import git_commit
 from mis.tune.allocation import Speeds
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables, and write them where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, nargs="+", default=(), metavar="FILE", help="runs that were emulated")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--write", action="store_true", help="put all of it into docs/scaling.md")
     options = parser.parse_args(argv)
     if options.write:
@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     text = "\n".join(_page(points, options.against))
     print(text)
+    if options.json:
+        figures = {"modes": [point.row() for point in points], "published": published_rows(), **paper_tables()}
+        write_json(options.json, figures | {"against": [row for path in options.against for row in against_rows(path)]})
     if options.write:
         write_figures(ROOT / "docs" / "scaling.md", "benchmarks/simulation.py", text)
         with new_file(ROOT / "docs" / "scaling.png") as unfinished:
@@ -54,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _page(points: Sequence[SimulatedPoint], against: Sequence[Path]) -> Iterator[str]:
-    yield (
-        f"Commit `{git_commit(ROOT)[:10]}`. As many trials as devices, at least the paper's 32; {EPOCHS} epochs; "
-        f"durations lognormal with a sigma of {SPREAD}; a batch of {BATCH}."
+    yield measured_where(
+        ROOT,
+        f"simulated: as many trials as devices, at least the paper's 32; {EPOCHS} epochs; durations lognormal with a "
+        f"sigma of {SPREAD}; a batch of {BATCH}",
     )
     yield from ("", "| devices | " + " | ".join(MODES) + " |", "|---" * (1 + len(MODES)) + "|")
     for devices in sorted({point.devices for point in points}):
