@@ -30,7 +30,7 @@ def _lines(page: str) -> Iterator[str]:
     yield "| | " + " | ".join(MODES) + " |"
     yield "|---" * (1 + len(MODES)) + "|"
     yield _line(f"the paper, {GPUS} V100", {mode: f"x{speedup:g}" for mode, speedup in REPORTED.items()})
-    for program, what in (("modes", "measured, {} CPU cores"), ("orchestration", "emulated, {} devices")):
+    for program, what in (("modes", "measured, {} devices"), ("orchestration", "emulated, {} devices")):
         for devices, speedups in sorted(_speedups(page, f"benchmarks/{program}.py").items()):
             if devices > 1:
                 yield _line(what.format(devices), speedups)

@@ -2,10 +2,10 @@
 
 `python benchmarks/modes.py` runs `python -m mis.scaling measure` with the project's U-Net (8 filters, group norm) on
 phantoms of 64 x 64 x 64 voxels: four trials of a batch of 4, on 1, 2, 4, ... devices, each mode in every round, in a
-random order. It prints a table, with the simulator's prediction of each cell from the other rounds beside it. With
-`--write` it puts it and its picture into docs/scaling.md (then nothing may be uncommitted); `--json FILE` has the
-figures, also for `python -m mis.scaling simulate --against FILE`. About 30 minutes on two cores. It compares with the
-ideal: n devices are n times as fast as one.
+random order. It prints a table, and beside it the error of the simulator's prediction of each cell from the other
+rounds. With `--write` it puts it and its pictures into docs/scaling.md (then nothing may be uncommitted); `--json FILE`
+has the figures, also for `python -m mis.scaling simulate --against FILE`. About 30 minutes on two cores. It compares
+with the ideal: n devices are n times as fast as one.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from mis.scaling.against import MeasuredRun, compare_with
 from mis.scaling.comparison import Comparison
 from mis.scaling.session import compare
 from mis.settings import load_settings
+from mis.track.provenance import machine
 from mis.train.allocate import device_counts
 from mis.train.cluster import cluster
 
@@ -86,9 +87,10 @@ def benchmark_params(available: int, options: argparse.Namespace) -> Params:
 
 def measured_on_line(options: argparse.Namespace) -> str:
     """Return the line that says what the figures were measured on, and how."""
+    kind = "GPU" if "gpus" in machine() else "CPU core"
     return measured_where(
         ROOT,
-        f"a device is one thread; U-Net of 8 filters with group norm, 64 x 64 x 64 voxels, {options.trials} trials of "
+        f"a device is one {kind}; U-Net of 8 filters with group norm, 64 x 64 x 64 voxels, {options.trials} trials of "
         f"{options.epochs} epochs in batches of 4; medians of {options.rounds} rounds",
     )
 
@@ -100,7 +102,7 @@ def table(comparison: Comparison) -> list[str]:
         errors.setdefault((run.mode, run.devices), []).append(compare_with(run).error)
     lines = [
         "| devices | mode | seconds | speed-up | lowest to highest | efficiency | in use | device-hours "
-        "| cold start, s | simulated |",
+        "| cold start, s | simulation error |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for point in sorted(comparison.speedups, key=lambda point: point.devices):

@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from mis.files import read_json, write_json
 from mis.params.load import Params, load_params
-from mis.scaling.plan import hybrid_devices
+from mis.params.scaling import hybrid_devices
 from mis.scaling.timeline import Stretch, Timeline
 from mis.settings import load_settings
 from mis.track.base import SCALING, TUNE, tracked

@@ -231,7 +231,7 @@ def _check_overrides(params: Params, source: str) -> None:
             _try_override(params, values, f"{source}: tune.space", "tune.devices_per_trial", devices)
     for index, trial in enumerate(params.scaling.trials):
         _try_override(
-            params, trial, f"{source}: scaling.trials[{index}]", "scaling.devices", max(params.scaling.devices)
+            params, trial, f"{source}: scaling.trials[{index}]", "the devices of a trial", params.scaling.largest_each
         )
 
 

@@ -13,6 +13,33 @@ several at once on several devices each; `elastic`: one device each, and more as
 MODES: tuple[Mode, ...] = ("data", "experiment", "hybrid", "elastic")
 
 
+def each_of(mode: Mode, devices: int, hybrid: int | None = None) -> int:
+    """Return how many devices a trial of a mode begins with.
+
+    >>> [each_of(mode, 32) for mode in MODES]
+    [32, 1, 4, 1]
+    """
+    each: dict[Mode, int] = {
+        "data": devices,
+        "experiment": 1,
+        "hybrid": min(hybrid or hybrid_devices(devices), devices),
+        "elastic": 1,
+    }
+    return each[mode]
+
+
+def hybrid_devices(devices: int) -> int:
+    """Return the devices of a trial in hybrid mode where none are given: the largest power of two up to the root.
+
+    >>> [hybrid_devices(devices) for devices in (1, 2, 32, 128, 1024)]
+    [1, 1, 4, 8, 32]
+    """
+    power = 1
+    while (2 * power) ** 2 <= devices:
+        power *= 2
+    return power
+
+
 class ScalingParams(Section):
     """The comparison of the modes."""
 
@@ -42,3 +69,8 @@ class ScalingParams(Section):
                 "with fewer some devices would have nothing to do"
             )
         return self
+
+    @property
+    def largest_each(self) -> int:
+        """The most devices that a trial must have in a mode."""
+        return max(each_of(mode, devices, self.hybrid_devices) for mode in self.modes for devices in self.devices)

@@ -11,21 +11,25 @@ from matplotlib.figure import Figure
 from mis.params.scaling import MODES
 from mis.report.tables import seconds
 from mis.scaling.cells import MeasuredCell
-from mis.scaling.comparison import figures_of
+from mis.scaling.comparison import TERMS, epoch_terms, figures_of
 from mis.scaling.reported import GPUS, REPORTED
 from mis.scaling.speedup import Speedup, speedups
 from mis.scaling.timeline import Stretch
 from mis.style import GREY, HALO, INK, MODE_COLOURS, MODE_MARKS, new_figure, png, styled
+from mis.words import noun
+
+TERM_COLOURS = dict(zip(TERMS, ("#0072b2", "#d55e00", "#e69f00", "#56b4e9", "#999999"), strict=True))
 
 NEAR_THE_PAPER = GPUS // 4
 """The paper's points, on 32 GPUs, are drawn where so many devices are compared: on fewer they would dwarf the rest."""
 
 
 def pictures(cells: Sequence[MeasuredCell]) -> Mapping[str, bytes]:
-    """Return the pictures of some cells as PNG, by name: of a single cell its timeline, of several the curves too."""
+    """Return the pictures of some cells as PNG, by name: of a single cell its timeline, of several all."""
     drawn = {"timeline": png(timeline(cells))}
     if len(cells) > 1:
         drawn["speedup"] = png(speedup(cells))
+        drawn["terms"] = png(terms(cells))
     return drawn
 
 
@@ -55,6 +59,26 @@ def speedup(cells: Sequence[MeasuredCell]) -> Figure:
     _count_axis(left, counts)
     _count_axis(middle, counts)
     right.set_xlabel("devices of the trial")
+    return figure
+
+
+@styled
+def terms(cells: Sequence[MeasuredCell]) -> Figure:
+    """Draw what the seconds of an epoch go into, by the number of devices of a trial: medians over all trials."""
+    divided = epoch_terms(cells)
+    figure = new_figure(1.4 + 0.45 * len(divided))
+    axes = figure.subplots()
+    names = [f"{devices} {noun(devices, 'device')}" for devices in divided]
+    left = [0.0] * len(divided)
+    for term, colour in TERM_COLOURS.items():
+        values = [by_term[term] for by_term in divided.values()]
+        axes.barh(names, values, left=left, color=colour, edgecolor="white", label=term)
+        left = [begin + value for begin, value in zip(left, values, strict=True)]
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("seconds an epoch")
+    axes.set_title("What the seconds of an epoch go into, by the devices of a trial")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=len(TERM_COLOURS))
     return figure
 
 

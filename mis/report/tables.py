@@ -4,12 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 from mis.report.results import Case, Evaluation, Results, best_epoch, region_names
-from mis.scaling.cells import TimedTrial
-from mis.scaling.comparison import Comparison
+from mis.scaling.comparison import TERMS, Comparison, epoch_terms
 from mis.scaling.plan import MODE_NAMES
 from mis.scaling.speedup import Speedup
 from mis.track.names import VAL_DICE
@@ -211,37 +210,13 @@ def _speedup_line(speedup: Speedup, *, target: bool) -> Line:
 
 
 def terms_table(scaling: Comparison) -> Table:
-    """Return what the seconds of an epoch go into, by the number of devices of a trial: medians of last epochs."""
-    columns = tuple(
-        Column(title)
-        for title in (
-            "devices of a trial",
-            "epoch",
-            "computing",
-            "all-reduces",
-            "waiting for input",
-            "validation, rest",
-        )
-    )
-    by_devices: dict[int, list[TimedTrial]] = {}
-    for measured in scaling.cells:
-        for trial in measured.trials:
-            by_devices.setdefault(trial.devices, []).append(trial)
-    return Table(columns, tuple(_terms_line(count, trials) for count, trials in sorted(by_devices.items())))
-
-
-def _terms_line(devices: int, trials: Sequence[TimedTrial]) -> Line:
-    terms = [
-        (
-            trial.epoch_s,
-            trial.training_s * (1 - trial.communication_share - trial.input_share),
-            trial.training_s * trial.communication_share,
-            trial.training_s * trial.input_share,
-            max(0.0, trial.epoch_s - trial.training_s),
-        )
-        for trial in trials
-    ]
-    return Line((str(devices), *(f"{median(column):.2f} s" for column in zip(*terms, strict=True))))
+    """Return what the seconds of an epoch go into, by the number of devices of a trial."""
+    columns = (Column("devices of a trial"), *(Column(term) for term in TERMS), Column("sum"))
+    lines = []
+    for devices, terms in epoch_terms(scaling.cells).items():
+        values = [*terms.values(), sum(terms.values())]
+        lines.append(Line((str(devices), *(f"{value:.2f} s" for value in values))))
+    return Table(columns, tuple(lines))
 
 
 def key_figures(results: Results) -> list[KeyFigure]:

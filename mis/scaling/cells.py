@@ -17,11 +17,13 @@ class TimedTrial:
         epochs: How many epochs it had.
         dice: Its best validation Dice, from 0 to 1: the modes differ in time, not in what they compute.
         reached_s: When it had reached the target Dice, None where it has not or where there is no target.
-        devices: How many devices its last epoch was spread over.
-        epoch_s: Seconds of its last epoch, which has no set-up as the first one has.
-        training_s: Seconds of all steps of that epoch; what is left is validation, the checkpoint and its report.
+        devices: How many devices the epoch was spread over that the following are of: its last one, but for epochs that
+            came first after a start, if there are others.
+        epoch_s: Seconds of that epoch, its validation included.
+        training_s: Seconds of its steps; what is left is validation.
         input_share: The part of a step in which it waited for its batch, from 0 to 1.
         communication_share: The part of a step that all-reduces took, from 0 to 1.
+        beside_s: Seconds of the trial outside of its epochs: set-up, checkpoints, reports, restarts.
     """
 
     trial: int
@@ -35,6 +37,7 @@ class TimedTrial:
     training_s: float
     input_share: float
     communication_share: float
+    beside_s: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class MeasuredCell:
         nodes: How many devices of each node it had.
         cold_s: Seconds before the clock, in which the processes of the first trials were started and had an epoch of
             each network, which traces it.
+        restart_s: Seconds that such a process took to start and to trace a network: what a restart is taken to cost.
         trials: The trials, in the order of the list.
         stretches: Which of them had which devices when, in seconds after the start of the clock.
         restarts: How often a trial was given other devices.
@@ -55,6 +59,7 @@ class MeasuredCell:
     cell: Cell
     nodes: tuple[int, ...]
     cold_s: float
+    restart_s: float
     trials: tuple[TimedTrial, ...]
     stretches: tuple[Stretch, ...]
     restarts: int = 0

@@ -92,7 +92,7 @@ class Comparison:
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "speeds": {devices: median(ratios) for devices, ratios in speeds.items()},
-            "restart_s": measured.cold_s,
+            "restart_s": measured.restart_s,
             "elapsed_s": measured.elapsed_s,
         }
 
@@ -126,6 +126,33 @@ def figures_of(measured: MeasuredCell) -> CellFigures:
         device_hours=timeline.device_s / 3600,
         target_s=measured.target_s,
     )
+
+
+TERMS = ("computing", "all-reduces", "waiting for input", "validation", "set-up, checkpoints")
+"""What the seconds of an epoch go into."""
+
+
+def epoch_terms(cells: Sequence[MeasuredCell]) -> dict[int, dict[str, float]]:
+    """Return the seconds of each of `TERMS` by the number of devices of a trial: medians over the trials.
+
+    All-reduces are timed by themselves; replicas that wait for each other, or share caches and memory, are in the
+    computing. What a trial takes outside of its epochs is divided among them.
+    """
+    by_devices: dict[int, list[tuple[float, ...]]] = {}
+    for trial in (trial for measured in cells for trial in measured.trials):
+        by_devices.setdefault(trial.devices, []).append(
+            (
+                trial.training_s * (1 - trial.communication_share - trial.input_share),
+                trial.training_s * trial.communication_share,
+                trial.training_s * trial.input_share,
+                max(0.0, trial.epoch_s - trial.training_s),
+                max(0.0, trial.beside_s) / trial.epochs,
+            )
+        )
+    return {
+        devices: dict(zip(TERMS, (median(column) for column in zip(*trials, strict=True)), strict=True))
+        for devices, trials in sorted(by_devices.items())
+    }
 
 
 def _length_s(trial: TimedTrial) -> float:

@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from mis.errors import WorkerError
 from mis.params.load import Params
+from mis.track.names import SAMPLES_PER_S
 from mis.train.allocate import Node, Share, bundle_of, threads_per_device
 from mis.train.checkpoint import Checkpoints, History
 from mis.train.gang import Gang
@@ -27,7 +29,9 @@ class Crew:
         records: The folder of records.
         say: Takes a line for the user.
         busy: Whether a trial has them.
-        cold_s: Seconds in which they were started and had their first epochs; 0 before.
+        cold_s: Seconds in which they were started and had their first epochs; 0 where that was on the clock.
+        start_s: Seconds of their start.
+        trace_s: Seconds of the first epoch of each network beyond its steps.
     """
 
     place: Place
@@ -36,27 +40,35 @@ class Crew:
     say: Callable[[str], None]
     busy: bool = False
     cold_s: float = 0.0
+    start_s: float = 0.0
+    trace_s: list[float] = field(default_factory=list)
     _gang: Gang | None = field(default=None, repr=False)
     _traced: set[str] = field(default_factory=set, repr=False)
 
-    def warm_up(self, trials: Sequence[Params], folder: Path) -> None:
+    @property
+    def restart_s(self) -> float:
+        """Seconds of a start and of tracing a network."""
+        return self.start_s + (median(self.trace_s) if self.trace_s else 0.0)
+
+    def warm_up(self, trials: Sequence[Params], folder: Path, cases: int) -> None:
         """Start the processes, and let them have an epoch of each network that they have not traced yet.
 
         Args:
             trials: The parameters of the trials that they may get.
             folder: A folder that all nodes share, for what a training writes.
+            cases: Training cases of an epoch.
 
         Raises:
             WorkerError: The processes were lost again and again.
         """
         begun = time.perf_counter()
-        networks = {_network(params): params for params in trials if _network(params) not in self._traced}
+        networks = {network: params for params in trials if (network := network_of(params)) not in self._traced}
         if not networks:
             return
         allowed = trials[0].distribute.max_restarts
         for restarts in range(allowed + 1):
             try:
-                self._trace(networks, folder)
+                self._trace(networks, folder, cases)
                 break
             except WorkerLostError as lost:
                 self.dismiss()
@@ -67,28 +79,53 @@ class Crew:
                 self.say(f"{lost}; starting it again")
         self.cold_s += time.perf_counter() - begun
 
-    def _trace(self, networks: Mapping[str, Params], folder: Path) -> None:
+    def _trace(self, networks: Mapping[str, Params], folder: Path, cases: int) -> None:
+        begun = time.perf_counter()
+        if self._gang is None:
+            self._started().prepare()
+            self.start_s, self.trace_s = time.perf_counter() - begun, []
+        keep = len(networks) + len(self._traced)
         for network, params in networks.items():
-            with TemporaryDirectory(prefix="warm-up-", dir=folder) as own:
-                single = params.override({"train.epochs": 1})
-                self.train(single, Checkpoints(Path(own)), lambda history: True)  # noqa: ARG005
+            begun, last = time.perf_counter(), dict[str, float]()
+
+            def note(history: History, last: dict[str, float] = last) -> bool:
+                last.update(history[-1])
+                return True
+
+            with TemporaryDirectory(prefix="warm-up-", dir=folder, ignore_cleanup_errors=True) as own:
+                checkpoints = Checkpoints(Path(own))
+                self.train(params.for_trial({}, 1), checkpoints, note, keep)
+            self.trace_s.append(time.perf_counter() - begun - cases / last[SAMPLES_PER_S])
             self._traced.add(network)
 
-    def train(self, params: Params, checkpoints: Checkpoints, on_epoch: Callable[[History], bool]) -> None:
+    def train(
+        self,
+        params: Params,
+        checkpoints: Checkpoints,
+        on_epoch: Callable[[History], bool],
+        keep_networks: int = 1,
+    ) -> None:
         """Train a trial, or go on with it from its checkpoint.
 
         Args:
             params: All parameters, with the trial's values.
             checkpoints: The trial's checkpoints.
             on_epoch: Takes the metrics of all epochs so far, after each epoch; returns whether the trial goes on.
+            keep_networks: How many traced networks the processes must keep for later trials.
 
         Raises:
             WorkerLostError: A process was lost. The crew is of no more use; the trial can go on with another.
             MisError: The parameters are of no use.
-            WorkerError: The training failed.
+            WorkerError: The training failed, or a node of the place is gone.
         """
         gang = self._started()
-        work = partial(train_as_worker, params=params, records=self.records, checkpoints=checkpoints)
+        work = partial(
+            train_as_worker,
+            params=params,
+            records=self.records,
+            checkpoints=checkpoints,
+            keep_networks=keep_networks,
+        )
         limits = params.distribute
         gang.run(work, limits.heartbeat_s, limits.stall_s, lambda history: gang.answer(on_epoch(history)))
 
@@ -98,8 +135,9 @@ class Crew:
             place, names = self.place, [self.nodes[node].name for node in self.place.process_nodes]
             each = place.devices_per_process
             share = Share(each, threads_per_device(self.nodes), 1, bundle_of(self.nodes, each), processes=len(names))
-            gang = Gang(len(names), share, self.say, together=len(names) > 1, node_names=names)
-            self._gang = gang.__enter__()
+            # Known before it is entered, so that another thread can end it while it waits for devices.
+            self._gang = Gang(len(names), share, self.say, together=len(names) > 1, node_names=names)
+            self._gang.__enter__()
         return self._gang
 
     def process_ids(self) -> list[int]:
@@ -114,7 +152,7 @@ class Crew:
             self._traced.clear()
 
 
-def _network(params: Params) -> str:
+def network_of(params: Params) -> str:
     """Return what trials that share a traced network have in common."""
     return repr((params.model, params.train.in_the_graph()))
 
@@ -143,8 +181,21 @@ class Pool:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.dismiss_all()
+
+    def dismiss_all(self) -> None:
+        """End all crews."""
         for crew in list(self.crews):
             self.dismiss(crew)
+
+    def keep_warm(self, places: Sequence[Place]) -> None:
+        """Dismiss all crews but one for each of some places, and those that were started on a clock."""
+        wanted = list(places)
+        for crew in list(self.crews):
+            if crew.cold_s and crew.place in wanted:
+                wanted.remove(crew.place)
+            else:
+                self.dismiss(crew)
 
     def hire(self, place: Place) -> Crew | None:
         """Return an idle crew at a place, if need be a new one in place of idle ones; None while others are busy there.

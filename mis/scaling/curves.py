@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from mis.errors import MisError
-from mis.params.scaling import MODES, Mode
+from mis.params.scaling import MODES, Mode, hybrid_devices
 from mis.scaling.cost_sets import CostSet
 from mis.scaling.early_stopping import EarlyStopping
 from mis.scaling.pace import CostPace, draw_trials
-from mis.scaling.plan import hybrid_devices
 from mis.scaling.simulate import check_enough, simulate, sizes_of
 from mis.scaling.timeline import Timeline
 from mis.scaling.workload import Workload

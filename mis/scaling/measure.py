@@ -1,13 +1,15 @@
 """Measure a cell of the comparison: warm, and how long it took to become so."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
+from statistics import median
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 from mis.params.load import Params
 from mis.scaling.cells import MeasuredCell
-from mis.scaling.crew import Pool
+from mis.scaling.crew import Crew, Pool
 from mis.scaling.plan import Cell, nodes_of
 from mis.scaling.schedule import ListedTrial, Schedule
 from mis.tune.allocation import Cluster, Demand, Place, Speeds, assign
@@ -58,20 +60,48 @@ def measure(
     cluster = Cluster(nodes_of(pool.devices, cell.devices))
     listed = [ListedTrial(params, sizes_of_trial(params, cell)) for params in trials]
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="cell-", dir=folder) as own:
-        cold_s = _warm_up(first_places(cell, cluster), pool, trials, Path(own))
-        schedule = Schedule(
-            listed, cluster, pool, Path(own), cases=cases, restart_s=cold_s, target=target, on_epoch=on_epoch
-        )
-        ran = schedule.run()
-    return MeasuredCell(cell, cluster.nodes, cold_s, ran.trials, ran.stretches, ran.restarts, ran.lost)
+    with TemporaryDirectory(prefix="cell-", dir=folder, ignore_cleanup_errors=True) as own:
+        try:
+            crews = _first_crews(cell, cluster, pool)
+            _warm_up(crews, trials, Path(own), cases)
+            for crew in crews:
+                pool.release(crew)
+            cold_s, restart_s = max(crew.cold_s for crew in crews), median(crew.restart_s for crew in crews)
+            schedule = Schedule(
+                listed, cluster, pool, Path(own), cases=cases, restart_s=restart_s, target=target, on_epoch=on_epoch
+            )
+            ran = schedule.run()
+        except BaseException:
+            pool.dismiss_all()  # before their folder goes
+            raise
+    return MeasuredCell(cell, cluster.nodes, cold_s, restart_s, ran.trials, ran.stretches, ran.restarts, ran.lost)
 
 
-def _warm_up(places: Sequence[Place], pool: Pool, trials: Sequence[Params], folder: Path) -> float:
-    """Let processes be there that have traced every network, and return how long the slowest ones took for it."""
-    crews = [crew for place in places if (crew := pool.hire(place)) is not None]
-    with ThreadPoolExecutor(len(crews)) as threads:
-        list(threads.map(lambda crew: crew.warm_up(trials, folder), crews))
+def _first_crews(cell: Cell, cluster: Cluster, pool: Pool) -> list[Crew]:
+    """Return the processes of the first trials, busy.
+
+    Elastic trials find no others: what they get later is started on the clock, as in a search.
+    """
+    places = first_places(cell, cluster)
+    if cell.mode == "elastic":
+        pool.keep_warm(places)
+    return [crew for place in places if (crew := pool.hire(place)) is not None]
+
+
+def _warm_up(crews: Sequence[Crew], trials: Sequence[Params], folder: Path, cases: int) -> None:
+    """Start processes, and let them trace every network, all at the same time."""
+    failed: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def warm_up(crew: Crew) -> None:
+        try:
+            crew.warm_up(trials, folder, cases)
+        except BaseException as error:
+            failed.put(error)
+        else:
+            failed.put(None)
+
     for crew in crews:
-        pool.release(crew)
-    return max(crew.cold_s for crew in crews)
+        Thread(target=warm_up, args=(crew,), daemon=True).start()
+    for _ in crews:
+        if (error := failed.get()) is not None:
+            raise error

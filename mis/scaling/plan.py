@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from mis.params.scaling import MODES, Mode, ScalingParams
+from mis.params.scaling import MODES, Mode, ScalingParams, each_of
 
 MODE_NAMES: dict[str, str] = {mode: f"{mode} parallelism" for mode in MODES}
 
@@ -51,33 +51,6 @@ def plan_round(params: ScalingParams, number: int) -> list[Cell]:
             ]
     Random(number).shuffle(cells)  # noqa: S311 - nothing secret
     return cells
-
-
-def each_of(mode: Mode, devices: int, hybrid: int | None = None) -> int:
-    """Return how many devices a trial of a mode begins with.
-
-    >>> [each_of(mode, 32) for mode in MODES]
-    [32, 1, 4, 1]
-    """
-    each: dict[Mode, int] = {
-        "data": devices,
-        "experiment": 1,
-        "hybrid": min(hybrid or hybrid_devices(devices), devices),
-        "elastic": 1,
-    }
-    return each[mode]
-
-
-def hybrid_devices(devices: int) -> int:
-    """Return the devices of a trial in hybrid mode where none are given: the largest power of two up to the root.
-
-    >>> [hybrid_devices(devices) for devices in (1, 2, 32, 128, 1024)]
-    [1, 1, 4, 8, 32]
-    """
-    power = 1
-    while (2 * power) ** 2 <= devices:
-        power *= 2
-    return power
 
 
 def nodes_of(available: Sequence[int], devices: int) -> tuple[int, ...]:

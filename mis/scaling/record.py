@@ -5,12 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mis.params.load import Params
-from mis.params.scaling import Mode
+from mis.params.scaling import Mode, each_of
 from mis.scaling.cells import MeasuredCell
 from mis.scaling.comparison import Comparison, figures_of
 from mis.scaling.plan import MODE_NAMES, Cell
 from mis.scaling.speedup import Speedup
-from mis.track.base import SCALING, Run, Tracker, tracked
+from mis.track.base import SCALING, Run, Status, Tracker, tracked
 from mis.track.names import (
     BATCH_RULE_TAG,
     CELL_TAG,
@@ -53,6 +53,7 @@ class Recorder:
         self.origin = origin
         self.name = name
         self._modes: dict[Mode, Run] = {}
+        self._cells: list[tuple[MeasuredCell, Run]] = []
 
     def start(self) -> None:
         """Start the runs of the modes; those of a comparison that goes on are there already."""
@@ -88,6 +89,17 @@ class Recorder:
             for second, busy in measured.timeline.busy():
                 run.log_metrics({DEVICES_BUSY: busy}, step=round(second))
             log_pictures([run], pictures)
+        self._cells.append((measured, run))
+        self._log_speedups(cell.round)
+
+    def _log_speedups(self, number: int) -> None:
+        """Record the speed-up of each cell of a round as soon as its reference is there."""
+        of_round = [(measured, run) for measured, run in self._cells if measured.cell.round == number]
+        reference_s = next((measured.elapsed_s for measured, _ in of_round if measured.cell.devices == 1), None)
+        if reference_s is not None:
+            for measured, run in of_round:
+                speedup = reference_s / measured.elapsed_s
+                run.log_metrics({SPEEDUP: speedup, EFFICIENCY: speedup / measured.cell.devices})
 
     def _start_cell(self, cell: Cell, name: str, tags: Mapping[str, str]) -> Run:
         own = {"cell.devices": cell.devices, "cell.devices_per_trial": cell.each, "cell.round": cell.round}
@@ -104,14 +116,14 @@ class Recorder:
         for run in self._modes.values():
             run.finish()
 
-    def stop(self) -> None:
-        """Say that the comparison was interrupted."""
+    def stop(self, status: Status) -> None:
+        """Say that the comparison has failed or was interrupted."""
         for run in self._modes.values():
-            run.finish("KILLED")
+            run.finish(status)
 
     def _in_force(self, speedup: Speedup) -> dict[str, float]:
-        """Return the batch and the learning rate of a trial that data parallelism spreads over all devices."""
-        replicas = speedup.devices if speedup.mode == "data" else 1
+        """Return the batch and the learning rate of a trial, on as many devices as it begins with."""
+        replicas = each_of(speedup.mode, speedup.devices, self.params.scaling.hybrid_devices)
         train = for_replicas(self.params.train, self.params.distribute, replicas)
         return {GLOBAL_BATCH_SIZE: train.batch_size, LEARNING_RATE: train.learning_rate}
 

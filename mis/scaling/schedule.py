@@ -14,9 +14,9 @@ from threading import Thread
 from mis.errors import WorkerError
 from mis.params.load import Params
 from mis.scaling.cells import TimedTrial
-from mis.scaling.crew import Crew, Pool
+from mis.scaling.crew import Crew, Pool, network_of
 from mis.scaling.timeline import Stretch
-from mis.track.names import COMMUNICATION_SHARE, DEVICES, EPOCH_S, INPUT_SHARE, SAMPLES_PER_S, VAL_DICE
+from mis.track.names import COMMUNICATION_SHARE, DEVICES, EPOCH_S, INPUT_SHARE, SAMPLES_PER_S, TOTAL_S, VAL_DICE
 from mis.train.checkpoint import Checkpoints, History, is_finished
 from mis.train.heartbeat import WorkerLostError
 from mis.tune.allocation import Cluster, Place
@@ -150,6 +150,7 @@ class Schedule:
         self._histories: dict[int, History] = {}
         self._begun_s: dict[int, float] = {}
         self._reached_s: dict[int, float] = {}
+        self._first_epochs: dict[int, set[int]] = {}
         self._lost: dict[int, int] = {}
         self._stretches: list[Stretch] = []
         self._ended: dict[int, TimedTrial] = {}
@@ -198,6 +199,7 @@ class Schedule:
     def _start(self, number: int, crew: Crew) -> None:
         self._starts += 1
         first_epoch = len(self._histories.get(number, ()))
+        self._first_epochs.setdefault(number, set()).add(first_epoch)
         running = _Running(crew, self._now_s(), first_epoch, f"start {self._starts}")
         self._begun_s.setdefault(number, running.begin_s)
         self._running[number] = running
@@ -213,7 +215,8 @@ class Schedule:
 
         error: BaseException | None = None
         try:
-            running.crew.train(self.trials[number].params, self._checkpoints(number), on_epoch)
+            networks = len({network_of(trial.params) for trial in self.trials})
+            running.crew.train(self.trials[number].params, self._checkpoints(number), on_epoch, networks)
         except BaseException as raised:
             error = raised
         self._events.put(_End(number, self._now_s(), error))
@@ -240,6 +243,8 @@ class Schedule:
     def _end(self, event: _End) -> None:
         """Take a trial's devices back."""
         number, running = event.trial, self._running.pop(event.trial)
+        # A process may have died after it had written a checkpoint and before it had reported it.
+        self._histories[number] = self._checkpoints(number).history() or self._histories.get(number, [])
         epochs = len(self._histories.get(number, ())) - running.first_epoch
         self._stretches.append(Stretch(number, running.crew.place, running.begin_s, event.at_s, epochs))
         if event.error is None:
@@ -265,7 +270,9 @@ class Schedule:
 
     def _timed(self, number: int, end_s: float) -> TimedTrial:
         history = self._histories[number]
-        last: Mapping[str, float] = history[-1]
+        firsts = self._first_epochs[number]
+        later = [epoch for index, epoch in enumerate(history) if index not in firsts]
+        last: Mapping[str, float] = later[-1] if later else history[-1]
         return TimedTrial(
             trial=number,
             begin_s=self._begun_s[number],
@@ -278,4 +285,5 @@ class Schedule:
             training_s=self.cases / last[SAMPLES_PER_S],
             input_share=last[INPUT_SHARE],
             communication_share=last[COMMUNICATION_SHARE],
+            beside_s=end_s - self._begun_s[number] - history[-1][TOTAL_S],
         )

@@ -1,13 +1,16 @@
 """The comparison from its parameters to its runs in MLflow."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 from tqdm import tqdm
 
+import mis
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_records
 from mis.errors import MisError
@@ -22,7 +25,7 @@ from mis.scaling.plan import Cell, plan
 from mis.scaling.record import Recorder
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
-from mis.track.provenance import find_origin, measured_on
+from mis.track.provenance import find_origin, machine, versions
 from mis.train.allocate import Node, device_counts
 from mis.train.cluster import cluster
 
@@ -50,7 +53,7 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
     _check(trials, cells)
     with cluster(settings.ray_address) as nodes:
         available = _available(nodes, max(scaling.devices), settings)
-        name = _name(params, settings, records, available)
+        name = _name(params, records, available)
         store = CellStore(settings.checkpoints / f"scaling-{name}")
         origin = find_origin(settings, params.data, records.data_hash, records.left_out)
         refusal = MisError("another comparison is being measured here, and both would disturb each other")
@@ -70,8 +73,11 @@ def _recorded(recorder: Recorder) -> Iterator[None]:
     recorder.start()
     try:
         yield
-    except BaseException:
-        recorder.stop()
+    except BaseException as error:
+        try:
+            recorder.stop("FAILED" if isinstance(error, Exception) else "KILLED")
+        except Exception as unrecorded:  # what ended the comparison is what the user is to see
+            tqdm.write(f"MLflow could not be told that the comparison has ended: {unrecorded}", file=sys.stderr)
         raise
 
 
@@ -106,12 +112,20 @@ def _available(nodes: Sequence[Node], most: int, settings: Settings) -> tuple[in
     return tuple(counts)
 
 
-def _name(params: Params, settings: Settings, records: Records, available: Sequence[int]) -> str:
+def _name(params: Params, records: Records, available: Sequence[int]) -> str:
     """Return the name of a comparison: another one with other parameters, records, devices, code or machine."""
-    facts = {name: value for name, value in measured_on(settings).items() if name != "measured_at"}
+    facts = {"machine": machine(), "versions": versions(), "code": _code()}
     sections = params.model_dump(mode="json", include={"data", "model", "train", "distribute", "scaling"})
     text = json.dumps([facts, sections, records.digest, list(available)], sort_keys=True, default=str)
     return sha256(text.encode()).hexdigest()[:12]
+
+
+def _code() -> str:
+    """Return a digest of the package's sources: the commit does not tell what is changed and not committed."""
+    digest, package = sha256(), Path(mis.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

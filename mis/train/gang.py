@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,9 @@ POLL_S = 0.5
 
 GRACE_S = 3.0
 """Seconds in which workers that fail because another is gone do so; then it is clear which one was first."""
+
+ANNOUNCE_S = 10.0
+"""Seconds of waiting for devices after which that is said."""
 
 PREPARE_S = 300.0
 """Seconds for a worker's process to start and to import TensorFlow, from a shared file system too."""
@@ -111,6 +115,9 @@ def _largest_that_fits(sizes: Sequence[int], devices: int, limit: int | None, th
 class _NodesChangedError(WorkerLostError):
     """A node came or went while workers were being started."""
 
+    def __init__(self) -> None:
+        super().__init__("a node came or went while workers were being started")
+
 
 class Gang:
     """The workers' processes from one start to the next, until the end of the `with` block.
@@ -149,9 +156,13 @@ class Gang:
         self.addresses: list[str] = []
         self.calls = 0
         self.reports_received = 0
+        self.group: PlacementGroup | None = None
+        self.ended = False
 
     def __enter__(self) -> "Gang":
         self.nodes = alive_nodes()
+        if not set(self.node_names) <= {node.name for node in self.nodes}:
+            raise WorkerError("a node that these workers were to have is gone")
         # SPREAD: on different nodes where there are; several on one are better than none.
         bundles = [dict(self.share.bundle)] * self.count
         where = [{NODE_LABEL: name} for name in self.node_names] or None
@@ -170,27 +181,30 @@ class Gang:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.ended = True
         for process in self.processes:
             ray.kill(process)
-        if self.reserved is None:
+        if self.reserved is None and self.group is not None:
             remove_placement_group(self.group)
 
     def _wait_for_devices(self) -> None:
         """Wait until others have given the devices free; say so if it takes long."""
-        announced, ready = False, self.group.ready()
-        while not ray.wait([ready], timeout=10)[0]:
+        group = self.group
+        if group is None:
+            raise RuntimeError("the devices are reserved first")
+        announced, ready, begun = False, group.ready(), time.monotonic()
+        while not ray.wait([ready], timeout=1)[0]:
+            if self.ended:  # from another thread
+                raise WorkerError("the workers were ended before they began")
             if alive_nodes() != self.nodes:
                 raise _NodesChangedError
-            if not announced:
+            if not announced and time.monotonic() - begun > ANNOUNCE_S:
                 self.on_message(f"waiting for the devices of {self.count} workers ({self.share.bundle} each)")
                 announced = True
 
     def run(self, work: Work, heartbeat_s: float, stall_s: float, on_report: Callable[[Any], None]) -> Any:  # noqa: ANN401
         """Call a function in all processes, and return what it returned in the chief; see `run_gang`."""
-        if not self.addresses:
-            self.addresses = self._prepare()
-            hosts = [address.rpartition(":")[0] for address in self.addresses]
-            self.names = [f"worker {rank} on {host}" for rank, host in enumerate(hosts)]
+        self.prepare()
         self.calls += 1
         self.reports_received = 0
         self.on_report = on_report
@@ -206,6 +220,13 @@ class Gang:
         finally:
             self._take_last_reports()
         return outcome.value
+
+    def prepare(self) -> None:
+        """Wait until all processes have imported TensorFlow."""
+        if not self.addresses:
+            self.addresses = self._prepare()
+            hosts = [address.rpartition(":")[0] for address in self.addresses]
+            self.names = [f"worker {rank} on {host}" for rank, host in enumerate(hosts)]
 
     def process_ids(self) -> list[int]:
         """Return the id of each process on its node, by rank."""

@@ -12,7 +12,9 @@ if TYPE_CHECKING:  # it imports TensorFlow, which the process that starts the wo
     from mis.train.worker import Worker
 
 
-def train_as_worker(worker: "Worker", *, params: Params, records: Path, checkpoints: Checkpoints) -> None:
+def train_as_worker(
+    worker: "Worker", *, params: Params, records: Path, checkpoints: Checkpoints, keep_networks: int = 1
+) -> None:
     """Train a trial, or go on with it from its checkpoint, as its only worker or as one of several.
 
     After each epoch the chief reports the metrics of all epochs so far, and all workers get the answer: whether the
@@ -23,12 +25,14 @@ def train_as_worker(worker: "Worker", *, params: Params, records: Path, checkpoi
         params: All parameters, with the trial's values.
         records: The folder of records.
         checkpoints: The trial's checkpoints, which all workers can read.
+        keep_networks: How many traced networks this process keeps for later trials at least.
     """
     from mis.data.records.reader import read_records
     from mis.train.callbacks import ReportSteps
     from mis.train.strategy import make_strategy
-    from mis.train.trial import train_trial
+    from mis.train.trial import GRAPH_CACHE, train_trial
 
+    GRAPH_CACHE.capacity = max(GRAPH_CACHE.capacity, keep_networks)
     own = replace(checkpoints, writes=worker.is_chief)
     strategy = worker.strategy if worker.count > 1 else make_strategy(worker.devices)
 

@@ -91,6 +91,7 @@ class WorkerProcess:
             if self.worker is None:
                 devices = claim(share.devices, share.threads)
                 self.worker = Worker(Rendezvous(tuple(addresses), rank), devices, on_report=self._keep)
+            self.worker.stepped_at = None  # since the last call no step was due
             with self.reported:
                 self.reports.clear()
                 self.call = call

@@ -508,6 +508,13 @@ def test_a_scaling_trial_that_cannot_be_is_refused_beforehand(params, trials, pa
     assert all(part in message for part in parts), message
 
 
+def test_a_trial_must_fit_the_devices_that_it_has_and_no_others(params):
+    trials = {"scaling.devices": [1, 4], "scaling.trials": [{"train.batch_size": 2}] * 4}
+    assert params.override({**trials, "scaling.modes": ["experiment", "elastic"]}).scaling.largest_each == 1
+    message = refused(params.override, {**trials, "scaling.modes": ["data"]})
+    assert "train.batch_size must be a multiple of the devices of a trial = 4, got 2" in message
+
+
 def test_a_trial_whose_values_fit_only_together_is_taken(params):
     trials = [{"model.groups": 3, "model.base_filters": 9}]
     assert params.override({"scaling.devices": [1], "scaling.trials": trials}).scaling.trials

@@ -4,8 +4,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from mis.files import write_csv, write_json
+from mis.params.scaling import each_of
 from mis.scaling.comparison import Comparison, write_comparison
-from mis.scaling.plan import each_of
 from mis.style import png
 from tests.scaling.cells import EPOCHS, cell
 

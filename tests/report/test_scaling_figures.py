@@ -66,9 +66,19 @@ def test_a_trial_that_gets_a_device_more_has_a_higher_bar():
     first, second = Place(((0, 1),)), Place(((0, 2),))
     stretches = (Stretch(0, first, 0, 2, 1), Stretch(1, first, 0, 4, 1), Stretch(0, second, 4, 6, 1))
     trials = (trial(0, 0, 6, devices=2), trial(1, 0, 4))
-    (axes,) = scaling_figures.timeline([MeasuredCell(Cell("elastic", 2, 1, 0), (2,), 1.0, trials, stretches)]).axes
+    (axes,) = scaling_figures.timeline([MeasuredCell(Cell("elastic", 2, 1, 0), (2,), 1.0, 1.0, trials, stretches)]).axes
     assert sorted((bar[0], bar[3]) for bar in bars(axes)) == [(0, 1), (0, 1), (4, 2)]
     assert "ideal" not in axes.get_title(loc="left"), "without a reference there is none"
+
+
+def test_the_terms_of_an_epoch_add_up():
+    (axes,) = scaling_figures.terms([cell("data", 1), cell("data", 2)]).axes
+    ends = {}
+    for bar in axes.patches:
+        ends[bar.get_y()] = max(ends.get(bar.get_y(), 0.0), bar.get_x() + bar.get_width())
+    # An epoch of 1 s on one device and of 0.5 s on two, and 0.2 s beside two epochs.
+    assert sorted(ends.values()) == pytest.approx([0.6, 1.1])
+    assert len(legend(axes)) == 5
 
 
 def test_many_devices_do_not_crowd_out_few(make_run):
@@ -81,4 +91,4 @@ def test_many_devices_do_not_crowd_out_few(make_run):
 
 def test_a_cell_by_itself_has_a_timeline_alone():
     assert set(scaling_figures.pictures([cell("data", 2)])) == {"timeline"}
-    assert set(scaling_figures.pictures([cell("data", 1), cell("data", 2)])) == {"timeline", "speedup"}
+    assert set(scaling_figures.pictures([cell("data", 1), cell("data", 2)])) == {"timeline", "speedup", "terms"}

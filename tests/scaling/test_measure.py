@@ -54,17 +54,47 @@ def test_every_cell_runs_every_trial_to_its_end(measured):
         assert cell.lost == 0
 
 
-def test_the_clock_starts_when_the_processes_are_warm(measured):
-    for cell in measured.values():
-        assert cell.cold_s > 0
-        assert min(trial.begin_s for trial in cell.trials) < 0.1 * cell.elapsed_s
-        assert all(0 < trial.training_s <= trial.epoch_s < trial.end_s - trial.begin_s for trial in cell.trials)
+def traced(crew):
+    """Return the process of a crew, and how often each network that it keeps was traced."""
+
+    def count(worker):  # noqa: ARG001 - a gang calls it with the worker
+        from mis.train.trial import GRAPH_CACHE
+
+        steps = [network.model.train_function for network in GRAPH_CACHE.idle.values()]
+        return [step.function.experimental_get_tracing_count() for step in steps]
+
+    return crew.process_ids(), crew._gang.run(count, 20, 900, lambda report: None)  # noqa: ARG005
+
+
+def test_nothing_is_started_or_traced_on_the_clock(pool, trials, records, tmp_path):
+    cases = len(records.split.train)
+    crew = pool.hire(Place(((0, 1),)))
+    crew.warm_up(trials, tmp_path, cases)
+    before = traced(crew)
+    assert before[1] == [1], "the trials share a network, which is traced once"
+    assert crew.cold_s > crew.restart_s > crew.start_s > 0
+    pool.release(crew)
+    cell = measure(CELLS[0], pool, trials, tmp_path, cases=cases)
+    assert traced(crew) == before
+    assert (cell.cold_s, cell.restart_s) == (crew.cold_s, crew.restart_s)
+
+
+def test_networks_that_fit_their_own_trial_alone_are_all_traced_before_the_clock(pool, tiny_params, records, tmp_path):
+    cases = len(records.split.train)
+    trials = [{"model.norm": "group", "model.groups": 3, "model.base_filters": 9}, {"model.norm": "none"}]
+    pool.dismiss_all()
+    listed = [tiny_params.for_trial(values, 1) for values in trials]
+    crew = pool.hire(Place(((0, 1),)))
+    crew.warm_up(listed, tmp_path, cases)
+    assert len(crew.trace_s) == 2
+    pool.release(crew)
+    assert traced(crew)[1] == [1, 1]
 
 
 def test_no_device_has_two_trials_and_none_is_idle_for_long(measured):
+    assert all(busy <= cell.cell.devices for cell in measured.values() for _, busy in cell.timeline.busy())
     for key in (("data", 1), ("experiment", 2), ("data", 2)):
         cell = measured[key]
-        assert all(busy <= cell.cell.devices for _, busy in cell.timeline.busy())
         assert cell.restarts == 0
         assert {stretch.place.devices for stretch in cell.stretches} == {cell.cell.each}
     assert measured["data", 1].timeline.utilisation > 0.9

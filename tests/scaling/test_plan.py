@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mis.params.scaling import MODES, ScalingParams
-from mis.scaling.plan import Cell, each_of, nodes_of, plan, plan_round
+from mis.params.scaling import MODES, ScalingParams, each_of
+from mis.scaling.plan import Cell, nodes_of, plan, plan_round
 
 counts = st.sets(st.integers(1, 64), max_size=6).map(lambda others: sorted({1, *others}))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 
 import pytest
@@ -41,18 +42,24 @@ def measure(warm, project):
 def runs_of(project):
     tracker = tracker_of(project)
     runs = tracker.client.search_runs([tracker.experiment_id(SCALING)])
-    kinds = {kind: [run for run in runs if run.data.tags[KIND_TAG] == kind] for kind in ("comparison", "cell")}
+    kinds = {kind: [run for run in runs if run.data.tags.get(KIND_TAG) == kind] for kind in ("comparison", "cell")}
     return tracker, kinds["comparison"], kinds["cell"]
+
+
+def wait_for_a_cell(process, project):
+    """Return the file of the first cell that has ended."""
+    while not (ended := list(project.glob("checkpoints/scaling-*/*.json"))):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    return ended[0]
 
 
 @pytest.mark.slow
 def test_a_comparison_that_was_killed_goes_on_with_the_cells_that_are_missing(measure, project):
     process = measure()
-    while not (ended := list(project.glob("checkpoints/scaling-*/*.json"))):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+    ended = wait_for_a_cell(process, project)
     process.kill()
-    before = json.loads(ended[0].read_text())
+    before = json.loads(ended.read_text())
 
     process = measure("--json", project / "figures.json")
     out, err = process.communicate()
@@ -74,15 +81,31 @@ def test_a_comparison_that_was_killed_goes_on_with_the_cells_that_are_missing(me
     assert all(run.data.tags[PARENT_RUN_TAG] in parents for run in cells)
     assert len(cells) == 5
     for run in cells:
-        assert {ELAPSED_S, COLD_S, DEVICE_HOURS, WORKERS_LOST} <= run.data.metrics.keys()
+        assert {ELAPSED_S, COLD_S, DEVICE_HOURS, SPEEDUP, WORKERS_LOST} <= run.data.metrics.keys()
         assert [file.path for file in tracker.client.list_artifacts(run.info.run_id, "figures")] == [
             "figures/timeline.png"
         ]
     for run in modes:
         steps = [point.step for point in tracker.client.get_metric_history(run.info.run_id, SPEEDUP)]
         assert steps == [1, 2]
-        assert len(tracker.client.list_artifacts(run.info.run_id, "figures")) == 2
+        assert len(tracker.client.list_artifacts(run.info.run_id, "figures")) == 3
     assert "experiment" in out
+
+
+@pytest.mark.slow
+def test_a_comparison_that_is_told_to_end_says_so_in_mlflow(measure, project):
+    process = measure()
+    wait_for_a_cell(process, project)
+    while not any(run.info.status == "FINISHED" for run in runs_of(project)[2]):  # nothing writes to MLflow then
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "Traceback" not in err
+    _, modes, _ = runs_of(project)
+    assert {run.info.status for run in modes} == {"KILLED"}
+    assert list(project.glob("checkpoints/scaling-*/*.json")), "the next session needs it"
 
 
 @pytest.mark.slow

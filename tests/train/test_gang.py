@@ -12,7 +12,8 @@ import pytest
 
 from mis.errors import MisError, WorkerError
 from mis.track.base import TRAIN
-from mis.train.gang import run_gang
+from mis.train.allocate import Share
+from mis.train.gang import Gang, run_gang
 from tests.ray_nodes import TwoNodes
 from tests.searches import tracker_of
 
@@ -72,6 +73,33 @@ def run(folder, ways, **options):
     except (MisError, WorkerError) as error:
         result = error
     return result, messages, reports
+
+
+def step_and_wait(worker):
+    worker.progress()
+
+
+def wait_without_a_step(worker):  # noqa: ARG001
+    time.sleep(2.5)
+
+
+@pytest.mark.usefixtures("nodes")
+def test_the_time_between_two_calls_is_not_that_of_a_step():
+    share = Share(devices=1, threads=1, concurrent=1, bundle={"CPU": 1})
+    with Gang(1, share, lambda line: None, together=False) as gang:  # noqa: ARG005
+        gang.run(step_and_wait, 5, 60, lambda report: None)  # noqa: ARG005
+        before = gang.process_ids()
+        time.sleep(1.5)
+        gang.run(wait_without_a_step, 5, 1, lambda report: None)  # noqa: ARG005
+        assert gang.process_ids() == before
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_node_that_is_gone_is_not_waited_for():
+    share = Share(devices=1, threads=1, concurrent=1, bundle={"CPU": 1})
+    gang = Gang(1, share, lambda line: None, together=False, node_names=["gone"])  # noqa: ARG005
+    with pytest.raises(WorkerError, match="a node that these workers were to have is gone"), gang:
+        pass
 
 
 @pytest.mark.usefixtures("nodes")
