@@ -188,11 +188,16 @@ class Pool:
         for crew in list(self.crews):
             self.dismiss(crew)
 
-    def keep_warm(self, places: Sequence[Place]) -> None:
-        """Dismiss all crews but one for each of some places, and those that were started on a clock."""
+    def dismiss_cold(self) -> None:
+        """Dismiss the crews that were started on a clock: how long they take to become warm is not known."""
+        for crew in [crew for crew in self.crews if not crew.cold_s]:
+            self.dismiss(crew)
+
+    def keep(self, places: Sequence[Place]) -> None:
+        """Dismiss all crews but one for each of some places."""
         wanted = list(places)
         for crew in list(self.crews):
-            if crew.cold_s and crew.place in wanted:
+            if crew.place in wanted:
                 wanted.remove(crew.place)
             else:
                 self.dismiss(crew)

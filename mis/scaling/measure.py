@@ -83,8 +83,9 @@ def _first_crews(cell: Cell, cluster: Cluster, pool: Pool) -> list[Crew]:
     Elastic trials find no others: what they get later is started on the clock, as in a search.
     """
     places = first_places(cell, cluster)
+    pool.dismiss_cold()
     if cell.mode == "elastic":
-        pool.keep_warm(places)
+        pool.keep(places)
     return [crew for place in places if (crew := pool.hire(place)) is not None]
 
 

@@ -68,6 +68,11 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
     return comparison
 
 
+def _say(line: str) -> None:
+    """Print a line for the user, above the progress bar."""
+    tqdm.write(line, file=sys.stderr)
+
+
 @contextmanager
 def _recorded(recorder: Recorder) -> Iterator[None]:
     recorder.start()
@@ -77,7 +82,7 @@ def _recorded(recorder: Recorder) -> Iterator[None]:
         try:
             recorder.stop("FAILED" if isinstance(error, Exception) else "KILLED")
         except Exception as unrecorded:  # what ended the comparison is what the user is to see
-            tqdm.write(f"MLflow could not be told that the comparison has ended: {unrecorded}", file=sys.stderr)
+            _say(f"MLflow could not be told that the comparison has ended: {unrecorded}")
         raise
 
 
@@ -156,7 +161,7 @@ class _Session:
         epochs = len(self.trials) * self.params.scaling.epochs
         with (
             tqdm(total=len(cells) * epochs, initial=len(done) * epochs, desc="scaling", unit="epoch") as bar,
-            Pool(self.nodes, self.available, self.records.folder, bar.write) as pool,
+            Pool(self.nodes, self.available, self.records.folder, _say) as pool,
         ):
             for cell in (cell for cell in cells if cell not in done):
                 bar.set_postfix_str(cell.name)
@@ -169,9 +174,7 @@ class _Session:
                     target=self.params.scaling.target_dice,
                     on_epoch=bar.update,
                 )
-                bar.write(
-                    f"{cell.name}, round {cell.round + 1}: {measured.elapsed_s:.1f} s, before {measured.cold_s:.1f} s"
-                )
+                _say(f"{cell.name}, round {cell.round + 1}: {measured.elapsed_s:.1f} s, before {measured.cold_s:.1f} s")
                 store.write(measured)
                 recorder.cell(measured, self.pictures([measured]))
         return [done[cell] for cell in cells]

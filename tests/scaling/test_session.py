@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from mis.scaling.__main__ import main
 from mis.track.base import SCALING
 from mis.track.names import COLD_S, DEVICE_HOURS, ELAPSED_S, KIND_TAG, MODE_TAG, PARENT_RUN_TAG, SPEEDUP, WORKERS_LOST
 from tests.ray_nodes import TwoNodes
@@ -128,22 +129,25 @@ def test_a_cell_with_more_devices_than_a_node_has_is_trained_over_several_nodes(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nodes")
 @pytest.mark.parametrize(
     ("sets", "parts"),
     [
         (
-            {"scaling__devices": [1, 99], "scaling__modes": ["experiment"], "scaling__trials": [{}] * 99},
+            {"scaling.devices": [1, 99], "scaling.modes": ["experiment"], "scaling.trials": [{}] * 99},
             ("scaling.devices must be at most", "got 99"),
         ),
-        ({"scaling__trials": [{}]}, ("at least as many as the 2 devices", "got 1")),
-        ({"train__batch_size": 3}, ("scaling.trials[0]: train.batch_size must be a multiple", "= 2, got 3")),
-        ({"distribute__batch_rule": "per_replica_batch"}, ("may have elastic with", "got per_replica_batch")),
+        ({"scaling.trials": [{}]}, ("at least as many as the 2 devices", "got 1")),
+        ({"train.batch_size": 3}, ("scaling.trials[0]: train.batch_size must be a multiple", "= 2, got 3")),
+        ({"distribute.batch_rule": "per_replica_batch"}, ("may have elastic with", "got per_replica_batch")),
     ],
 )
-def test_a_comparison_that_cannot_be_is_refused_with_its_reason(measure, sets, parts):
-    process = measure(**sets)
-    _, err = process.communicate()
-    assert process.returncode == 2, err
-    (line,) = err.splitlines()[-1:]
+def test_a_comparison_that_cannot_be_is_refused_with_its_reason(project, monkeypatch, capsys, sets, parts):
+    monkeypatch.chdir(project)
+    for name in ("MIS_ROOT", "DVC_ROOT", "MLFLOW_TRACKING_URI", "MIS_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    options = [part for name, value in {**SETS, **sets}.items() for part in ("--set", f"{name}={value}")]
+    assert main(["measure", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert all(part in line for part in parts), line
