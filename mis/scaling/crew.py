@@ -28,6 +28,7 @@ class Crew:
         nodes: The nodes of the cluster.
         records: The folder of records.
         say: Takes a line for the user.
+        lanes: The numbers of their devices on each node; which these are matters on CPU alone, where they are cores.
         busy: Whether a trial has them.
         cold_s: Seconds in which they were started and had their first epochs; 0 where that was on the clock.
         start_s: Seconds of their start.
@@ -38,6 +39,7 @@ class Crew:
     nodes: Sequence[Node]
     records: Path
     say: Callable[[str], None]
+    lanes: Mapping[int, Sequence[int]]
     busy: bool = False
     cold_s: float = 0.0
     start_s: float = 0.0
@@ -125,6 +127,7 @@ class Crew:
             records=self.records,
             checkpoints=checkpoints,
             keep_networks=keep_networks,
+            bound_to=self._bound_to(),
         )
         limits = params.distribute
         gang.run(work, limits.heartbeat_s, limits.stall_s, lambda history: gang.answer(on_epoch(history)))
@@ -139,6 +142,13 @@ class Crew:
             self._gang = Gang(len(names), share, self.say, together=len(names) > 1, node_names=names)
             self._gang.__enter__()
         return self._gang
+
+    def _bound_to(self) -> list[Sequence[int]]:
+        """Return the numbers of the devices of each process, by rank; none on GPUs, which bind processes by themselves."""
+        if any(node.gpus for node in self.nodes):
+            return []
+        each, left = self.place.devices_per_process, {node: list(lanes) for node, lanes in self.lanes.items()}
+        return [[left[node].pop(0) for _ in range(each)] for node in self.place.process_nodes]
 
     def process_ids(self) -> list[int]:
         """Return the id of each process on its node; none before they were started."""
@@ -213,7 +223,8 @@ class Pool:
                 return None
             for node, count in place.counts:
                 self._make_room(node, count)
-            found = Crew(place, self.nodes, self.records, self.say)
+            lanes = {node: self._free_lanes(node)[:count] for node, count in place.counts}
+            found = Crew(place, self.nodes, self.records, self.say, lanes)
             self.crews.append(found)
         found.busy = True
         return found
@@ -231,6 +242,11 @@ class Pool:
         """Return how many devices of a node crews have, or busy ones alone."""
         crews = [crew for crew in self.crews if crew.busy or not busy]
         return sum(dict(crew.place.counts).get(node, 0) for crew in crews)
+
+    def _free_lanes(self, node: int) -> list[int]:
+        """Return the numbers of those devices of a node that no crew has."""
+        taken = {lane for crew in self.crews for lane in crew.lanes.get(node, ())}
+        return [lane for lane in range(self.devices[node]) if lane not in taken]
 
     def _make_room(self, node: int, count: int) -> None:
         """Dismiss idle crews of a node until so many of its devices are free."""

@@ -1,5 +1,6 @@
 """A trial in processes that are started from elsewhere: after each epoch they ask whether it goes on."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +8,20 @@ from typing import TYPE_CHECKING
 
 from mis.params.load import Params
 from mis.train.checkpoint import Checkpoints
+from mis.train.cores import bind
 
 if TYPE_CHECKING:  # it imports TensorFlow, which the process that starts the workers does without
     from mis.train.worker import Worker
 
 
 def train_as_worker(
-    worker: "Worker", *, params: Params, records: Path, checkpoints: Checkpoints, keep_networks: int = 1
+    worker: "Worker",
+    *,
+    params: Params,
+    records: Path,
+    checkpoints: Checkpoints,
+    keep_networks: int = 1,
+    bound_to: Sequence[Sequence[int]] = (),
 ) -> None:
     """Train a trial, or go on with it from its checkpoint, as its only worker or as one of several.
 
@@ -26,12 +34,16 @@ def train_as_worker(
         records: The folder of records.
         checkpoints: The trial's checkpoints, which all workers can read.
         keep_networks: How many traced networks this process keeps for later trials at least.
+        bound_to: For each worker the numbers of the devices of its node to whose cores it is bound, see
+            `mis.train.cores.bind`; empty leaves all as they are.
     """
     from mis.data.records.reader import read_records
     from mis.train.callbacks import ReportSteps
     from mis.train.strategy import make_strategy
     from mis.train.trial import GRAPH_CACHE, train_trial
 
+    if bound_to:
+        bind(bound_to[worker.rank], worker.devices.threads)
     GRAPH_CACHE.capacity = max(GRAPH_CACHE.capacity, keep_networks)
     own = replace(checkpoints, writes=worker.is_chief)
     strategy = worker.strategy if worker.count > 1 else make_strategy(worker.devices)

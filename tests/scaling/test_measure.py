@@ -79,6 +79,18 @@ def test_nothing_is_started_or_traced_on_the_clock(pool, trials, records, tmp_pa
     assert (cell.cold_s, cell.restart_s) == (crew.cold_s, crew.restart_s)
 
 
+def test_each_process_is_bound_to_the_cores_of_its_devices(pool):
+    pool.dismiss_all()
+    crews = [pool.hire(Place(((0, 1),))) for _ in range(2)]
+    assert [crew._bound_to() for crew in crews] == [[[0]], [[1]]]
+    pool.release(crews[0])
+    pool.dismiss(crews[0])
+    assert pool.hire(Place(((0, 1),)))._bound_to() == [[0]], "the one that is free"
+    pool.dismiss_all()
+    assert pool.hire(Place(((0, 2),)))._bound_to() == [[0, 1]]
+    pool.dismiss_all()
+
+
 def test_networks_that_fit_their_own_trial_alone_are_all_traced_before_the_clock(pool, tiny_params, records, tmp_path):
     cases = len(records.split.train)
     trials = [{"model.norm": "group", "model.groups": 3, "model.base_filters": 9}, {"model.norm": "none"}]
