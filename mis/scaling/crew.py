@@ -144,7 +144,7 @@ class Crew:
         return self._gang
 
     def _bound_to(self) -> list[Sequence[int]]:
-        """Return the numbers of the devices of each process, by rank; none on GPUs, which bind processes by themselves."""
+        """Return the numbers of the devices of each process, by rank; none on GPUs, which need no binding."""
         if any(node.gpus for node in self.nodes):
             return []
         each, left = self.place.devices_per_process, {node: list(lanes) for node, lanes in self.lanes.items()}

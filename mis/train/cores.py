@@ -28,8 +28,8 @@ def cores_of(devices: Sequence[int], threads: int, available: Sequence[int]) -> 
 def bind(devices: Sequence[int], threads: int) -> None:
     """Let this process, with all its threads, compute on the cores of some devices of its node alone.
 
-    Otherwise a process that is alone on its node has more than its device: what prepares its batches runs on the cores of
-    the others (epochs were measured to be 4 % shorter for that), and no number of devices is as many times faster.
+    Otherwise a process that is alone on its node has more than its device: what prepares its batches runs on other
+    cores (epochs were measured to be 4 % shorter for that), and no number of devices is as many times faster.
 
     Args:
         devices: The numbers of the devices, from 0.
