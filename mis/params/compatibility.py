@@ -16,6 +16,10 @@ SMALLEST_POPULATION = 4
 """Trials of which the worst quarter is one."""
 
 
+ELASTIC_NOT_WITH = ("hyperband", "pbt")
+"""Schedulers that let trials wait for each other by themselves."""
+
+
 def check_conditions(params: TuneParams) -> None:
     """Check that each condition of the space is on a parameter before it, and can be met."""
     before: dict[str, Range] = {}
@@ -102,7 +106,7 @@ def check_allocation(params: TuneParams) -> None:
             "allocation elastic gives a trial whole devices: devices_per_trial must be at least 1, got "
             f"{params.devices_per_trial:g}; use 1, or allocation fixed"
         )
-    if params.scheduler.name in ("hyperband", "pbt"):
+    if params.scheduler.name in ELASTIC_NOT_WITH:
         raise ValueError(
             f"scheduler {params.scheduler.name} lets trials wait for each other by itself, and does not go with "
             "allocation elastic: use asha, median or none, or allocation fixed"

@@ -149,7 +149,8 @@ def _own(arguments: argparse.Namespace) -> "tuple[CostSet, Workload, list[str]]"
     settings = load_settings()
     params = load_params(settings.workspace / "params.yaml")
     records = own_records(params, settings)
-    fitted = fit_to_runs(params, records, MlflowTracker(settings), max(parse_devices(arguments.devices)))
+    own_devices = arguments.devices_per_node or max(parse_devices(arguments.devices))
+    fitted = fit_to_runs(params, records, MlflowTracker(settings), own_devices)
     # The devices of a step are limited by its batch: what is simulated may have a larger one than was measured.
     workload = replace(workload_of(params, records), batch_size=arguments.batch_size)
     return fitted.costs, workload, fit_lines(fitted)

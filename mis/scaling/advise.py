@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mis.errors import MisError
+from mis.params.compatibility import ELASTIC_NOT_WITH
 from mis.params.load import Params
 from mis.scaling.calibrate import fit_to_runs, own_records, workload_of
 from mis.scaling.cost_sets import CostSet, read_cost_set
@@ -29,6 +30,7 @@ class Recommendation:
         costs: The costs.
         fit: How they were fitted; None where they are a file's.
         spread: The spread of the trials' durations.
+        stopping: Whether trials are stopped early, in words.
     """
 
     advice: Sequence[Advice]
@@ -36,6 +38,7 @@ class Recommendation:
     costs: CostSet
     fit: Fit | None
     spread: float
+    stopping: str
 
     def tables(self) -> dict[str, Sequence[Mapping[str, object]]]:
         """Return the tables, by title."""
@@ -51,7 +54,7 @@ class Recommendation:
         said = [] if self.fit is None else fit_lines(self.fit)
         return [
             *said,
-            f"durations of the trials: lognormal with a sigma of {self.spread:.2g}",
+            f"durations of the trials: lognormal with a sigma of {self.spread:.2g}; {self.stopping}",
             f"predicted: {duration(best.elapsed_s)} ({duration(best.low_s)} to {duration(best.high_s)}), "
             f"{best.device_hours:.3g} device-hours",
             reason(self.advice, self.trials),
@@ -146,7 +149,15 @@ def advise(
         hours=hours,
         stopping=stopping,
     )
-    return Recommendation(advice, number, costed, fitted, spread)
+    if scheduler.name in ELASTIC_NOT_WITH:
+        advice = [one for one in advice if one.setting.mode != "elastic"]
+    said = (
+        f"trials are stopped as ASHA does, with the rungs of tune.scheduler (grace_epochs {scheduler.grace_epochs}, "
+        f"reduction_factor {scheduler.reduction_factor})"
+        if early_stopping
+        else "no trial is stopped early (--early-stopping: as tune.scheduler has it for asha)"
+    )
+    return Recommendation(advice, number, costed, fitted, spread, said)
 
 
 def _check(devices: int, devices_per_node: int | None, spread: float | None, cases: tuple[int, int] | None) -> None:

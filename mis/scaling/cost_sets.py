@@ -73,7 +73,7 @@ class CostSet:
 
 
 def read_cost_set(path: Path) -> CostSet:
-    """Read a cost set from a YAML or JSON file; docs/simulation.md has the format.
+    """Read a cost set from a YAML or JSON file; docs/scaling.md has the format.
 
     Raises:
         MisError: The file cannot be read, has a key that it must not have, or a value that makes no sense.

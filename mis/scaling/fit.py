@@ -104,7 +104,7 @@ def fit(
     found: dict[str, Costed] = {
         **_computing(observations),
         **_all_reduce(observations),
-        **_input(observations, sample_bytes),
+        **_input(observations, sample_bytes, devices_per_node),
         **_beside_steps(observations, workload),
         **_start(observations),
     }
@@ -116,15 +116,21 @@ def fit(
     costs = Costs(**{name: value for name, (value, _) in ordered.items()})
     origins = {name: origin for name, (_, origin) in ordered.items()}
     costed = CostSet(f"fitted to {counted(len(observations), 'run')} in MLflow", costs, origins, devices_per_node)
-    residuals = tuple(_residual(observation, costs, workload) for observation in observations)
+    residuals = tuple(_residual(observation, costs, workload, devices_per_node) for observation in observations)
     spread = pstdev([log(residual.epoch_s / residual.fitted_s) for residual in residuals])
     return Fit(costed, residuals, spread)
 
 
-def _residual(observation: Observation, costs: Costs, workload: Workload) -> Residual:
+def _readers(observation: Observation, devices_per_node: int) -> int:
+    """Return how many devices of a node read at the same time: those of the trainings that ran at once."""
+    beside = max(1, devices_per_node // observation.devices)
+    return observation.devices * min(observation.at_once, beside)
+
+
+def _residual(observation: Observation, costs: Costs, workload: Workload, devices_per_node: int) -> Residual:
     own = Workload(workload.cases, workload.validation_cases, observation.batch_size)
-    devices = observation.devices
-    seconds = epoch_s(costs, own, compact_place(devices, (devices,)), Load(devices, devices))
+    devices, readers = observation.devices, _readers(observation, devices_per_node)
+    seconds = epoch_s(costs, own, compact_place(devices, (devices,)), Load(readers, readers))
     return Residual(observation.name, devices, observation.batch_size, observation.epoch_s, seconds)
 
 
@@ -200,12 +206,15 @@ def _ring(spread: Sequence[Observation], gradient_bytes: float) -> tuple[Costed,
     return (latency_s, origin), (1 / per_byte_s, origin) if per_byte_s else unlimited
 
 
-def _input(observations: Sequence[Observation], sample_bytes: float) -> dict[str, Costed]:
+def _input(observations: Sequence[Observation], sample_bytes: float, devices_per_node: int) -> dict[str, Costed]:
     """Return the bytes of a case, and the bandwidth of a node where trainings have waited for their input."""
     limited = [one for one in observations if one.input_share > INPUT_LIMIT]
     most = max(one.input_share for one in observations)
     if limited:
-        rates = [sample_bytes * one.batch_size / one.step_s for one in limited]
+        rates = [
+            sample_bytes * one.batch_size / one.step_s * _readers(one, devices_per_node) / one.devices
+            for one in limited
+        ]
         node = median(rates), Origin("fitted", f"{counted(len(limited), 'run')} that waited for input")
     else:
         node = inf, Origin("assumed", f"no limit was seen: at most {most:.1%} of a step was spent waiting for input")

@@ -1,6 +1,6 @@
 """What finished trainings in MLflow have measured, for the cost model to be fitted to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -9,6 +9,7 @@ from mis.params.space import fixed_values
 from mis.track.base import SCALING, TRAIN, TUNE, RecordedRun, Tracker
 from mis.track.names import (
     COMMUNICATION_SHARE,
+    CONCURRENT_TRIALS,
     DEVICES,
     EPOCH_S,
     INPUT_SHARE,
@@ -18,9 +19,11 @@ from mis.track.names import (
     RECORDS_TAG,
     RESTART_S,
     RESTARTS,
+    STATE_TAG,
     STEP_S,
     STUDY_TAG,
     TOTAL_S,
+    TRACING_S,
     TRIAL_S,
     TRIAL_TAG,
 )
@@ -45,6 +48,7 @@ class Observation:
         epoch_s: Seconds of an epoch, its validation included.
         start_s: Seconds of the trial beside its epochs at that pace: set-up and tracing; None where that is not known.
         weights: The network's trainable weights; 0 where that is not known.
+        at_once: How many such trainings ran at the same time.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Observation:
     epoch_s: float
     start_s: float | None = None
     weights: float = 0.0
+    at_once: int = 1
 
 
 def observe(params: Params, tracker: Tracker, records: str) -> list[Observation]:
@@ -68,12 +73,14 @@ def observe(params: Params, tracker: Tracker, records: str) -> list[Observation]
         tracker: Where the runs are.
         records: The records' digest.
     """
+    studies = tracker.find_finished(TUNE, {KIND_TAG: "study"})
+    at_once = {run.tags.get(STUDY_TAG, ""): round(run.metrics.get(CONCURRENT_TRIALS, 1)) for run in studies}
     return [
         observation
         for experiment in (TUNE, SCALING, TRAIN)
         for run in tracker.find_finished(experiment, {})
         if _is_alike(run, params, records) and (experiment != TRAIN or f"{MACHINE_PREFIX}gpus" in run.tags)
-        if (observation := _observed(run, experiment)) is not None
+        if (observation := _observed(run, experiment, at_once)) is not None
     ]
 
 
@@ -100,9 +107,12 @@ def _alike(params: Params) -> Iterator[tuple[str, str]]:
             yield name, str(value)
 
 
-def _observed(run: RecordedRun, experiment: str) -> Observation | None:
+def _observed(run: RecordedRun, experiment: str, at_once: Mapping[str, int]) -> Observation | None:
+    """Return what a run tells; None where it tells nothing, or where its only epoch has traced the network."""
     devices = round(run.metrics[DEVICES])
     batch_size = run.params.get(BATCH, run.params.get("train.batch_size", ""))
+    if run.tags.get(STATE_TAG) == "stopped" and TRACING_S not in run.metrics:
+        return None
     if devices < 1 or not batch_size.isdigit() or run.metrics[STEP_S] <= 0:
         return None
     study = run.tags.get(STUDY_TAG)
@@ -116,6 +126,7 @@ def _observed(run: RecordedRun, experiment: str) -> Observation | None:
         epoch_s=run.metrics[EPOCH_S],
         start_s=_start_s(run),
         weights=run.metrics.get(MODEL_PARAMETERS, 0.0),
+        at_once=max(1, at_once.get(study or "", 1)),
     )
 
 
@@ -124,5 +135,10 @@ def _start_s(run: RecordedRun) -> float | None:
     epochs = run.params.get("train.epochs", "")
     if not {TRIAL_S, TOTAL_S} <= run.metrics.keys() or run.params.get("tune.allocation") == "elastic":
         return None  # an elastic trial has begun more than once
-    tracing_s = run.metrics[TOTAL_S] - int(epochs) * run.metrics[EPOCH_S] if epochs.isdigit() else 0.0
+    if TRACING_S in run.metrics:
+        tracing_s = run.metrics[TRACING_S]
+    elif run.tags.get(STATE_TAG) == "completed" and epochs.isdigit():  # a run of before that was recorded
+        tracing_s = run.metrics[TOTAL_S] - int(epochs) * run.metrics[EPOCH_S]
+    else:
+        return None
     return max(0.0, run.metrics[TRIAL_S] - run.metrics[TOTAL_S]) + max(0.0, tracing_s)

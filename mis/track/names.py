@@ -66,6 +66,9 @@ BEST_PREFIX = "best/"
 TRIAL_S = "time/trial_s"
 """Seconds of a trial, its set-up included."""
 
+TRACING_S = "time/tracing_s"
+"""By how many seconds the first epoch of a trial took longer than its later ones: the tracing of its network."""
+
 TEST_PREFIX = "test/"
 """Prefix of the metrics of the test cases."""
 

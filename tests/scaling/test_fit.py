@@ -1,5 +1,7 @@
 """The fit finds the costs that made the observations, and says what they cannot tell."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +91,23 @@ def test_a_wait_for_input_becomes_a_bandwidth():
     quick = fit([observed(Costs(sample_s=0.1), 1)], WORKLOAD, sample_bytes=1e6)
     assert quick.costs.costs.node_bytes_per_s == float("inf")
     assert "at most 0.0% of a step" in quick.untold["node_bytes_per_s"]
+
+
+def test_the_bandwidth_of_a_node_is_that_of_all_trainings_that_ran_at_once():
+    slow = Costs(sample_s=0.1, sample_bytes=1e6, node_bytes_per_s=8e6)
+    workload = Workload(WORKLOAD.cases, WORKLOAD.validation_cases, 8)
+    place = compact_place(1, (4,))
+    terms, steps = epoch_terms(slow, workload, place, Load(4, 4)), workload.steps(1)
+    seen = replace(
+        observed(slow, 1),
+        step_s=(terms.computing_s + terms.input_s) / steps,
+        input_share=terms.input_s / (terms.computing_s + terms.input_s),
+        epoch_s=terms.total_s,
+        at_once=4,
+    )
+    fitted = fit([seen], WORKLOAD, sample_bytes=1e6, devices_per_node=4)
+    assert fitted.costs.costs.node_bytes_per_s == pytest.approx(8e6)
+    assert fitted.largest_error == pytest.approx(0.0, abs=1e-9)
 
 
 def test_trials_that_are_unlike_show_as_residuals_and_as_a_spread():

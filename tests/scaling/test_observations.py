@@ -5,7 +5,7 @@ import pytest
 from mis.scaling.observations import observe, observed_restart_s
 from mis.track.base import TRAIN, TUNE
 from mis.track.memory import MemoryTracker
-from mis.track.names import KIND_TAG, RECORDS_TAG, STUDY_TAG, TRIAL_TAG
+from mis.track.names import CONCURRENT_TRIALS, KIND_TAG, RECORDS_TAG, STATE_TAG, STUDY_TAG, TRACING_S, TRIAL_TAG
 
 MEASURED = {
     "time/step_s": 0.5,
@@ -25,7 +25,7 @@ def tracker():
 
 
 def add(tracker, params, *, experiment=TUNE, tags=(), metrics=(), **values):
-    own = {STUDY_TAG: "before", TRIAL_TAG: "003", RECORDS_TAG: "records"} | dict(tags)
+    own = {STUDY_TAG: "before", TRIAL_TAG: "003", RECORDS_TAG: "records", STATE_TAG: "completed"} | dict(tags)
     changed = {name.replace("__", "."): value for name, value in values.items()}
     given = {**params.flatten(), "train.epochs": 8, "in_force.global_batch_size": 4, **changed}
     run = tracker.start_run(experiment, "trial", params=given, tags=own)
@@ -39,6 +39,31 @@ def test_a_trial_of_a_search(tracker, params):
     assert (seen.name, seen.devices, seen.batch_size, seen.weights) == ("before/003", 2, 4, 1000.0)
     assert (seen.step_s, seen.input_share, seen.communication_share, seen.epoch_s) == (0.5, 0.1, 0.2, 6.0)
     assert seen.start_s == (54 - 50) + (50 - 8 * 6)
+
+
+def test_the_start_of_a_trial_that_was_stopped_early_has_its_tracing(tracker, params):
+    add(
+        tracker,
+        params,
+        tags={STATE_TAG: "stopped"},
+        metrics={TRACING_S: 3.0, "time/total_s": 15.0, "time/trial_s": 17.0},
+    )
+    (seen,) = observe(params, tracker, "records")
+    assert seen.start_s == 2 + 3
+
+
+def test_a_trial_that_was_stopped_in_its_first_epoch_tells_of_tracing_alone(tracker, params):
+    add(tracker, params, tags={STATE_TAG: "stopped"})
+    assert observe(params, tracker, "records") == []
+
+
+def test_how_many_ran_at_once_is_the_studys(tracker, params):
+    study = tracker.start_run(TUNE, "before", tags={STUDY_TAG: "before", KIND_TAG: "study"})
+    study.log_metrics({CONCURRENT_TRIALS: 4.0})
+    study.finish()
+    add(tracker, params)
+    add(tracker, params, tags={STUDY_TAG: "another"})
+    assert sorted(seen.at_once for seen in observe(params, tracker, "records")) == [1, 4]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mis.track.names import RESTART_S, RESTARTS
 from mis.tune.allocation import Cluster, Place
@@ -147,3 +149,29 @@ def test_a_device_is_kept_for_a_trial_that_waits():
             run(allocation, number, (1, 600.0))
     allocation.end(0)
     assert allocation.goes_on_with(1) == place(1)
+
+
+@given(
+    nodes=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    trials=st.integers(1, 6),
+    epochs_s=st.lists(st.tuples(st.integers(0, 5), st.floats(0.1, 100.0)), max_size=60),
+)
+def test_without_a_begin_or_an_end_a_trial_only_ever_gets_more(nodes, trials, epochs_s):
+    """No flapping, whatever is measured meanwhile of speeds and restarts: each change costs a restart."""
+    now_s = [0.0]
+    allocation = ElasticAllocation(Cluster(tuple(nodes)), epochs=30, trials=trials, clock=lambda: now_s[0])
+    begun = [number for number in range(trials) if allocation.begin(number, SIZES) is not None]
+    allocation.to_come = 0  # the search is over: what is idle may be used
+    had = {number: [allocation.place(number)] for number in begun}
+    epochs, starts = dict.fromkeys(begun, 0), dict.fromkeys(begun, 0)
+    for drawn, seconds in epochs_s:
+        number = begun[drawn % len(begun)]
+        now_s[0] += seconds
+        epochs[number] += 1
+        allocation.epoch_ended(number, epochs[number], seconds, f"start {starts[number]}", SIZES)
+        if allocation.goes_on_with(number) != allocation.place(number):
+            had[number].append(allocation.restart(number))
+            starts[number] += 1
+    for places in had.values():
+        counts = [place.devices for place in places]
+        assert counts == sorted(set(counts))

@@ -120,20 +120,29 @@ def _elastic(monitor: StudyMonitor, share: Share, limit: int | None, experience:
             return possible or (share.replicas,)
         return (share.replicas,)
 
+    allocation = ElasticAllocation(
+        cluster,
+        store.tune.epochs,
+        trials=store.total - len(store.trials()),
+        smallest=share.replicas,
+        experience=experience,
+    )
+
+    def replicas(number: int) -> int:
+        """Return over how many devices a trial is spread that is started again."""
+        place = allocation.place(number)
+        return share.replicas if place is None else place.devices
+
+    monitor.replicas = replicas
     return ElasticScheduler(
         make_scheduler(store.tune),
-        ElasticAllocation(
-            cluster,
-            store.tune.epochs,
-            trials=store.total - len(store.trials()),
-            smallest=share.replicas,
-            experience=experience,
-        ),
+        allocation,
         nodes,
         share,
         limit=limit,
         alive_nodes=alive_nodes,
         sizes=sizes,
+        epochs=lambda number: len(store.checkpoints(number).history()),
         say=monitor.console.say,
     )
 

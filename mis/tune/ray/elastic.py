@@ -5,6 +5,7 @@ again with others. Ray's own ResourceChangingScheduler does not keep processes f
 resources for all trials.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,10 +17,13 @@ from mis.train.allocate import Node, Share
 from mis.tune.allocation import Place
 from mis.tune.elastic import ElasticAllocation
 from mis.tune.epochs import EPOCH
-from mis.tune.ray.messages import ATTEMPT, NODE, suggested_trial
+from mis.tune.ray.messages import ATTEMPT, FINISHED, NODE, suggested_trial
 from mis.tune.ray.placing import Nodes, fixed_request, request_at
 from mis.tune.trial import Trial, trial_name
 from mis.words import counted
+
+LOOK_S = 2.0
+"""Seconds between two looks at the nodes of the cluster."""
 
 
 class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes are Any here
@@ -33,8 +37,10 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         limit: The most devices that are used in all; None uses all.
         alive_nodes: Returns the nodes that are there now.
         sizes: Returns the numbers of devices that a trial can be spread over.
+        epochs: Returns how many epochs a trial has had, by its number.
         say: Takes a line for the user.
         moving: The trials that are being paused, by Ray's id.
+        stranded: The trials that waited for devices of a node that is gone, and wait for others by now.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         limit: int | None,
         alive_nodes: Callable[[], Sequence[Node]],
         sizes: Callable[[Trial], tuple[int, ...]],
+        epochs: Callable[[int], int],
         say: Callable[[str], None],
     ) -> None:
         super().__init__()
@@ -57,8 +64,11 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         self.limit = limit
         self.alive_nodes = alive_nodes
         self.sizes = sizes
+        self.epochs = epochs
         self.say = say
         self.moving: dict[str, RayTrial] = {}
+        self.stranded: list[RayTrial] = []
+        self._looked_at = time.monotonic()
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process: Ray Tune stores its schedulers with its own state."""
@@ -85,6 +95,10 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
     def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Return what becomes of a trial after an epoch."""
         decision = str(self.stopper.on_trial_result(controller, trial, result))
+        if decision == TrialScheduler.PAUSE:
+            # The median rule lets a trial wait for those that wait themselves: here these are trials that change their
+            # devices, and all would wait for each other in turn.
+            decision = str(TrialScheduler.CONTINUE)
         suggested = suggested_trial(trial.config)
         if ATTEMPT not in result:  # an epoch of an earlier session is reported again
             self.allocation.had_epochs(suggested.number, int(result[EPOCH]))
@@ -97,7 +111,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         self.allocation.epoch_ended(
             suggested.number, int(result[EPOCH]), float(result[EPOCH_S]), result[ATTEMPT], self.sizes(suggested)
         )
-        if decision != TrialScheduler.CONTINUE:
+        if decision != TrialScheduler.CONTINUE or result.get(FINISHED):
             return decision
         planned = self.allocation.goes_on_with(suggested.number)
         if planned == place:
@@ -122,6 +136,9 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
 
     def choose_trial_to_run(self, controller: Any, **info: Any) -> RayTrial | None:
         """Return a trial that was paused for other devices, or else what the scheduler chooses."""
+        self._look_for_lost_nodes(controller)
+        if self.stranded:
+            return self.stranded.pop()
         for trial_id, trial in list(self.moving.items()):
             if trial.status == RayTrial.PAUSED:
                 del self.moving[trial_id]
@@ -135,12 +152,31 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         """Return a line for Ray's own status."""
         return f"elastic: {self.stopper.debug_string()}"
 
-    def _begin(self, trial: RayTrial) -> None:
-        suggested = suggested_trial(trial.config)
+    def _look_for_lost_nodes(self, controller: Any) -> None:
+        """Give other devices to the trials that wait for those of a node that is gone: Ray would wait for ever."""
+        if time.monotonic() - self._looked_at < LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        self._note_nodes()
+        for trial in controller.get_trials():
+            place = self.allocation.place(suggested_trial(trial.config).number)
+            if trial.status == RayTrial.PENDING and place is not None and self._is_lost(place):
+                _unstage(controller, trial)
+                self._begin(trial)
+                self.stranded.append(trial)
+
+    def _is_lost(self, place: Place) -> bool:
+        devices = self.nodes.devices(self.limit)
+        return any(count > devices[node] for node, count in place.counts)
+
+    def _note_nodes(self) -> None:
         self.nodes = self.nodes.now(self.alive_nodes())
         self.allocation.set_nodes(self.nodes.devices(self.limit))
-        epochs = int((trial.last_result or {}).get(EPOCH, 0))
-        place = self.allocation.begin(suggested.number, self.sizes(suggested), epochs)
+
+    def _begin(self, trial: RayTrial) -> None:
+        suggested = suggested_trial(trial.config)
+        self._note_nodes()
+        place = self.allocation.begin(suggested.number, self.sizes(suggested), self.epochs(suggested.number))
         if place is not None:
             self._reserve(trial, place)
         else:  # the first devices that are free, wherever
@@ -159,3 +195,16 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
     def _forget(self, trial: RayTrial) -> None:
         self.moving.pop(trial.trial_id, None)
         self.allocation.end(suggested_trial(trial.config).number)
+
+
+def _unstage(controller: Any, trial: RayTrial) -> None:
+    """Take back what Ray Tune has asked the cluster for a trial that waits; it has no public way to do so."""
+    tune_controller = controller._tune_controller if hasattr(controller, "_tune_controller") else controller
+    if trial in tune_controller._staged_trials:
+        tune_controller._unstage_trial_with_resources(trial)
+    actor = tune_controller._trial_to_actor.pop(trial, None)
+    if actor is not None:
+        tune_controller._actor_to_trial.pop(actor, None)
+        tune_controller._remove_actor(tracked_actor=actor)
+    # The trial is in the set of those that wait for the same devices; Ray adds it to another one when it is staged.
+    tune_controller._resources_to_pending_trials[trial.placement_group_factory].discard(trial)

@@ -10,9 +10,9 @@ TRIAL = "trial"
 NUMBER, VALUES, MARK = "number", "values", "mark"
 """Below it: the trial's number and values; in a population, the mark of a change of values and weights."""
 
-ATTEMPT, WORKED_S, NODE = "attempt", "worked_s", "node"
-"""What a report has beside its epoch: which start of the trial this is, how many seconds it has worked, and its node by
-Ray's name."""
+ATTEMPT, WORKED_S, NODE, FINISHED = "attempt", "worked_s", "node", "finished"
+"""What a report has beside its epoch: which start of the trial this is, how many seconds it has worked, its node by
+Ray's name, and whether the epoch was its last one."""
 
 
 def config_of(trial: Trial) -> dict[str, Any]:

@@ -14,14 +14,15 @@ from ray import tune
 
 from mis.data.records.reader import read_records
 from mis.train.allocate import Share
-from mis.train.checkpoint import History
+from mis.train.checkpoint import History, is_finished
 from mis.tune.epochs import reports
-from mis.tune.ray.messages import ATTEMPT, MARK, NODE, NUMBER, TRIAL, VALUES, WORKED_S
+from mis.tune.ray.messages import ATTEMPT, FINISHED, MARK, NODE, NUMBER, TRIAL, VALUES, WORKED_S
 from mis.tune.ray.placing import share_in_force
 from mis.tune.ray.task import Training, TrialTask
 from mis.tune.study.layout import TrialFolder
 from mis.tune.study.population import clone, first_number
 from mis.tune.study.store import StudyStore
+from mis.tune.trial import Values
 
 
 def run_worker(
@@ -64,7 +65,7 @@ def run_worker(
             share=share_in_force(share) if store.tune.allocation == "elastic" else share,
             folder=records,
             records=replace(read_records(records), in_memory=contents),
-            report=partial(_report_epoch, store, number, begun),
+            report=partial(_report_epoch, store, number, begun, _patience(store, number, handed[VALUES])),
         )
     )
 
@@ -91,9 +92,15 @@ def _report_again(folder: TrialFolder, session: str) -> None:
         folder.session.write_text(session, encoding="utf-8")
 
 
-def _report_epoch(store: StudyStore, number: int, begun: float, history: History) -> None:
+def _patience(store: StudyStore, number: int, suggested: Values) -> int:
+    """Return the epochs without a better Dice after which a trial ends."""
+    return store.params.for_trial(store.values(number, suggested), store.tune.epochs).train.patience
+
+
+def _report_epoch(store: StudyStore, number: int, begun: float, patience: int, history: History) -> None:
     newest = {
         **reports(history)[-1],
+        FINISHED: is_finished(history, epochs=store.tune.epochs, patience=patience),
         ATTEMPT: f"{begun}",
         WORKED_S: time.monotonic() - begun,
         NODE: ray.get_runtime_context().get_node_id(),

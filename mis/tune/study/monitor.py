@@ -51,6 +51,7 @@ class StudyMonitor:
         budget: When it ends.
         console: What the user sees.
         recorder: The runs of its trials.
+        replicas: Returns over how many devices a trial is spread, by its number.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class StudyMonitor:
         best = ranked(ended)
         self.store = store
         self.share = share
+        self.replicas: Callable[[int], int] = lambda number: share.replicas  # noqa: ARG005
         self.budget = Budget(store.tune, earlier_s=store.seconds)
         if best:
             self.budget.note_dice(best[0].score)
@@ -113,7 +115,7 @@ class StudyMonitor:
     def restarted(self, number: int, reason: str, *, out_of_memory: bool) -> None:
         """Say that a trial starts again, and with half the batch if the memory was full."""
         running, again = self._running[number], "goes on from its last epoch"
-        if out_of_memory and self.store.halve_batch(number, running.suggested, self.share.replicas):
+        if out_of_memory and self.store.halve_batch(number, running.suggested, self.replicas(number)):
             again = "goes on with half the batch"
         self.console.say(f"trial {trial_name(number)} {again}: {reason}")
 

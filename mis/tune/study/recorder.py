@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import median
 
 from mis.track.base import TUNE, Run, Tracker
-from mis.track.names import ERROR_TAG, STATE_TAG, STUDY_TAG, TRIAL_S, TRIAL_TAG
+from mis.track.names import EPOCH_S, ERROR_TAG, STATE_TAG, STUDY_TAG, TRACING_S, TRIAL_S, TRIAL_TAG
 from mis.train.allocate import Share
 from mis.train.in_force import in_force
 from mis.tune.epochs import EPOCH, metrics_of, reports
@@ -172,7 +173,9 @@ class Recorder:
         for report in reports(list(map(dict, trial.history))):  # what the run has is not recorded twice
             run.log_metrics(metrics_of(report), step=int(report[EPOCH]))
         run.set_tags({STATE_TAG: str(trial.state), **({ERROR_TAG: trial.error} if trial.error else {})})
-        run.log_metrics({TRIAL_S: trial.elapsed_s})
+        epochs_s = [epoch[EPOCH_S] for epoch in trial.history if EPOCH_S in epoch]
+        tracing = {TRACING_S: max(0.0, epochs_s[0] - median(epochs_s[1:]))} if len(epochs_s) > 1 else {}
+        run.log_metrics({TRIAL_S: trial.elapsed_s, **tracing})
         run.finish("FAILED" if trial.state is TrialState.FAILED else "FINISHED")
         self.store.set_recorded(trial.number)
 

@@ -1,6 +1,7 @@
 """Trials that are spread over two nodes of one device each, with real processes."""
 
 import os
+import time
 
 import pytest
 
@@ -36,13 +37,18 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def search(warm, project, env, name, **values):
-    """Run a search on the cluster of `env`, and return what it printed."""
+def start(warm, project, env, name, **values):
+    """Start a search on the cluster of `env`."""
     sets = {**SETS, **{f"tune.{key.replace('__', '.')}": value for key, value in values.items()}}
     options = [LEARNING_RATE, *(f"{key}={value}" for key, value in sets.items())]
     arguments = [part for option in options for part in ("--set", option)]
     own = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
-    process = warm.start("--name", name, *arguments, source=SOURCE, cwd=project, env=own | env)
+    return warm.start("--name", name, *arguments, source=SOURCE, cwd=project, env=own | env)
+
+
+def search(warm, project, env, name, **values):
+    """Run a search on the cluster of `env`, and return what it printed."""
+    process = start(warm, project, env, name, **values)
     out, err = process.communicate()
     assert process.returncode == 0, err
     return out + err
@@ -75,3 +81,18 @@ def test_a_trial_on_two_nodes_and_one_that_moves_there_have_the_same_losses(warm
     assert len(spread[RATES[1]]) < EPOCHS, "the scheduler stops a trial on two nodes as any other"
     for rate in RATES:
         assert spread[rate] == pytest.approx(elastic[rate][: len(spread[rate])], rel=1e-4)
+
+
+def test_an_elastic_search_goes_on_when_a_node_is_lost(warm, project):
+    with TwoNodes(cores=1) as cluster:
+        process = start(
+            warm, project, cluster.env, "lost", allocation="elastic", scheduler__name="none", epochs=40, max_failures=3
+        )
+        while len({path.parent for path in project.glob("checkpoints/tune/lost/trials/*/epoch-*")}) < 2:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        cluster.lose_second_node()
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    found = histories(project, "lost", "train/loss")
+    assert {rate: len(losses) for rate, losses in found.items()} == dict.fromkeys(RATES, 40), err
