@@ -40,7 +40,13 @@ def _lines(page: str) -> Iterator[str]:
 
 
 def _line(name: str, speedups: dict[str, str]) -> str:
-    return f"| {name} | " + " | ".join(speedups.get(mode, "") for mode in MODES) + " |"
+    return f"| {name} | " + " | ".join(_rounded(speedups.get(mode, "")) for mode in MODES) + " |"
+
+
+def _rounded(speedup: str) -> str:
+    """Return a speed-up with no more digits than are worth reading."""
+    value = float(speedup.removeprefix("x")) if speedup else 0.0
+    return f"x{value:.0f}" if value >= 100 else speedup
 
 
 def _speedups(page: str, program: str) -> dict[int, dict[str, str]]:

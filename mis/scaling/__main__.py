@@ -10,6 +10,7 @@ from mis import cli
 from mis.errors import MisError
 from mis.files import write_json
 from mis.settings import Settings, load_settings
+from mis.words import counted
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -24,7 +25,9 @@ DEVICES = "1,2,4,...,1024"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m mis.scaling", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", metavar="measure|simulate|recommend")
+    commands = parser.add_subparsers(
+        dest="command", metavar="measure|simulate|recommend", help="without a command: measure"
+    )
     _add_measure(commands)
     _add_simulate(commands)
     _add_recommend(commands)
@@ -46,14 +49,19 @@ def _add_measure(commands: "Commands") -> None:
 def _measure(arguments: argparse.Namespace) -> None:
     from mis.params.load import load_params
     from mis.report.scaling_figures import pictures
-    from mis.scaling.session import compare
+    from mis.scaling.session import compare, location
 
     settings = load_settings()
     params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
     comparison = compare(params, settings, pictures)
-    _print_table(comparison.rows())
+    for row in comparison.rows()[:1]:
+        print(f"\none device: {row['elapsed_s']:.1f} s for {counted(len(params.scaling.trials), 'trial')}\n")
+    rows = [row for row in comparison.rows() if row["devices"] != 1]
+    _print_table([{name: value for name, value in row.items() if value is not None} for row in rows])
+    print(f"\nspeed-up: medians of {counted(params.scaling.rounds, 'round')}; runs and pictures: {location(settings)}")
     if arguments.json:
         write_json(arguments.json, comparison.to_json())
+        print(f"the same as data: {arguments.json}")
 
 
 def _add_simulate(commands: "Commands") -> None:
@@ -98,11 +106,13 @@ def _simulate(arguments: argparse.Namespace) -> None:
             print(line)
         figures = {f"simulated speed-ups: {costs.name}": [point.row() for point in points]}
         _log(points, load_settings())
+        print("speed-up against one device; each: the most devices that a trial has had; the curves are in MLflow too")
     for title, rows in figures.items():
         print(f"\n{title}")
         _print_table(rows)
     if arguments.json:
         write_json(arguments.json, figures)
+        print(f"\nthe same as data: {arguments.json}")
 
 
 def _simulated(arguments: argparse.Namespace) -> "tuple[CostSet, Workload, list[str]]":
@@ -252,7 +262,7 @@ def _recommend(arguments: argparse.Namespace) -> None:
 def _print_table(rows: object) -> None:
     import pandas as pd
 
-    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format))
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep="-"))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class Recommendation:
         fit: How they were fitted; None where they are a file's.
         spread: The spread of the trials' durations.
         stopping: Whether trials are stopped early, in words.
+        work: What each trial does, in words.
     """
 
     advice: Sequence[Advice]
@@ -39,6 +40,7 @@ class Recommendation:
     fit: Fit | None
     spread: float
     stopping: str
+    work: str
 
     def tables(self) -> dict[str, Sequence[Mapping[str, object]]]:
         """Return the tables, by title."""
@@ -54,6 +56,7 @@ class Recommendation:
         said = [] if self.fit is None else fit_lines(self.fit)
         return [
             *said,
+            self.work,
             f"durations of the trials: lognormal with a sigma of {self.spread:.2g}; {self.stopping}",
             f"predicted: {duration(best.elapsed_s)} ({duration(best.low_s)} to {duration(best.high_s)}), "
             f"{best.device_hours:.3g} device-hours",
@@ -138,26 +141,37 @@ def advise(
     scheduler, number = params.tune.scheduler, params.tune.num_samples if trials is None else trials
     stopping = EarlyStopping(scheduler.grace_epochs, scheduler.reduction_factor) if early_stopping else None
     error = 0.0 if fitted is None else fitted.median_error
-    advice = recommend(
-        costed,
-        workload,
-        devices,
-        number,
-        epochs=params.tune.epochs,
-        spread=spread,
-        error=error,
-        hours=hours,
-        stopping=stopping,
+
+    def advised(count: int) -> list[Advice]:
+        found = recommend(
+            costed,
+            workload,
+            devices,
+            count,
+            epochs=params.tune.epochs,
+            spread=spread,
+            error=error,
+            hours=hours,
+            stopping=stopping,
+        )
+        return [one for one in found if one.setting.mode != "elastic" or scheduler.name not in ELASTIC_NOT_WITH]
+
+    advice = advised(number)
+    if hours is not None and trials is None:  # as many as end in time, in the mode in which most do
+        number = max(1, *(one.fits or 0 for one in advice))
+        advice = advised(number)
+    most = max(size for one in advice for size in one.setting.sizes)
+    work = (
+        f"each trial: {params.tune.epochs} epochs (tune.epochs), batches of {workload.batch_size} (train.batch_size), "
+        f"which can be spread over {counted(most, 'device')} of these at most"
     )
-    if scheduler.name in ELASTIC_NOT_WITH:
-        advice = [one for one in advice if one.setting.mode != "elastic"]
     said = (
         f"trials are stopped as ASHA does, with the rungs of tune.scheduler (grace_epochs {scheduler.grace_epochs}, "
         f"reduction_factor {scheduler.reduction_factor})"
         if early_stopping
         else "no trial is stopped early (--early-stopping: as tune.scheduler has it for asha)"
     )
-    return Recommendation(advice, number, costed, fitted, spread, said)
+    return Recommendation(advice, number, costed, fitted, spread, said, work)
 
 
 def _check(devices: int, devices_per_node: int | None, spread: float | None, cases: tuple[int, int] | None) -> None:

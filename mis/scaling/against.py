@@ -84,7 +84,9 @@ def read_runs(path: Path) -> Sequence[MeasuredRun]:
     except (OSError, ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise MisError(
-            f"--against takes a file that benchmarks/orchestration.py --json has written: {reason}", got=path
+            "--against takes a file that `python -m mis.scaling measure`, benchmarks/modes.py or "
+            f"benchmarks/orchestration.py has written with --json: {reason}",
+            got=path,
         ) from None
 
 

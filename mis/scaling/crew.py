@@ -30,6 +30,7 @@ class Crew:
         say: Takes a line for the user.
         lanes: The numbers of their devices on each node; which these are matters on CPU alone, where they are cores.
         busy: Whether a trial has them.
+        dismissed: Whether they are to start nothing any more.
         cold_s: Seconds in which they were started and had their first epochs; 0 where that was on the clock.
         start_s: Seconds of their start.
         trace_s: Seconds of the first epoch of each network beyond its steps.
@@ -41,6 +42,7 @@ class Crew:
     say: Callable[[str], None]
     lanes: Mapping[int, Sequence[int]]
     busy: bool = False
+    dismissed: bool = False
     cold_s: float = 0.0
     start_s: float = 0.0
     trace_s: list[float] = field(default_factory=list)
@@ -73,7 +75,9 @@ class Crew:
                 self._trace(networks, folder, cases)
                 break
             except WorkerLostError as lost:
-                self.dismiss()
+                if self.dismissed:
+                    raise
+                self._end()
                 if restarts == allowed:
                     raise WorkerError(
                         f"{lost}; that was tried {allowed + 1} times, as distribute.max_restarts allows"
@@ -134,6 +138,8 @@ class Crew:
 
     def _started(self) -> Gang:
         """Return the processes; a first call starts them."""
+        if self.dismissed:
+            raise WorkerError("these processes were dismissed")
         if self._gang is None:
             place, names = self.place, [self.nodes[node].name for node in self.place.process_nodes]
             each = place.devices_per_process
@@ -155,7 +161,11 @@ class Crew:
         return [] if self._gang is None else self._gang.process_ids()
 
     def dismiss(self) -> None:
-        """End the processes."""
+        """End the processes for good."""
+        self.dismissed = True
+        self._end()
+
+    def _end(self) -> None:
         if self._gang is not None:
             self._gang.__exit__()
             self._gang = None

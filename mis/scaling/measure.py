@@ -11,7 +11,7 @@ from mis.params.load import Params
 from mis.scaling.cells import MeasuredCell
 from mis.scaling.crew import Crew, Pool
 from mis.scaling.plan import Cell, nodes_of
-from mis.scaling.schedule import ListedTrial, Schedule
+from mis.scaling.schedule import JOIN_S, ListedTrial, Schedule
 from mis.tune.allocation import Cluster, Demand, Place, Speeds, assign
 
 
@@ -61,18 +61,23 @@ def measure(
     listed = [ListedTrial(params, sizes_of_trial(params, cell)) for params in trials]
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="cell-", dir=folder, ignore_cleanup_errors=True) as own:
+        crews = _first_crews(cell, cluster, pool)
         try:
-            crews = _first_crews(cell, cluster, pool)
             _warm_up(crews, trials, Path(own), cases)
-            for crew in crews:
-                pool.release(crew)
-            cold_s, restart_s = max(crew.cold_s for crew in crews), median(crew.restart_s for crew in crews)
-            schedule = Schedule(
-                listed, cluster, pool, Path(own), cases=cases, restart_s=restart_s, target=target, on_epoch=on_epoch
-            )
-            ran = schedule.run()
         except BaseException:
             pool.dismiss_all()  # before their folder goes
+            raise
+        for crew in crews:
+            pool.release(crew)
+        cold_s, restart_s = max(crew.cold_s for crew in crews), median(crew.restart_s for crew in crews)
+        schedule = Schedule(
+            listed, cluster, pool, Path(own), cases=cases, restart_s=restart_s, target=target, on_epoch=on_epoch
+        )
+        try:
+            ran = schedule.run()
+        except BaseException:
+            pool.dismiss_all()
+            schedule.join()  # a thread that went on would look for a Ray cluster again
             raise
     return MeasuredCell(cell, cluster.nodes, cold_s, restart_s, ran.trials, ran.stretches, ran.restarts, ran.lost)
 
@@ -101,8 +106,16 @@ def _warm_up(crews: Sequence[Crew], trials: Sequence[Params], folder: Path, case
         else:
             failed.put(None)
 
-    for crew in crews:
-        Thread(target=warm_up, args=(crew,), daemon=True).start()
-    for _ in crews:
-        if (error := failed.get()) is not None:
-            raise error
+    threads = [Thread(target=warm_up, args=(crew,), daemon=True) for crew in crews]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in crews:
+            if (error := failed.get()) is not None:
+                raise error
+    except BaseException:
+        for crew in crews:
+            crew.dismiss()
+        for thread in threads:
+            thread.join(JOIN_S)
+        raise

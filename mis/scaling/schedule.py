@@ -23,6 +23,9 @@ from mis.tune.allocation import Cluster, Place
 from mis.tune.elastic import UNMEASURED, ElasticAllocation, Experience
 from mis.tune.trial import trial_name
 
+JOIN_S = 10.0
+"""Seconds to wait for a thread whose processes were dismissed."""
+
 
 @dataclass(frozen=True)
 class ListedTrial:
@@ -155,6 +158,7 @@ class Schedule:
         self._stretches: list[Stretch] = []
         self._ended: dict[int, TimedTrial] = {}
         self._starts = self._restarts = 0
+        self._threads: list[Thread] = []
 
     def run(self) -> RunList:
         """Run all trials, and return when each had which devices; the clock starts now.
@@ -203,7 +207,16 @@ class Schedule:
         running = _Running(crew, self._now_s(), first_epoch, f"start {self._starts}")
         self._begun_s.setdefault(number, running.begin_s)
         self._running[number] = running
-        Thread(target=self._train, args=(number, running), daemon=True).start()
+        thread = Thread(target=self._train, args=(number, running), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def join(self) -> None:
+        """Wait until no thread trains any more; their processes were dismissed before."""
+        for running in self._running.values():
+            running.answers.put(False)
+        for thread in self._threads:
+            thread.join(JOIN_S)
 
     def _train(self, number: int, running: _Running) -> None:
         """Train in a thread: whatever happens is an event for the schedule."""

@@ -28,6 +28,7 @@ from mis.track.mlflow import MlflowTracker
 from mis.track.provenance import find_origin, machine, versions
 from mis.train.allocate import Node, device_counts
 from mis.train.cluster import cluster
+from mis.words import counted
 
 Pictures = Callable[[Sequence[MeasuredCell]], Mapping[str, bytes]]
 """Returns pictures of some cells as PNG, by name."""
@@ -68,6 +69,11 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
     return comparison
 
 
+def location(settings: Settings) -> str:
+    """Return one line that tells a person where a comparison's runs are."""
+    return MlflowTracker(settings).location()
+
+
 def _say(line: str) -> None:
     """Print a line for the user, above the progress bar."""
     tqdm.write(line, file=sys.stderr)
@@ -83,6 +89,7 @@ def _recorded(recorder: Recorder) -> Iterator[None]:
             recorder.stop("FAILED" if isinstance(error, Exception) else "KILLED")
         except Exception as unrecorded:  # what ended the comparison is what the user is to see
             _say(f"MLflow could not be told that the comparison has ended: {unrecorded}")
+        _say("the cells that have ended are kept: the same command goes on with the others")
         raise
 
 
@@ -156,6 +163,8 @@ class _Session:
     def measure(self, cells: Sequence[Cell], store: CellStore, recorder: Recorder) -> list[MeasuredCell]:
         """Measure the cells that have not been yet, and return all."""
         done = {cell: found for cell in cells if (found := store.read(cell)) is not None}
+        if done:
+            _say(f"{len(done)} of {counted(len(cells), 'cell')} were measured before; going on with the others")
         for measured in done.values():  # the process may have died before MLflow had it
             recorder.cell(measured, self.pictures([measured]))
         epochs = len(self.trials) * self.params.scaling.epochs
@@ -174,7 +183,10 @@ class _Session:
                     target=self.params.scaling.target_dice,
                     on_epoch=bar.update,
                 )
-                _say(f"{cell.name}, round {cell.round + 1}: {measured.elapsed_s:.1f} s, before {measured.cold_s:.1f} s")
+                _say(
+                    f"{cell.name}, round {cell.round + 1}: {measured.elapsed_s:.1f} s after a cold start of "
+                    f"{measured.cold_s:.1f} s"
+                )
                 store.write(measured)
                 recorder.cell(measured, self.pictures([measured]))
         return [done[cell] for cell in cells]

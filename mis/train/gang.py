@@ -241,6 +241,8 @@ class Gang:
         """Wait for all workers, and return what became of the chief; raise as soon as one fails."""
         done: dict[int, Outcome] = {}
         while running:
+            if self.ended:  # from another thread
+                raise WorkerError("the workers were ended")
             monitor.ask(self.reports_received)
             ready, _ = ray.wait([*running, *monitor.next_report], num_returns=1, timeout=POLL_S)
             self._pass_on(monitor.collect())

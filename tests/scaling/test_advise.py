@@ -91,6 +91,19 @@ def test_the_simulation_of_own_runs_without_runs_is_refused(recommend):
     assert "got none; add --calibrate" in err
 
 
+def test_with_hours_alone_as_many_trials_are_set_as_end_in_time(recommend, project, records):
+    add_trial(project, records, 0, 1, 4.0)
+    add_trial(project, records, 1, 2, 3.0)
+    code, out, err = recommend("--devices", 2, "--hours", 1, "--spread", 0, "--json", project / "advice.json")
+    assert code == 0, err
+    told = json.loads((project / "advice.json").read_text())
+    most = max(row["trials_in_time"] for row in told["modes"])
+    assert told["trials"] == most == told["modes"][0]["trials_in_time"]
+    assert told["modes"][0]["elapsed_s"] <= 3600
+    assert f"tune.num_samples={most}" in out
+    assert "batches of 2 (train.batch_size), which can be spread over 2 devices" in out
+
+
 def test_from_a_file_of_another_cluster(recommend):
     code, out, err = recommend(
         "--devices", 8, "--trials", 8, "--costs", "mine.yaml", "--cases", 64, "--set", "train.batch_size=8"

@@ -93,7 +93,10 @@ def test_the_paper_and_the_published_tables(simulate):
         (["--epochs", "0"], "--epochs must be at least 1, got 0"),
         (["--spread", "-1"], "--spread must be at least 0, got -1"),
         (["--costs", "none.yaml"], "none.yaml must be a readable YAML or JSON file"),
-        (["--against", "none.json"], "--against takes a file that benchmarks/orchestration.py --json has written"),
+        (
+            ["--against", "none.json"],
+            "--against takes a file that `python -m mis.scaling measure`, benchmarks/modes.py or",
+        ),
     ],
 )
 def test_bad_input_is_one_line(simulate, arguments, message):
