@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _page(points: Sequence[SimulatedPoint], against: Sequence[Path]) -> Iterator[str]:
     yield measured_where(
         ROOT,
-        f"simulated: the paper's cluster, with our records in the memory of each node; as many trials as devices, at least the paper's 32; {EPOCHS} epochs; durations lognormal with a "
-        f"sigma of {SPREAD}; a batch of {BATCH}",
+        "simulated: the paper's cluster, with our records in the memory of each node; as many trials as devices, at "
+        f"least the paper's 32; {EPOCHS} epochs; durations lognormal with a sigma of {SPREAD}; a batch of {BATCH}",
     )
     yield from ("", "| devices | " + " | ".join(MODES) + " |", "|---" * (1 + len(MODES)) + "|")
     for devices in sorted({point.devices for point in points}):

@@ -109,13 +109,16 @@ def _warm_up(crews: Sequence[Crew], trials: Sequence[Params], folder: Path, case
     threads = [Thread(target=warm_up, args=(crew,), daemon=True) for crew in crews]
     for thread in threads:
         thread.start()
+    ended: list[BaseException | None] = []
     try:
-        for _ in crews:
-            if (error := failed.get()) is not None:
-                raise error
-    except BaseException:
-        for crew in crews:
-            crew.dismiss()
+        while len(ended) < len(crews) and not any(ended):
+            ended.append(failed.get())
+    finally:
+        if len(ended) < len(crews) or any(ended):
+            for crew in crews:
+                crew.dismiss()
         for thread in threads:
             thread.join(JOIN_S)
-        raise
+    for error in ended:
+        if error is not None:
+            raise error

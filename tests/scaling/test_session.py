@@ -104,6 +104,9 @@ def test_a_comparison_that_is_told_to_end_says_so_in_mlflow(measure, project):
     _, err = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM, err
     assert "Traceback" not in err
+    assert "starting it again" not in err
+    assert "existing Ray cluster" not in err, "a thread that goes on would look for another one"
+    assert "the same command goes on" in err
     _, modes, _ = runs_of(project)
     assert {run.info.status for run in modes} == {"KILLED"}
     assert list(project.glob("checkpoints/scaling-*/*.json")), "the next session needs it"
