@@ -96,29 +96,32 @@ def _first_crews(cell: Cell, cluster: Cluster, pool: Pool) -> list[Crew]:
 
 def _warm_up(crews: Sequence[Crew], trials: Sequence[Params], folder: Path, cases: int) -> None:
     """Start processes, and let them trace every network, all at the same time."""
-    failed: SimpleQueue[BaseException | None] = SimpleQueue()
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def warm_up(crew: Crew) -> None:
+        error: BaseException | None = None
         try:
             crew.warm_up(trials, folder, cases)
-        except BaseException as error:
-            failed.put(error)
-        else:
-            failed.put(None)
+        except BaseException as raised:
+            error = raised
+        ended.put(error)
 
     threads = [Thread(target=warm_up, args=(crew,), daemon=True) for crew in crews]
     for thread in threads:
         thread.start()
-    ended: list[BaseException | None] = []
     try:
-        while len(ended) < len(crews) and not any(ended):
-            ended.append(failed.get())
+        _raise_first(ended, len(crews))
+    except BaseException:
+        for crew in crews:
+            crew.dismiss()
+        raise
     finally:
-        if len(ended) < len(crews) or any(ended):
-            for crew in crews:
-                crew.dismiss()
         for thread in threads:
             thread.join(JOIN_S)
-    for error in ended:
-        if error is not None:
+
+
+def _raise_first(ended: "SimpleQueue[BaseException | None]", count: int) -> None:
+    """Wait until so many threads have ended, and raise the first error of one."""
+    for _ in range(count):
+        if (error := ended.get()) is not None:
             raise error
