@@ -98,7 +98,7 @@ def measured_on_line(options: argparse.Namespace) -> str:
 def table(comparison: Comparison) -> list[str]:
     """Return the table as Markdown."""
     errors: dict[tuple[str, int], list[float]] = {}
-    for run in (MeasuredRun.model_validate(run) for run in comparison.to_json()["runs"]):
+    for run in (MeasuredRun.model_validate(run) for run in comparison.runs()):
         errors.setdefault((run.mode, run.devices), []).append(compare_with(run).error)
     lines = [
         "| devices | mode | seconds | speed-up | lowest to highest | efficiency | in use | device-hours "
@@ -106,9 +106,9 @@ def table(comparison: Comparison) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for point in sorted(comparison.speedups, key=lambda point: point.devices):
-        error = errors.get((point.mode, point.devices))
-        if point.devices == 1 and error is None:
-            continue  # the reference stands once
+        if (point.mode, point.devices) not in errors:
+            continue  # one device stands once
+        error = errors[point.mode, point.devices]
         lines.append(
             f"| {point.devices} | {'one device' if point.devices == 1 else point.mode} | {point.elapsed_s:.1f} "
             f"| x{point.speedup:.2f} | {point.speedup_min:.2f} to {point.speedup_max:.2f} | {point.efficiency:.0%} "

@@ -67,8 +67,12 @@ class Comparison:
             "speedups": self.rows(),
             "cells": self.cell_rows(),
             "trials": self.trial_rows(),
-            "runs": [self._run(measured) for measured in self.cells],
+            "runs": self.runs(),
         }
+
+    def runs(self) -> list[Row]:
+        """Return each cell with what its simulation needs, see `mis.scaling.against`."""
+        return [self._run(measured) for measured in self.cells]
 
     def _run(self, measured: MeasuredCell) -> Row:
         """Return a cell with what its simulation needs, taken from the other rounds where there are any."""
