@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from mis.files import read_json, write_json
 from mis.params.load import Params, load_params
-from mis.params.scaling import hybrid_devices
+from mis.params.scaling import MODES, Mode, each_of
 from mis.scaling.timeline import Stretch, Timeline
 from mis.settings import load_settings
 from mis.track.base import SCALING, TUNE, tracked
@@ -62,7 +62,6 @@ from mis.tune.ray.task import TrialTask
 from mis.tune.study.store import StudyStore
 
 ROOT = Path(__file__).parents[1]
-MODES = ("data", "experiment", "hybrid", "elastic")
 SIGMA = 0.3
 """Of the logarithm of a trial's length."""
 PER_DOUBLING = 0.945
@@ -212,16 +211,16 @@ class Benchmark:
         median_s = options.mean_s / exp(SIGMA**2 / 2)
         self.lengths_s = tuple(median_s * exp(SIGMA * draws.gauss(0, 1)) for _ in range(trials))
 
-    def each(self, mode: str) -> int:
+    def each(self, mode: Mode) -> int:
         """Return how many devices a trial of a mode begins with."""
-        return {"data": self.devices, "hybrid": hybrid_devices(self.devices)}.get(mode, 1)
+        return each_of(mode, self.devices)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """The numbers of devices that an elastic trial may have."""
         return sizes_for(self.devices, self.devices)
 
-    def params(self, mode: str) -> Params:
+    def params(self, mode: Mode) -> Params:
         """Return the parameters of a study."""
         return load_params(ROOT / "params.yaml").override(
             {
@@ -237,12 +236,12 @@ class Benchmark:
             }
         )
 
-    def emulation(self, mode: str, folder: Path) -> Emulation:
+    def emulation(self, mode: Mode, folder: Path) -> Emulation:
         """Return what the workers of a mode do."""
         first = min(len(self.lengths_s), self.devices // self.each(mode))
         return Emulation(self.lengths_s, self.options.epochs, self.steps, first, folder)
 
-    def run(self, mode: str, records: Path, nodes: Sequence[Any]) -> tuple[Outcome, Timeline]:
+    def run(self, mode: Mode, records: Path, nodes: Sequence[Any]) -> tuple[Outcome, Timeline]:
         """Run a study, and return what it reached."""
         folder = self.folder / mode
         folder.mkdir(parents=True)

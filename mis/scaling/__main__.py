@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mis import cli
@@ -54,10 +53,10 @@ def _measure(arguments: argparse.Namespace) -> None:
     settings = load_settings()
     params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
     comparison = compare(params, settings, pictures)
-    for row in comparison.rows()[:1]:
-        print(f"\none device: {row['elapsed_s']:.1f} s for {counted(len(params.scaling.trials), 'trial')}\n")
-    rows = [row for row in comparison.rows() if row["devices"] != 1]
-    _print_table([{name: value for name, value in row.items() if value is not None} for row in rows])
+    rows = comparison.rows()
+    print(f"\none device: {rows[0]['elapsed_s']:.1f} s for {counted(len(params.scaling.trials), 'trial')}\n")
+    several = [row for row in rows if row["devices"] != 1]
+    _print_table([{name: value for name, value in row.items() if value is not None} for row in several])
     print(f"\nspeed-up: medians of {counted(params.scaling.rounds, 'round')}; runs and pictures: {location(settings)}")
     if arguments.json:
         write_json(arguments.json, comparison.to_json())
@@ -185,6 +184,8 @@ def _points(arguments: argparse.Namespace, costs: "CostSet", workload: "Workload
 def _log(points: "Sequence[SimulatedPoint]", settings: Settings) -> None:
     """Record a run for each mode; the step of its metrics is the number of devices: MLflow overlays the curves."""
     from mis.report.scaling_simulated import curves
+    from mis.scaling.plan import MODE_NAMES
+    from mis.scaling.record import log_pictures
     from mis.style import png
     from mis.track.base import SCALING, tracked
     from mis.track.mlflow import MlflowTracker
@@ -194,7 +195,7 @@ def _log(points: "Sequence[SimulatedPoint]", settings: Settings) -> None:
     picture = png(curves(points, "Simulated speed-up of the four modes"))
     for mode in dict.fromkeys(point.mode for point in points):
         tags = {MODE_TAG: mode, KIND_TAG: "simulated"}
-        with tracked(tracker.start_run(SCALING, f"{mode} parallelism, simulated", tags=tags)) as run:
+        with tracked(tracker.start_run(SCALING, f"{MODE_NAMES[mode]}, simulated", tags=tags)) as run:
             for point in (point for point in points if point.mode == mode):
                 figures = {
                     SPEEDUP: point.speedup,
@@ -203,10 +204,7 @@ def _log(points: "Sequence[SimulatedPoint]", settings: Settings) -> None:
                     DEVICE_UTILISATION: point.utilisation,
                 }
                 run.log_metrics(figures, step=point.devices)
-            with TemporaryDirectory() as folder:
-                path = Path(folder) / "speedup.png"
-                path.write_bytes(picture)
-                run.log_file(path, "figures")
+            log_pictures([run], {"speedup": picture})
 
 
 def _add_recommend(commands: "Commands") -> None:

@@ -62,11 +62,7 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="cell-", dir=folder, ignore_cleanup_errors=True) as own:
         crews = _first_crews(cell, cluster, pool)
-        try:
-            _warm_up(crews, trials, Path(own), cases)
-        except BaseException:
-            pool.dismiss_all()  # before their folder goes
-            raise
+        _warm_up(crews, pool, trials, Path(own), cases)
         for crew in crews:
             pool.release(crew)
         cold_s, restart_s = max(crew.cold_s for crew in crews), median(crew.restart_s for crew in crews)
@@ -76,7 +72,7 @@ def measure(
         try:
             ran = schedule.run()
         except BaseException:
-            pool.dismiss_all()
+            pool.dismiss_all()  # before their folder goes
             schedule.join()  # a thread that went on would look for a Ray cluster again
             raise
     return MeasuredCell(cell, cluster.nodes, cold_s, restart_s, ran.trials, ran.stretches, ran.restarts, ran.lost)
@@ -94,7 +90,7 @@ def _first_crews(cell: Cell, cluster: Cluster, pool: Pool) -> list[Crew]:
     return [crew for place in places if (crew := pool.hire(place)) is not None]
 
 
-def _warm_up(crews: Sequence[Crew], trials: Sequence[Params], folder: Path, cases: int) -> None:
+def _warm_up(crews: Sequence[Crew], pool: Pool, trials: Sequence[Params], folder: Path, cases: int) -> None:
     """Start processes, and let them trace every network, all at the same time."""
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
@@ -112,8 +108,7 @@ def _warm_up(crews: Sequence[Crew], trials: Sequence[Params], folder: Path, case
     try:
         _raise_first(ended, len(crews))
     except BaseException:
-        for crew in crews:
-            crew.dismiss()
+        pool.dismiss_all()  # before their folder goes
         raise
     finally:
         for thread in threads:

@@ -9,7 +9,7 @@ from mis.params.scaling import Mode, each_of
 from mis.scaling.cells import MeasuredCell
 from mis.scaling.comparison import Comparison, figures_of
 from mis.scaling.plan import MODE_NAMES, Cell
-from mis.scaling.speedup import Speedup
+from mis.scaling.speedup import CellFigures, Speedup
 from mis.track.base import SCALING, Run, Status, Tracker, tracked
 from mis.track.names import (
     BATCH_RULE_TAG,
@@ -69,23 +69,13 @@ class Recorder:
 
     def cell(self, measured: MeasuredCell, pictures: Mapping[str, bytes]) -> None:
         """Record a cell that has ended; one that is recorded already, wholly or in part, is completed."""
-        cell, figures = measured.cell, figures_of(measured)
+        cell = measured.cell
         name = f"{cell.name}, round {cell.round + 1}"
         tags = {COMPARISON_TAG: self.name, MODE_TAG: cell.mode, KIND_TAG: "cell", CELL_TAG: name}
         found = self.tracker.find_run(SCALING, tags)
         with tracked(found or self._start_cell(cell, name, tags)) as run:
             self.origin.record(run)
-            run.log_metrics(
-                {
-                    ELAPSED_S: figures.elapsed_s,
-                    COLD_S: figures.cold_s,
-                    DEVICE_UTILISATION: figures.utilisation,
-                    DEVICE_HOURS: figures.device_hours,
-                    RESTARTS: measured.restarts,
-                    WORKERS_LOST: measured.lost,
-                    **({} if figures.target_s is None else {TARGET_S: figures.target_s}),
-                }
-            )
+            run.log_metrics({**_taken(figures_of(measured)), RESTARTS: measured.restarts, WORKERS_LOST: measured.lost})
             for second, busy in measured.timeline.busy():
                 run.log_metrics({DEVICES_BUSY: busy}, step=round(second))
             log_pictures([run], pictures)
@@ -129,16 +119,23 @@ class Recorder:
 
 
 def _figures(speedup: Speedup) -> dict[str, float]:
-    target = {} if speedup.target_s is None else {TARGET_S: speedup.target_s}
     return {
         SPEEDUP: speedup.speedup,
         SPEEDUP_MIN: speedup.speedup_min,
         SPEEDUP_MAX: speedup.speedup_max,
         EFFICIENCY: speedup.efficiency,
-        ELAPSED_S: speedup.elapsed_s,
-        COLD_S: speedup.cold_s,
-        DEVICE_UTILISATION: speedup.utilisation,
-        DEVICE_HOURS: speedup.device_hours,
+        **_taken(speedup),
+    }
+
+
+def _taken(figures: CellFigures | Speedup) -> dict[str, float]:
+    """Return what a cell, or a mode on a number of devices, has taken."""
+    target = {} if figures.target_s is None else {TARGET_S: figures.target_s}
+    return {
+        ELAPSED_S: figures.elapsed_s,
+        COLD_S: figures.cold_s,
+        DEVICE_UTILISATION: figures.utilisation,
+        DEVICE_HOURS: figures.device_hours,
         **target,
     }
 

@@ -146,6 +146,7 @@ class Schedule:
             smallest=min(trial.sizes[0] for trial in trials),
             experience=Experience(restart_s, UNMEASURED),
         )
+        self._networks = len({network_of(trial.params) for trial in trials})
         self._waiting = list(range(len(trials)))[::-1]
         self._ready: dict[int, Place] = {}
         self._running: dict[int, _Running] = {}
@@ -228,8 +229,7 @@ class Schedule:
 
         error: BaseException | None = None
         try:
-            networks = len({network_of(trial.params) for trial in self.trials})
-            running.crew.train(self.trials[number].params, self._checkpoints(number), on_epoch, networks)
+            running.crew.train(self.trials[number].params, self._checkpoints(number), on_epoch, self._networks)
         except BaseException as raised:
             error = raised
         self._events.put(_End(number, self._now_s(), error))
@@ -258,7 +258,7 @@ class Schedule:
         number, running = event.trial, self._running.pop(event.trial)
         # A process may have died after it had written a checkpoint and before it had reported it.
         self._histories[number] = self._checkpoints(number).history() or self._histories.get(number, [])
-        epochs = len(self._histories.get(number, ())) - running.first_epoch
+        epochs = len(self._histories[number]) - running.first_epoch
         self._stretches.append(Stretch(number, running.crew.place, running.begin_s, event.at_s, epochs))
         if event.error is None:
             self.pool.release(running.crew)

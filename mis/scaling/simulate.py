@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mis.errors import MisError
-from mis.params.scaling import Mode
+from mis.params.scaling import Mode, each_of
 from mis.scaling.costs import full_load, load_of
 from mis.scaling.early_stopping import EarlyStopping
 from mis.scaling.pace import Pace, SimulatedTrial
@@ -33,8 +33,7 @@ def sizes_of(mode: Mode, devices: int, workload: Workload, hybrid: int = 2) -> t
     """
     if mode == "elastic":
         return sizes_for(workload.batch_size, devices)
-    wanted = {"data": devices, "experiment": 1, "hybrid": min(hybrid, devices)}[mode]
-    return (workload.largest_size(wanted),)
+    return (workload.largest_size(each_of(mode, devices, hybrid)),)
 
 
 def check_enough(trials: int, devices: int) -> None:

@@ -199,7 +199,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
 
 def _unstage(controller: Any, trial: RayTrial) -> None:
     """Take back what Ray Tune has asked the cluster for a trial that waits; it has no public way to do so."""
-    tune_controller = controller._tune_controller if hasattr(controller, "_tune_controller") else controller
+    tune_controller = controller._tune_controller
     if trial in tune_controller._staged_trials:
         tune_controller._unstage_trial_with_resources(trial)
     actor = tune_controller._trial_to_actor.pop(trial, None)
