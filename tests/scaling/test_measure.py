@@ -15,13 +15,14 @@ from mis.tune.elastic import Experience
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 3
+# So many that the last trial has some on two devices after that in which it is started there, however late that is.
+EPOCHS = 8
 CELLS = [Cell("data", 1, 1, 0), Cell("experiment", 2, 1, 0), Cell("data", 2, 2, 0), Cell("elastic", 2, 1, 0)]
 
 
 @pytest.fixture(scope="module")
 def trials(tiny_params):
-    small = tiny_params.override({"model.norm": "none", "train.epochs": EPOCHS})
+    small = tiny_params.override({"model.norm": "none", "train.epochs": EPOCHS, "train.patience": EPOCHS})
     return [small.override({"train.learning_rate": rate}) for rate in (1e-3, 3e-3, 1e-2)]
 
 
@@ -149,7 +150,7 @@ def test_a_process_that_dies_costs_its_trial_an_epoch(pool, trials, records, sai
     assert killed
     assert cell.lost == 1
     assert cell.trials[0].epochs == EPOCHS
-    assert [stretch.epochs for stretch in cell.stretches] in ([1, 2], [2, 1])
+    assert [stretch.epochs for stretch in cell.stretches] in ([1, EPOCHS - 1], [2, EPOCHS - 2])
     assert any("trial 000: worker 0" in line and "goes on from its last epoch" in line for line in said)
     undisturbed = measure(replace(CELLS[2], round=1), pool, trials[:1], tmp_path, cases=len(records.split.train))
     assert cell.trials[0].dice == pytest.approx(undisturbed.trials[0].dice, abs=1e-4)
