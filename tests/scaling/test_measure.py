@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,13 +11,13 @@ from mis.scaling import schedule
 from mis.scaling.crew import Pool
 from mis.scaling.measure import measure
 from mis.scaling.plan import Cell
+from mis.scaling.schedule import Schedule
 from mis.tune.allocation import Place, Speeds
 from mis.tune.elastic import Experience
 
 pytestmark = pytest.mark.slow
 
-# So many that the last trial has some on two devices after that in which it is started there, however late that is.
-EPOCHS = 8
+EPOCHS = 3
 CELLS = [Cell("data", 1, 1, 0), Cell("experiment", 2, 1, 0), Cell("data", 2, 2, 0), Cell("elastic", 2, 1, 0)]
 
 
@@ -39,10 +40,24 @@ def pool(nodes, records, said):
 
 @pytest.fixture(scope="module")
 def measured(pool, trials, records, tmp_path_factory):
-    """Each cell, by mode and number of devices; in the elastic one a device more is worth a restart at once."""
+    """Each cell, by mode and number of devices.
+
+    In the elastic one a device more is worth a restart at once, and the last trial's epochs are answered when the
+    others have ended, so that a device is idle by then, however slow one of them is.
+    """
+    answer = Schedule._answer
+
+    def answer_last_trial_alone(self, event):
+        if event.trial == len(trials) - 1 and len(self._running) > 1:
+            time.sleep(0.01)
+            self._events.put(event)
+        else:
+            answer(self, event)
+
     folder, cases = tmp_path_factory.mktemp("cells"), len(records.split.train)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schedule, "Experience", lambda *known: Experience(0.0, Speeds(per_doubling=1.0)))  # noqa: ARG005
+        patch.setattr(Schedule, "_answer", answer_last_trial_alone)
         cells = [measure(cell, pool, trials, folder, cases=cases, target=1e-9) for cell in CELLS]
     assert list(folder.iterdir()) == []
     return {(cell.cell.mode, cell.cell.devices): cell for cell in cells}
