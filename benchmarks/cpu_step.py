@@ -77,8 +77,8 @@ def measure() -> dict[str, list[float]]:
     import keras
     import numpy as np
 
-    from mis.model.losses import SoftDiceLoss
-    from mis.model.unet import build_unet
+    from mis.model.losses import SegmentationLoss
+    from mis.model.unet import connect_unet
     from mis.params.load import load_params
     from mis.train.devices import claim
 
@@ -88,11 +88,13 @@ def measure() -> dict[str, list[float]]:
     target = (image[..., :3] > 1).astype(np.float32)
 
     def network(norm: str) -> keras.Model:
-        model = build_unet(params.model_copy(update={"norm": norm.split(",", maxsplit=1)[0]}), 4, 3)
+        network = connect_unet(params.model_copy(update={"norm": norm.split(",", maxsplit=1)[0]}), 4, 3)
+        model = keras.Model(network.image, network.logits[0])
         if norm == KERAS_GROUP:
             for layer in model.layers:
                 vars(layer).pop("call", None)  # the call that computes from sums per channel
-        model.compile(optimizer="adam", loss=SoftDiceLoss(0.01), jit_compile=False)
+        loss = SegmentationLoss("dice", smooth=0.01, tversky_alpha=0.5, focal_gamma=2.0)
+        model.compile(optimizer="adam", loss=loss, jit_compile=False)
         return model
 
     models = {norm: network(norm) for norm in NORMS}

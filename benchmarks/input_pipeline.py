@@ -200,7 +200,8 @@ class Bench:
         rates: dict[bool, list[float]] = {False: [], True: []}
         for number in range(2 * self.rounds):
             cold = number % 2 == 1
-            epoch = training_batches(records, self.names(), train, first_epoch=number).take(len(self.names()) // 2)
+            steps = len(self.names()) // 2
+            epoch = training_batches(records, self.names(), train, first_step=number * steps).take(steps)
             for _ in epoch:  # traced, and all in the page cache
                 pass
             if cold:

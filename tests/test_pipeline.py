@@ -133,7 +133,7 @@ def test_a_second_repro_does_nothing(project):
         ("data.target", "whole_tumor", "preprocess"),
         ("train.epochs", 4, "train"),
         ("tune.num_samples", 9, "tune"),
-        ("evaluate.threshold", 0.4, "evaluate"),
+        ("predict.threshold", 0.4, "evaluate"),
         ("scaling.epochs", 2, "scaling"),
     ],
 )

@@ -32,6 +32,7 @@ APART = (
     "mis/data/check/check.html.j2",
     "mis/data/records/errors.py",
     "mis/data/records/summary.py",
+    "mis/model/size.py",
     "mis/train/messages.py",
     "mis/train/progress.py",
     "mis/tune/console/",

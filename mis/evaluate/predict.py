@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from mis.data.pipeline.dataset import case_batches
 from mis.data.records.index import Records
-from mis.model.group_norm import accelerate
 from mis.model.metrics import hard_dice
+from mis.params.predict import PredictParams
+from mis.predict.labels import regions_from_probabilities
+from mis.predict.model import Segmenter
 
 
 @dataclass(frozen=True)
@@ -54,26 +54,21 @@ class Prediction:
     predicted: NDArray[np.bool_]
 
 
-def predict_cases(model: keras.Model, records: Records, cases: Sequence[str], threshold: float) -> Iterator[Prediction]:
-    """Predict the cases one after the other, and score each prediction.
+def predict_cases(
+    segmenter: Segmenter, records: Records, cases: Sequence[str], params: PredictParams
+) -> Iterator[Prediction]:
+    """Predict the cases one after the other, as `python -m mis.predict` does, and score each prediction.
 
     Args:
-        model: The model, from (batch, x, y, z, modality) to probabilities (batch, x, y, z, region).
+        segmenter: The models.
         records: The records that the cases are read from.
         cases: The names of the cases.
-        threshold: The least probability of a voxel that belongs to a region, 0 to 1.
+        params: Windows, threshold, and the smallest lesion.
     """
-    for case, (image, truth, _) in zip(cases, case_batches(records, cases, batch_size=1), strict=True):
-        probability = model.predict_on_batch(image)
-        dice = np.asarray(hard_dice(truth, keras.ops.convert_to_tensor(probability), threshold))[0]
-        yield Prediction(
-            score=CaseScore(case, dict(zip(records.regions, dice.tolist(), strict=True))),
-            image=image.numpy()[0],
-            truth=truth.numpy()[0] > 0,
-            predicted=probability[0] >= threshold,
-        )
-
-
-def load_model(path: Path) -> keras.Model:
-    """Return the model of a file, which can predict and is not compiled."""
-    return accelerate(keras.saving.load_model(path, compile=False))
+    for case, (images, truths, _) in zip(cases, case_batches(records, cases, batch_size=1), strict=True):
+        image, truth = images.numpy()[0].astype(np.float32), truths.numpy()[0] > 0
+        probability = segmenter.probabilities(image, params)
+        predicted = regions_from_probabilities(probability, params.threshold, params.min_voxels)
+        dice = np.asarray(hard_dice(truth[np.newaxis], predicted[np.newaxis].astype(np.float32), 0.5))[0]
+        score = CaseScore(case, dict(zip(records.regions, dice.tolist(), strict=True)))
+        yield Prediction(score, image, truth, predicted)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -16,10 +15,11 @@ from mis.data.records.index import Records
 from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
-from mis.evaluate.predict import CaseScore, load_model, predict_cases
+from mis.evaluate.predict import CaseScore, predict_cases
 from mis.evaluate.slices import draw_case, pick_evenly
 from mis.files import new_folder
 from mis.params.load import Params
+from mis.predict.model import Segmenter, load_segmenter
 from mis.settings import Settings
 from mis.track.base import EVALUATE, tracked
 from mis.track.mlflow import MlflowTracker
@@ -83,30 +83,29 @@ def evaluate(
     records = read_records(settings.records, params.data)
     name = max(models, key=lambda candidate: models[candidate][1])
     path, val_dice = models[name]
-    model = _load(path, records)
-    threshold = params.evaluate.threshold
+    segmenter = _load(path, records)
     test = records.split.test
     with damage_as_error(records), new_folder(pictures) as folder:
-        predictions = predict_cases(model, records, test, threshold)
+        predictions = predict_cases(segmenter, records, test, params.predict)
         scores = [prediction.score for prediction in tqdm(predictions, total=len(test), desc="evaluate", unit="case")]
         drawn_cases = [score.case for score in pick_evenly(scores, params.evaluate.pictures)]
-        for prediction in predict_cases(model, records, drawn_cases, threshold):
+        for prediction in predict_cases(segmenter, records, drawn_cases, params.predict):
             draw_case(prediction, records.modalities, records.regions, folder / f"{prediction.score.case}.png")
         model_scores = ModelScores(name, val_dice, scores, _baseline_dice(records))
     _log(model_scores, params, settings, pictures, records)
     return model_scores
 
 
-def _load(path: Path, records: Records) -> keras.Model:
+def _load(path: Path, records: Records) -> Segmenter:
     """Load a model that must predict the regions of the records."""
-    model = load_model(path)
-    if model.output_shape[-1] != len(records.regions):
+    segmenter = load_segmenter([path])
+    if segmenter.card.regions != records.regions:
         raise MisError(
             f"{path} must predict the records' regions {', '.join(records.regions)}",
-            got=f"{model.output_shape[-1]} channels",
+            got=", ".join(segmenter.card.regions),
             do="train again",
         )
-    return model
+    return segmenter
 
 
 def _baseline_dice(records: Records) -> list[float]:
@@ -115,7 +114,7 @@ def _baseline_dice(records: Records) -> list[float]:
 
     def flair_and_tumour(cases: Sequence[str]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
         for image, target, _ in case_batches(records, cases, batch_size=1):
-            yield image.numpy()[0, ..., flair], target.numpy()[0, ..., tumour].astype("uint8")
+            yield image.numpy()[0, ..., flair].astype("float32"), target.numpy()[0, ..., tumour]
 
     chosen = choose_threshold(flair_and_tumour(records.split.train))
     return score_threshold(chosen.value, flair_and_tumour(records.split.test))

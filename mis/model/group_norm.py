@@ -1,4 +1,7 @@
-"""Group normalisation (Wu and He, ECCV 2018) computed from sums per channel, in keras.ops alone."""
+"""Group normalisation (Wu and He, ECCV 2018) computed from sums per channel, in keras.ops alone.
+
+With a group for each channel it is instance normalisation.
+"""
 
 from functools import partial
 
@@ -54,6 +57,8 @@ def _normalise(layer: keras.layers.GroupNormalization, inputs: keras.KerasTensor
 def _group_mean(means: keras.KerasTensor, groups: int) -> keras.KerasTensor:
     """Return for each channel the mean over those of its group; both have the shape (batch, 1, ..., channel)."""
     channels, rank = means.shape[-1], len(means.shape)
+    if groups == channels:
+        return means
     size = channels // groups
     by_group = ops.mean(ops.reshape(means, (-1, groups, size)), axis=-1, keepdims=True)
     # A product with ones is traced into 10 operations of TensorFlow, `ops.repeat` into 37.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from mis.model.losses import soft_dice_loss
+from mis.model.losses import SegmentationLoss
 
 
 def hard_dice(truth: keras.KerasTensor, probability: keras.KerasTensor, threshold: float) -> keras.KerasTensor:
@@ -76,23 +76,27 @@ class Dice(_CaseMean):
 
 
 @keras.saving.register_keras_serializable("mis")
-class SoftDiceMean(_CaseMean):
-    """The mean over cases of the soft Dice loss, which Keras' `loss` equals only where every batch is full."""
+class CaseLoss(_CaseMean):
+    """The mean over cases of a loss, which Keras' `loss` equals only where every batch is full."""
 
-    def __init__(self, smooth: float, name: str = "case_loss", **kwargs: object) -> None:
+    def __init__(self, loss: SegmentationLoss, name: str = "case_loss", **kwargs: object) -> None:
         super().__init__(name=name, **kwargs)
-        self.smooth = smooth
+        self.loss = loss
 
     def values(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
-        """Return the loss of each case, (batch,)."""
-        return soft_dice_loss(y_true, y_pred, self.smooth)
+        """Return the loss of each case, (batch,); `y_pred` are logits, as `SegmentationLoss` takes them."""
+        return self.loss.call(y_true, y_pred)
 
     def get_config(self) -> dict[str, object]:
         """Return the arguments with which Keras makes the metric again."""
-        return {**super().get_config(), "smooth": self.smooth}
+        return {**super().get_config(), "loss": keras.saving.serialize_keras_object(self.loss)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, object]) -> "CaseLoss":
+        """Return the metric with the arguments of `get_config`."""
+        return cls(**{**config, "loss": keras.saving.deserialize_keras_object(config["loss"])})
 
 
-def segmentation_metrics(regions: Sequence[str], smooth: float) -> list[keras.metrics.Metric]:
-    """Return the metrics of a training: `case_loss`, `dice` and `dice_<region>` for each region."""
-    dices = [Dice(index, name=f"dice_{region.lower()}") for index, region in enumerate(regions)]
-    return [SoftDiceMean(smooth), Dice(), *dices]
+def dice_metrics(regions: Sequence[str]) -> list[keras.metrics.Metric]:
+    """Return the metrics of a training's probabilities: `dice` and `dice_<region>` for each region."""
+    return [Dice(), *(Dice(index, name=f"dice_{region.lower()}") for index, region in enumerate(regions))]

@@ -16,6 +16,7 @@ from mis.params.data import DataParams, PhantomParams
 from mis.params.distribute import DistributeParams
 from mis.params.evaluate import EvaluateParams
 from mis.params.model import ModelParams
+from mis.params.predict import PredictParams
 from mis.params.scaling import ScalingParams
 from mis.params.space import fixed_values
 from mis.params.train import TrainParams
@@ -34,6 +35,7 @@ class Params(Section):
     train: TrainParams
     distribute: DistributeParams
     tune: TuneParams
+    predict: PredictParams
     evaluate: EvaluateParams
     scaling: ScalingParams
 
@@ -242,6 +244,8 @@ def _try_override(params: Params, values: Mapping[str, Scalar], source: str, spr
             raise MisError(f"{source}: a trial may set what stands under {' or '.join(SEARCHABLE)}", got=name)
         if name == "train.epochs":
             raise MisError(f"{source}: a trial's epochs are tune.epochs and scaling.epochs", got=name)
+        if name == "train.deterministic":
+            raise MisError(f"{source}: trials of one process are deterministic or not together", got=name)
     tree = params.model_dump(mode="json")
     try:
         for name, value in values.items():

@@ -14,17 +14,42 @@ class ModelParams(Section):
     """How often the grid is halved; every axis must be a multiple of 2**depth."""
     base_filters: Positive
     """Filters at full resolution; each level below has twice as many."""
+    max_filters: Positive
+    """The most filters of a level; nnU-Net has 320."""
     kernel_size: Annotated[int, Field(ge=1)]
-    norm: Literal["batch", "group", "none"]
+    block: Literal["plain", "residual"]
+    """Two convolutions, or two convolutions whose input is added to their result (He et al., CVPR 2016)."""
+    norm: Literal["batch", "group", "instance", "none"]
     groups: Positive
-    """Groups of the group normalisation; it divides base_filters."""
+    """Groups of the group normalisation; it divides the filters of every level."""
+    activation: Literal["relu", "leaky_relu"]
+    """After each normalisation; the leaky one has a slope of .01 below 0, as in nnU-Net."""
+    downsampling: Literal["pool", "stride"]
+    """How the grid is halved: by max pooling, or by the stride of the next level's first convolution."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the channels that is set to 0 behind each block of a training step."""
+    deep_supervision: Annotated[int, Field(ge=0)]
+    """How many levels below full resolution have a loss of their own, of half the weight of the level above."""
+
+    @property
+    def filters(self) -> tuple[int, ...]:
+        """The filters of each level, that of full resolution first."""
+        return tuple(min(self.base_filters * 2**level, self.max_filters) for level in range(self.depth + 1))
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
-        if self.norm == "group" and self.base_filters % self.groups:
+        if self.max_filters < self.base_filters:
+            raise ValueError(f"max_filters must be at least base_filters = {self.base_filters}, got {self.max_filters}")
+        if self.norm == "group" and any(filters % self.groups for filters in self.filters):
             raise ValueError(
-                f"groups must divide base_filters, got groups {self.groups} and base_filters {self.base_filters}"
+                f"groups must divide base_filters and max_filters, got groups {self.groups}, base_filters "
+                f"{self.base_filters} and max_filters {self.max_filters}"
+            )
+        if self.deep_supervision >= self.depth:
+            raise ValueError(
+                f"deep_supervision must be below depth = {self.depth}, the levels on the way up, "
+                f"got {self.deep_supervision}"
             )
         return self

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mis.params.base import Chance, Positive, Section, Seed, Shape, Strength
+from mis.params.base import Chance, Fraction, Positive, PositiveFloat, Section, Seed, Shape, Strength
 
 
 class AugmentParams(Section):
@@ -35,7 +35,12 @@ class AugmentParams(Section):
     """Standard deviation of a Gaussian filter, in voxels."""
 
 
-_NOT_IN_THE_GRAPH = {"seed", "epochs", "patience", "learning_rate", "warmup_epochs"}
+_NOT_IN_THE_GRAPH = {
+    "seed", "epochs", "patience", "learning_rate", "learning_rate_decay", "warmup_epochs", "steps_per_epoch",
+}  # fmt: skip
+
+LossName = Literal["dice", "dice_cross_entropy", "tversky", "focal"]
+"""The losses of `mis.model.losses`."""
 
 
 class TrainParams(Section):
@@ -47,28 +52,55 @@ class TrainParams(Section):
     """Cases of a step: of all devices together, or of each one (`distribute.batch_rule`)."""
     learning_rate: Annotated[float, Field(gt=0)]
     """Of one device; `distribute.lr_scaling` says what becomes of it on several."""
+    learning_rate_decay: Literal["none", "poly", "cosine"]
+    """How it falls, from step to step, over the epochs behind the warm-up: as (1 - t)**0.9 (nnU-Net), or as half a
+    cosine (Loshchilov and Hutter, ICLR 2017), t from 0 to 1."""
     warmup_epochs: Annotated[int, Field(ge=0)]
     """Epochs over which the learning rate rises linearly, from step to step, to its full value."""
+    optimizer: Literal["adam", "adamw", "sgd"]
     beta_1: Annotated[float, Field(ge=0, lt=1)]
+    """Of adam and adamw, as `beta_2` and `amsgrad`."""
     beta_2: Annotated[float, Field(ge=0, lt=1)]
     amsgrad: bool
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    """Of sgd, Nesterov's; nnU-Net has 0.99."""
+    weight_decay: Strength
+    """Of adamw and sgd, apart from the gradient: each step takes this share, times the learning rate, off each weight
+    of a convolution."""
+    clip_norm: PositiveFloat | None
+    """The largest norm of all gradients together, that of the global batch; None: no limit. nnU-Net has 12."""
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    """Momentum of a moving average of the weights, by which a training is validated and saved; 0: none."""
+    accumulate_steps: Positive
+    """Steps whose gradients are added up before the weights change."""
+    steps_per_epoch: Positive | None
+    """Steps of an epoch; None: as many as see every case once. Whatever their number, every case comes once before any
+    comes again."""
     patch_size: Shape | None
     """Voxels of a random part of each case that is trained on; None: the whole of it. Validation sees whole cases."""
     foreground_share: Chance
     """Share of the patches whose centre lies in the tumour, in a region chosen at random; nnU-Net has a third."""
     augment: AugmentParams
+    val_batch_size: Positive | None
+    """Cases of a step of validation, on all devices together. None: `batch_size`, or where there is a patch size one on
+    each device, predicted in windows of that size."""
+    loss: LossName
     dice_smooth: Annotated[float, Field(gt=0)]
-    """Added to both sides of the soft Dice fraction; the paper has 0.01."""
+    """Added to both sides of the fraction of the losses dice and tversky; the paper has 0.01."""
+    tversky_alpha: Fraction
+    """The weight of a false positive in the loss tversky; a false negative's is the rest to 1."""
+    focal_gamma: Annotated[float, Field(ge=1)]
+    """The exponent of the loss focal; below 1 its gradient is infinite where a voxel is right."""
     patience: Positive
     """Epochs without a better validation Dice after which training stops."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
     """What layers compute in; weights, loss and metrics are float32 (docs/data_parallel.md has what goes together)."""
     jit_compile: bool
     """Whether XLA compiles the step."""
+    deterministic: bool
+    """Whether the same training gives the same bits on a GPU too, at the cost of speed: TensorFlow's deterministic
+    kernels, and no TensorFloat-32."""
 
     def in_the_graph(self) -> dict[str, object]:
-        """Return those values that the graph of a training depends on.
-
-        A warm-up of the learning rate is part of the graph, so that a training that has one shares no network.
-        """
+        """Return those values that the graph of a training depends on."""
         return self.model_dump(exclude=_NOT_IN_THE_GRAPH)

@@ -8,13 +8,13 @@ makes a section of its charts from.
 # Metrics of each epoch.
 
 TRAIN_LOSS = "train/loss"
-"""The mean soft Dice loss of an epoch's training cases."""
+"""The mean loss of an epoch's training cases."""
 
 TRAIN_DICE = "train/dice"
 """The mean Dice of an epoch's training cases, over all regions."""
 
 VAL_LOSS = "val/loss"
-"""The mean soft Dice loss of the validation cases."""
+"""The mean loss of the validation cases, at full resolution."""
 
 VAL_DICE = "val/dice"
 """The mean Dice of the validation cases, over all regions: it chooses the best epoch, trial and model."""
@@ -54,6 +54,12 @@ DEVICE_PEAK_BYTES = "memory/device_peak_bytes"
 
 MODEL_PARAMETERS = "model/parameters"
 """The number of trainable weights."""
+
+MODEL_RECEPTIVE_FIELD = "model/receptive_field"
+"""Voxels along an axis of the image that a voxel of the result depends on at most."""
+
+MODEL_ACTIVATION_BYTES = "model/activation_bytes"
+"""Bytes that all layers of the network put out in one step on one device."""
 
 # Metrics of a whole training, trial, study or evaluation.
 

@@ -9,7 +9,7 @@ computed from it and not stored beside it.
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mis.files import new_file, new_folder, write_json
+from mis.model.card import ModelCard, add_card
 from mis.track.names import TRAIN_LOSS, VAL_DICE
 from mis.train import messages
 
@@ -81,7 +82,15 @@ class Checkpoints:
         newest = self.newest()
         return read_history(newest) if newest else []
 
-    def save(self, model: "keras.Model", history: History, *, improved: bool) -> Path | None:
+    def save(
+        self,
+        model: "keras.Model",
+        history: History,
+        *,
+        improved: bool,
+        best_weights: AbstractContextManager[None] | None = None,
+        card: ModelCard | None = None,
+    ) -> Path | None:
         """Write the state after the last epoch of `history`.
 
         The best model is written without loss and metrics: it loads as a plain Keras model, on any
@@ -92,6 +101,8 @@ class Checkpoints:
             history: All epochs so far.
             improved: Whether the last epoch is the best one; otherwise the best model is taken over
                 from the checkpoint before.
+            best_weights: While it is entered the model has the weights that the best model gets; the state has both.
+            card: What is kept with the best model, in its file.
 
         Returns:
             The checkpoint; None where this process writes none.
@@ -101,7 +112,14 @@ class Checkpoints:
         import keras
 
         state = (keras.ops.convert_to_numpy(variable) for variable in _state(model))
-        return self.write(state, lambda path: plain(model).save(path), history, improved=improved)
+
+        def save_model(path: Path) -> None:
+            with best_weights or nullcontext():
+                plain(model).save(path)
+            if card is not None:
+                add_card(path, card)
+
+        return self.write(state, save_model, history, improved=improved)
 
     def write(
         self, state: Iterable[np.ndarray], save_model: Callable[[Path], object], history: History, *, improved: bool
@@ -149,10 +167,10 @@ class Checkpoints:
 
 
 def plain(model: "keras.Model") -> "keras.Model":
-    """Return the same network with the same weights, without optimizer, loss and metrics."""
+    """Return the same network with the same weights, from image to probabilities: its first output."""
     import keras
 
-    return keras.Model(model.inputs, model.outputs, name=model.name)
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def restore(model: "keras.Model", checkpoint: Path) -> History:

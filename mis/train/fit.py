@@ -11,17 +11,22 @@ import tensorflow as tf
 
 from mis.data.pipeline.dataset import Part, case_batches, damage_as_error, steps_per_epoch, training_batches
 from mis.data.records.index import Records
-from mis.model.losses import SoftDiceLoss
-from mis.model.metrics import segmentation_metrics
-from mis.model.unet import build_unet
+from mis.model.card import ModelCard
+from mis.model.losses import SegmentationLoss
+from mis.model.metrics import dice_metrics
+from mis.model.unet import connect_unet
 from mis.params.model import ModelParams
 from mis.params.train import TrainParams
 from mis.track.names import TOTAL_S, VAL_PREFIX
 from mis.train import messages
 from mis.train.checkpoint import BEST, Checkpoints, History, best_epoch, is_finished, restore
+from mis.train.learning_rate import SetLearningRate
 from mis.train.logs import epoch_metrics
+from mis.train.moving_average import UseMovingAverage
+from mis.train.optimizer import make_optimizer
 from mis.train.teardown import untuned_buffers
 from mis.train.timing import TimeSteps
+from mis.train.training_model import TrainingModel
 
 CompileNetwork = Callable[[ModelParams, TrainParams, Records], keras.Model]
 """Returns a compiled network with the initial weights of its seed."""
@@ -104,29 +109,40 @@ def fit(
             `total_s` and `parameters` beside those of Keras.
         compile_network: Makes the compiled network; `compile_unet` by default.
     """
+    if params.deterministic:
+        tf.config.experimental.enable_op_determinism()
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     with strategy.scope():
         model = (compile_network or compile_unet)(model_params, params, records)
     newest = checkpoints.newest()
     history = restore(model, newest) if newest else []
-    if not params.warmup_epochs:  # a search may have changed the learning rate since the checkpoint was written
-        model.optimizer.learning_rate = params.learning_rate
     if not is_finished(history, epochs=params.epochs, patience=params.patience):
         cases, val = records.split.train, records.split.val
-        batch_size, first = params.batch_size, len(history)
-        steps = steps_per_epoch(len(cases), batch_size)
+        steps, first = steps_of_epoch(params, records), len(history)
+        val_batch_size = validation_batch(params, strategy.num_replicas_in_sync)
+        seen = len(cases) if params.steps_per_epoch is None else steps * params.batch_size
+        average = UseMovingAverage() if params.ema else None
         with untuned_buffers(), damage_as_error(records):
             model.fit(
                 strategy.distribute_datasets_from_function(
-                    lambda context: training_batches(records, cases, params, first_epoch=first, part=Part.of(context))
+                    lambda context: training_batches(
+                        records, cases, params, first_step=first * steps, part=Part.of(context)
+                    )
                 ),
                 steps_per_epoch=steps,
                 validation_data=strategy.distribute_datasets_from_function(
-                    lambda context: case_batches(records, val, batch_size, passes=None, part=Part.of(context))
+                    lambda context: case_batches(records, val, val_batch_size, passes=None, part=Part.of(context))
                 ),
-                validation_steps=steps_per_epoch(len(val), batch_size),
+                validation_steps=steps_per_epoch(len(val), val_batch_size),
                 initial_epoch=first,
                 epochs=params.epochs,
-                callbacks=[TimeSteps(len(cases), steps), SaveCheckpoints(history, checkpoints, params), *callbacks],
+                callbacks=[
+                    SetLearningRate(params, steps),
+                    *([average] if average else []),
+                    TimeSteps(seen, steps),
+                    SaveCheckpoints(history, checkpoints, params, ModelCard.of(records, model_params, params), average),
+                    *callbacks,
+                ],
                 shuffle=False,
                 verbose=0,
             )
@@ -138,7 +154,19 @@ def count_parameters(model: keras.Model) -> int:
     return sum(prod(weight.shape) for weight in model.trainable_variables)
 
 
-def compile_unet(model_params: ModelParams, params: TrainParams, records: Records) -> keras.Model:
+def steps_of_epoch(params: TrainParams, records: Records) -> int:
+    """Return how many steps an epoch has."""
+    return params.steps_per_epoch or steps_per_epoch(len(records.split.train), params.batch_size)
+
+
+def validation_batch(params: TrainParams, replicas: int) -> int:
+    """Return how many whole cases a step of validation has, on all devices together: a multiple of their number."""
+    if params.val_batch_size is None and params.patch_size is None:
+        return params.batch_size
+    return replicas * -(-(params.val_batch_size or 1) // replicas)
+
+
+def compile_unet(model_params: ModelParams, params: TrainParams, records: Records) -> TrainingModel:
     """Build and compile the network, with the initial weights of its seed; call it in the strategy's scope.
 
     Raises:
@@ -147,16 +175,10 @@ def compile_unet(model_params: ModelParams, params: TrainParams, records: Record
     if params.precision == "mixed_float16" and not tf.config.list_logical_devices("GPU"):
         raise messages.float16_without_gpu()
     keras.utils.set_random_seed(params.seed)
-    with precision(params.precision):
-        model = build_unet(model_params, len(records.modalities), len(records.regions))
-    steps = params.warmup_epochs * steps_per_epoch(len(records.split.train), params.batch_size)
-    optimizer = keras.optimizers.Adam(
-        learning_rate(params.learning_rate, steps), beta_1=params.beta_1, beta_2=params.beta_2, amsgrad=params.amsgrad
-    )
+    model = build_training_model(model_params, params, records)
     model.compile(
-        optimizer=optimizer,
-        loss=SoftDiceLoss(params.dice_smooth),
-        weighted_metrics=segmentation_metrics(records.regions, params.dice_smooth),
+        optimizer=make_optimizer(params),
+        weighted_metrics=dice_metrics(records.regions),
         jit_compile=params.jit_compile,
     )
     # Made while tracing, the optimizer's variables cost 2.5 s more and leak 57 MB a model, not 19.
@@ -164,16 +186,17 @@ def compile_unet(model_params: ModelParams, params: TrainParams, records: Record
     return model
 
 
-def learning_rate(full: float, warmup_steps: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
-    """Return a learning rate that rises by the same amount with each of some steps and then stays.
-
-    >>> rate = learning_rate(0.4, warmup_steps=4)
-    >>> [round(float(rate(step)), 3) for step in range(6)]
-    [0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
-    """
-    if warmup_steps < 2:
-        return full
-    return keras.optimizers.schedules.PolynomialDecay(full / warmup_steps, warmup_steps - 1, full)
+def build_training_model(model_params: ModelParams, params: TrainParams, records: Records) -> TrainingModel:
+    """Build the network as it is trained; its initial weights are drawn from Python's generator."""
+    with precision(params.precision):
+        network = connect_unet(model_params, len(records.modalities), len(records.regions))
+        loss = SegmentationLoss(params.loss, params.dice_smooth, params.tversky_alpha, params.focal_gamma)
+        return TrainingModel(
+            network,
+            loss,
+            windows=params.patch_size,
+            windows_at_once=max(1, params.batch_size // tf.distribute.get_strategy().num_replicas_in_sync),
+        )
 
 
 @contextmanager
@@ -193,8 +216,26 @@ class SaveCheckpoints(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
     It stands before all other callbacks, which see what it adds to the logs.
     """
 
-    def __init__(self, history: History, checkpoints: Checkpoints, params: TrainParams) -> None:
+    def __init__(
+        self,
+        history: History,
+        checkpoints: Checkpoints,
+        params: TrainParams,
+        card: ModelCard,
+        average: UseMovingAverage | None = None,
+    ) -> None:
+        """Prepare for a training.
+
+        Args:
+            history: The epochs so far, to which this one adds.
+            checkpoints: Where the checkpoints are written.
+            params: What ends the training.
+            card: What is kept with the best model.
+            average: The moving average of the weights, which the best model gets; None where there is none.
+        """
         super().__init__()
+        self.card = card
+        self.average = average
         self.history = history
         self.checkpoints = checkpoints
         self.train_params = params
@@ -205,6 +246,8 @@ class SaveCheckpoints(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         logs["total_s"] = before + logs["epoch_s"]
         logs["parameters"] = count_parameters(self.model)
         self.history.append(epoch_metrics(logs))
-        self.checkpoints.save(self.model, self.history, improved=best_epoch(self.history) == len(self.history))
+        improved = best_epoch(self.history) == len(self.history)
+        best_weights = self.average.in_use() if self.average else None
+        self.checkpoints.save(self.model, self.history, improved=improved, best_weights=best_weights, card=self.card)
         limits = self.train_params
         self.model.stop_training = is_finished(self.history, epochs=limits.epochs, patience=limits.patience)

@@ -15,10 +15,9 @@ import keras
 import numpy as np
 
 from mis.data.records.index import Records
-from mis.model.unet import build_unet
 from mis.params.model import ModelParams
 from mis.params.train import TrainParams
-from mis.train.fit import compile_unet, precision
+from mis.train.fit import build_training_model, compile_unet
 
 CAPACITY = 8
 """How many networks a process keeps: as many as the paper's grid has apart from the learning rate."""
@@ -41,12 +40,12 @@ class TracedNetwork:
         """Return a compiled network that has not been trained yet, with the state of its optimizer."""
         return cls(model, [keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables])
 
-    def reset(self, new: keras.Model, learning_rate: float) -> None:
-        """Set the weights to those of a new network, the optimizer to its initial state, and the learning rate."""
-        self.model.set_weights(new.get_weights())
+    def reset(self, new: keras.Model) -> None:
+        """Set weights and seeds of dropout to those of a new network, and the optimizer to its initial state."""
+        for variable, value in zip(self.model.variables, new.variables, strict=True):
+            variable.assign(value)
         for variable, value in zip(self.model.optimizer.variables, self.initial_optimizer_state, strict=True):
             variable.assign(value)
-        self.model.optimizer.learning_rate = learning_rate
 
 
 class GraphCache:
@@ -73,12 +72,12 @@ class GraphCache:
             records: The cases that the trial is trained on.
         """
         key = _graph_key(model_params, params, records)
-        self.in_use = None if params.warmup_epochs else self.idle.pop(key, None)
+        self.in_use = self.idle.pop(key, None)
         if self.in_use is None:
             keras.backend.clear_session()  # it would empty TensorFlow's cache of a network that is used again
         try:
             yield
-            if self.in_use is not None and not params.warmup_epochs:
+            if self.in_use is not None:
                 self.idle[key] = self.in_use
         finally:
             self.in_use = None
@@ -94,9 +93,7 @@ class GraphCache:
             # Initial weights are drawn from Python's generator. To seed TensorFlow's too would make it forget how it
             # runs the graph, which takes half as long as tracing.
             random.seed(params.seed)
-            with precision(params.precision):
-                new = build_unet(model_params, len(records.modalities), len(records.regions))
-            self.in_use.reset(new, params.learning_rate)
+            self.in_use.reset(build_training_model(model_params, params, records))
         return self.in_use.model
 
     def clear(self) -> bool:

@@ -12,11 +12,18 @@ from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_records
 from mis.errors import MisError
 from mis.files import exclusive_lock
+from mis.model.size import NetworkSize, network_size
 from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.base import TRAIN, Run, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import BEST_PREFIX, CHECKPOINT_TAG, RESTARTED_PREFIX
+from mis.track.names import (
+    BEST_PREFIX,
+    CHECKPOINT_TAG,
+    MODEL_ACTIVATION_BYTES,
+    MODEL_RECEPTIVE_FIELD,
+    RESTARTED_PREFIX,
+)
 from mis.track.provenance import find_origin
 from mis.train.batch_rule import for_replicas
 from mis.train.callbacks import Epoch, ReportEpochs, ReportSteps
@@ -68,7 +75,7 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
         ProgressBar(params.train.epochs, len(checkpoints.history())) as bar,
     ):
         run.log_params({**in_force(params.train, rule, replicas), "in_force.kind": rule.chosen})
-        parameters = launcher.run(work, _EpochLog(run, bar), partial(_log_restart, run))
+        parameters = launcher.run(work, _ReportLog(run, bar), partial(_log_restart, run))
         fitted = Fitted(checkpoints.history(), parameters, checkpoints, run.id)
         run.log_metrics({f"{BEST_PREFIX}{name}": value for name, value in fitted.summary().items()})
         run.log_file(fitted.best_model, "model")
@@ -112,6 +119,7 @@ def _train_in_worker(worker: Worker, params: Params, records: Path, folder: Path
     worker.agree(len(history), f"the number of epochs in the newest checkpoint in {folder}")
     for number, metrics in enumerate(history, start=1):
         worker.report(Epoch(number, metrics))
+    worker.report(_size_of_network(params, worker_records, worker.strategy.num_replicas_in_sync))
     worker.progress(0)
     callbacks: list[keras.callbacks.Callback] = [ReportEpochs(worker), ReportSteps(worker)]
     if profile and worker.is_chief:
@@ -125,6 +133,17 @@ def _train_in_worker(worker: Worker, params: Params, records: Path, folder: Path
         callbacks=callbacks,
     )
     return fitted.parameters
+
+
+def _size_of_network(params: Params, records: Records, replicas: int) -> NetworkSize:
+    return network_size(
+        params.model,
+        len(records.modalities),
+        len(records.regions),
+        params.train.patch_size or records.shape,
+        cases=max(1, params.train.batch_size // replicas),
+        itemsize=4 if params.train.precision == "float32" else 2,
+    )
 
 
 def _find_or_start_run(params: Params, settings: Settings, checkpoints: Checkpoints, records: Records) -> Run:
@@ -142,16 +161,32 @@ def _find_or_start_run(params: Params, settings: Settings, checkpoints: Checkpoi
     return run
 
 
-class _EpochLog:
-    """Logs each epoch once, however often the workers report it, and shows it."""
+class _ReportLog:
+    """Logs the network's size and each epoch once, however often the workers report them, and shows them."""
 
     def __init__(self, run: Run, bar: ProgressBar) -> None:
         self.run = run
         self.bar = bar
         self.last = 0
+        self.size: NetworkSize | None = None
 
-    def __call__(self, epoch: Epoch) -> None:
-        """Log an epoch that was not logged before."""
+    def __call__(self, report: Epoch | NetworkSize) -> None:
+        """Log what was not logged before."""
+        if isinstance(report, NetworkSize):
+            self._log_size(report)
+        else:
+            self._log_epoch(report)
+
+    def _log_size(self, size: NetworkSize) -> None:
+        if self.size is None:
+            show_message(f"the network: {size}")
+        self.size = size
+        self.run.log_metrics({
+            MODEL_RECEPTIVE_FIELD: size.receptive_field,
+            MODEL_ACTIVATION_BYTES: size.activation_bytes,
+        })  # fmt: skip
+
+    def _log_epoch(self, epoch: Epoch) -> None:
         if epoch.number <= self.last:
             return
         self.last = epoch.number

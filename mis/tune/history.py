@@ -44,8 +44,11 @@ def starting_points(params: Params, tracker: Tracker) -> list[Values]:
 
 WITHOUT_TIME = {
     f"train.{name}"
-    for name in ("epochs", "patience", "seed", "learning_rate", "warmup_epochs", "beta_1", "beta_2", "dice_smooth")
-}
+    for name in (
+        "epochs", "patience", "seed", "learning_rate", "learning_rate_decay", "warmup_epochs", "beta_1", "beta_2",
+        "momentum", "weight_decay", "dice_smooth", "tversky_alpha", "focal_gamma",
+    )
+}  # fmt: skip
 """What an epoch takes as long with, whatever its value."""
 
 

@@ -5,18 +5,23 @@ import numpy as np
 import pytest
 
 from mis.evaluate.predict import CaseScore, predict_cases
+from mis.model.card import ModelCard
+from mis.predict.model import Segmenter
 
 
 @pytest.fixture(scope="module")
-def bright():
+def bright(records, tiny_params):
     """A model whose probability is 1 where FLAIR is above the brain's mean, in each region."""
     image = keras.Input((None, None, None, 4))
     flair = keras.layers.Lambda(lambda x: keras.ops.cast(x[..., :1] > 0, "float32"))(image)
-    return keras.Model(image, keras.layers.Concatenate()([flair] * 3))
+    model = keras.Model(image, keras.layers.Concatenate()([flair] * 3))
+    return Segmenter((model,), ModelCard.of(records, tiny_params.model, tiny_params.train), "bright")
 
 
-def test_dice_is_that_of_the_arrays(bright, records):
-    cases = list(predict_cases(bright, records, records.split.train, threshold=0.5))
+@pytest.mark.parametrize("window", [None, (8, 8, 8)])
+def test_dice_is_that_of_the_arrays(bright, records, params, window):
+    wanted = params.predict.model_copy(update={"window": window})
+    cases = list(predict_cases(bright, records, records.split.train, wanted))
     assert [case.score.case for case in cases] == list(records.split.train)
     for case in cases:
         assert np.array_equal(case.predicted[..., 0], case.image[..., 0] > 0)
@@ -26,8 +31,9 @@ def test_dice_is_that_of_the_arrays(bright, records):
             assert case.score.dice[region] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_threshold_above_every_probability_predicts_nothing(bright, records):
-    (case,) = predict_cases(bright, records, records.split.test, threshold=1.5)
+def test_lesions_that_are_too_small_are_not_predicted(bright, records, params):
+    wanted = params.predict.model_copy(update={"min_voxels": 16**3})
+    (case,) = predict_cases(bright, records, records.split.test, wanted)
     assert not case.predicted.any()
     assert case.score.dice["WT"] == 0
 

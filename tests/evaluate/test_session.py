@@ -8,14 +8,16 @@ import pytest
 
 from mis.errors import MisError
 from mis.evaluate.session import evaluate
+from mis.model.card import ModelCard, add_card
 from mis.settings import load_settings
 
 
 @pytest.fixture
-def model(tmp_path):
+def model(tmp_path, records, params):
     """The file of a model with the three regions' channels."""
     image = keras.Input((None, None, None, 4))
     keras.Model(image, keras.layers.Conv3D(3, 1, activation="sigmoid")(image)).save(tmp_path / "model.keras")
+    add_card(tmp_path / "model.keras", ModelCard.of(records, params.model, params.train))
     return tmp_path / "model.keras"
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mis.model.losses import SoftDiceLoss
-from mis.model.metrics import Dice, SoftDiceMean, hard_dice, segmentation_metrics
+from mis.model.metrics import CaseLoss, Dice, dice_metrics, hard_dice
+from tests.networks import dice_loss
 
 few = settings(max_examples=30, deadline=None)
 
@@ -75,7 +75,7 @@ def test_the_mean_over_regions_is_that_of_the_regions():
     assert value(Dice(), batch) == pytest.approx(np.mean(regions), rel=1e-6)
 
 
-@pytest.mark.parametrize("metric", [Dice(), Dice(1), SoftDiceMean(0.01)])
+@pytest.mark.parametrize("metric", [Dice(), Dice(1), CaseLoss(dice_loss())])
 @pytest.mark.parametrize("sizes", [(4,), (3, 1), (1, 1, 2)])
 def test_every_case_counts_once_however_the_batches_are(metric, sizes):
     truth, probability = pair()
@@ -84,7 +84,7 @@ def test_every_case_counts_once_however_the_batches_are(metric, sizes):
     assert value(metric, *batches) == pytest.approx(value(metric, (truth, probability)), rel=1e-6)
 
 
-@pytest.mark.parametrize("metric", [Dice(), Dice(2), SoftDiceMean(0.01)])
+@pytest.mark.parametrize("metric", [Dice(), Dice(2), CaseLoss(dice_loss())])
 def test_a_case_of_weight_0_is_left_out_and_every_other_counts_once(metric):
     truth, probability = pair()
     expected = value(metric, (truth[:3], probability[:3]))
@@ -96,8 +96,8 @@ def test_a_case_of_weight_0_is_left_out_and_every_other_counts_once(metric):
 
 def test_the_mean_loss_is_the_loss_of_a_full_batch():
     truth, probability = pair()
-    assert value(SoftDiceMean(0.01), (truth, probability)) == pytest.approx(
-        float(SoftDiceLoss(0.01)(truth, probability)), rel=1e-6
+    assert value(CaseLoss(dice_loss()), (truth, probability)) == pytest.approx(
+        float(dice_loss()(truth, probability)), rel=1e-6
     )
 
 
@@ -109,13 +109,15 @@ def test_reset_forgets():
 
 
 def test_metrics_are_named_after_the_regions_in_their_order():
-    metrics = segmentation_metrics(("WT", "TC", "ET"), smooth=0.01)
-    assert [metric.name for metric in metrics] == ["case_loss", "dice", "dice_wt", "dice_tc", "dice_et"]
+    metrics = dice_metrics(("WT", "TC", "ET"))
+    assert [metric.name for metric in metrics] == ["dice", "dice_wt", "dice_tc", "dice_et"]
     batch = pair()
-    assert [value(metric, batch) for metric in metrics[2:]] == [value(Dice(index), batch) for index in range(3)]
+    assert [value(metric, batch) for metric in metrics[1:]] == [value(Dice(index), batch) for index in range(3)]
 
 
-@pytest.mark.parametrize("metric", [Dice(2, threshold=0.25, name="renamed"), Dice(), SoftDiceMean(0.5, name="renamed")])
+@pytest.mark.parametrize(
+    "metric", [Dice(2, threshold=0.25, name="renamed"), Dice(), CaseLoss(dice_loss(0.5), name="renamed")]
+)
 def test_it_comes_back_from_its_configuration(metric):
     again = keras.metrics.deserialize(keras.metrics.serialize(metric))
     assert again.get_config() == metric.get_config()

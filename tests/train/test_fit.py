@@ -175,7 +175,7 @@ def after(seconds, batch):
         return np.float32(0)
 
     late = tf.py_function(wait, [], tf.float32)
-    return tuple(part + tf.ensure_shape(late, ()) for part in batch)
+    return tuple(part + tf.cast(tf.ensure_shape(late, ()), part.dtype) for part in batch)
 
 
 def test_the_best_model_is_that_of_the_best_epoch(fitted, records):

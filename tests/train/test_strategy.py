@@ -21,7 +21,7 @@ from pathlib import Path
 import keras, numpy as np
 from mis.data.pipeline.dataset import case_batches, Part
 from mis.data.records.reader import read_records
-from mis.model.losses import SoftDiceLoss
+from mis.model.losses import SegmentationLoss
 from mis.params.load import load_params
 from mis.settings import Settings
 from mis.train.checkpoint import Checkpoints, restore
@@ -76,7 +76,7 @@ def work(worker):
     # The other way round: what a single device has saved, under this strategy.
     with strategy.scope():
         model = keras.saving.load_model(saved_by_a_single_device())
-        model.compile(loss=SoftDiceLoss(0.01))
+        model.compile(loss=SegmentationLoss("dice", 0.01, 0.5, 2.0))
     val = strategy.distribute_datasets_from_function(
         lambda context: case_batches(records, records.split.train, 4, part=Part.of(context))
     )
@@ -92,6 +92,27 @@ BATCH = {"batch": {"model.norm": "batch", "train.epochs": EPOCHS}}
 GROUP = {"group": {"model.norm": "group", "train.epochs": EPOCHS}}
 # It ends early: the validation Dice does not rise.
 NONE = {"none": {"model.norm": "none", "train.epochs": EPOCHS, "train.patience": 2}}
+# Whatever else there is, all of it together: several levels with a loss, patches validated in windows, a clipped
+# gradient, weights that decay, their moving average, and epochs that end in the middle of a pass over the cases.
+RECIPE = {
+    "recipe": {
+        "model.depth": 2, "model.block": "residual", "model.norm": "instance", "model.activation": "leaky_relu",
+        "model.downsampling": "stride", "model.deep_supervision": 1, "train.epochs": 3,
+        "train.loss": "dice_cross_entropy",
+        "train.optimizer": "sgd", "train.momentum": 0.9, "train.weight_decay": 1e-3, "train.clip_norm": 0.5,
+        "train.learning_rate_decay": "poly", "train.warmup_epochs": 1, "train.ema": 0.5, "train.steps_per_epoch": 3,
+        "train.patch_size": [8, 8, 8], "train.val_batch_size": 4,
+    },
+}  # fmt: skip
+ADAMW = {
+    "adamw": {
+        "model.norm": "group",
+        "train.epochs": 2,
+        "train.optimizer": "adamw",
+        "train.weight_decay": 0.1,
+        "train.loss": "focal",
+    }
+}
 HALF = {"mixed_bfloat16": {"model.norm": "batch", "train.epochs": 2, "train.precision": "mixed_bfloat16"}}
 XLA = {"xla": {"model.norm": "batch", "train.epochs": 2, "train.jit_compile": True}}
 
@@ -108,7 +129,7 @@ MODES = {
     ),
 }
 SEVERAL = [mode for mode in MODES if mode != "single"]
-COMMON = GROUP | BATCH | NONE | HALF
+COMMON = GROUP | BATCH | NONE | RECIPE | ADAMW | HALF
 TRAININGS = {mode: COMMON | (XLA if mode == "single" else {}) for mode in MODES}
 COMPARED = [(mode, name) for mode in SEVERAL for name in TRAININGS[mode] if name not in HALF]
 
@@ -165,7 +186,8 @@ def test_the_launcher_chooses_the_strategy(trained, mode):
 def test_several_devices_give_the_figures_of_one(trained, mode, name):
     single, several = trained[0]["single"][name], trained[0][mode][name]
     assert len(single) == len(several)
-    assert len(single) < EPOCHS if name in NONE else len(single) == EPOCHS
+    epochs = TRAININGS[mode][name]["train.epochs"]
+    assert len(single) < epochs if name in NONE else len(single) == epochs
     for before, after in zip(single, several, strict=True):
         assert set(before) == set(after)
         for metric in before:

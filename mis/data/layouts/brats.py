@@ -64,10 +64,15 @@ def has_files(root: Path, convention: Convention) -> bool:
     return any((parsed := convention.parse(path)) and parsed[1] in convention.suffixes for path in volumes(root))
 
 
-def read_brats(root: Path, convention: Convention) -> DataSet:
+def read_brats(root: Path, convention: Convention, *, with_labels: bool = True) -> DataSet:
     """Read the cases of a challenge, in whatever folders below `root` (2018 and 2019 have HGG and LGG).
 
     A case without a label is one that is not trained on where its whole folder has none, as a validation set.
+
+    Args:
+        root: The folder of the data set.
+        convention: How its files are named.
+        with_labels: Whether labels are wanted; else every case is one without.
 
     Raises:
         MisError: There is no such case.
@@ -75,7 +80,7 @@ def read_brats(root: Path, convention: Convention) -> DataSet:
     found: dict[str, dict[str, list[Path]]] = {}
     files = list(volumes(root))
     for path in files:
-        if parsed := convention.parse(path):
+        if (parsed := convention.parse(path)) and (with_labels or parsed[1] != LABEL):
             found.setdefault(parsed[0], {}).setdefault(parsed[1], []).append(path)
     if not found:
         names = ", ".join(f"<case>{convention.separator}{kind}.nii.gz" for kind in convention.suffixes)

@@ -24,8 +24,12 @@ MSD_LABELS = {0: "background", 1: "edema", 2: "non-enhancing tumor", 3: "enhanci
 MSD_REGIONS = {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)}
 
 
-def read_msd(root: Path) -> DataSet:
+def read_msd(root: Path, *, with_labels: bool = True) -> DataSet:
     """Read `dataset.json`, `imagesTr`, `labelsTr` and perhaps `imagesTs`.
+
+    Args:
+        root: The folder of the data set.
+        with_labels: Whether labels are wanted; else every case is one without.
 
     Raises:
         MisError: dataset.json is missing, or its modalities or labels are not those of Task01.
@@ -33,8 +37,11 @@ def read_msd(root: Path) -> DataSet:
     index = read_index(root)
     _check_names(index, root / INDEX)
     findings: list[Finding] = []
-    cases = [case for entry in index["training"] if (case := _labelled(root, entry, findings))]
+    training = index["training"] if with_labels else ()
+    cases = [case for entry in training if (case := _labelled(root, entry, findings))]
     test = index.get("test", ())
+    if not with_labels:
+        test = [*(_image(root, entry) for entry in index["training"]), *test]
     unlabelled = [case for image in test if (case := _unlabelled(root, image, findings))]
     known, repeated = without_repeated([*cases, *unlabelled])
     named = {name for entry in [*index["training"], *test] for name in _names(entry)}
@@ -50,7 +57,10 @@ def read_msd(root: Path) -> DataSet:
             *findings,
             *repeated,
             *count_findings(index, "numTraining", len(index["training"])),
-            *(replace(finding, trained_on=False) for finding in count_findings(index, "numTest", len(test))),
+            *(
+                replace(finding, trained_on=False)
+                for finding in count_findings(index, "numTest", len(index.get("test", ())))
+            ),
             *undeclared(root, volumes(root), files_of(known) | found),
         ),
     )
@@ -94,21 +104,28 @@ def _names(entry: object) -> list[object]:
 
 def _labelled(root: Path, entry: object, findings: list[Finding]) -> Case | None:
     """Return the case of an entry of `training`; None, with findings, where a file is missing."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or not entry["image"]:
-        raise MisError(f"{root / INDEX}: each entry of training must name an image and a label", got=entry)
+    image = _image(root, entry)
+    assert isinstance(entry, dict)  # noqa: S101 - it has an image
     if not isinstance(entry.get("label", ""), str | None):
         raise MisError(f"{root / INDEX}: each entry of training must name its label", got=entry)
-    name = case_name(entry["image"])
-    image = named_file(root, entry["image"], name)
+    name = case_name(image)
+    found = named_file(root, image, name)
     label = (
         named_file(root, entry["label"], name)
         if entry.get("label")
         else Finding("missing-label", name, INDEX, "no label in its entry")
     )
-    findings += [file for file in (image, label) if isinstance(file, Finding)]
-    if not isinstance(image, Path) or not isinstance(label, Path):
+    findings += [file for file in (found, label) if isinstance(file, Finding)]
+    if not isinstance(found, Path) or not isinstance(label, Path):
         return None
-    return Case(name, patient_of(name), (image,), label)
+    return Case(name, patient_of(name), (found,), label)
+
+
+def _image(root: Path, entry: object) -> str:
+    """Return the name of the image in an entry of `training`."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str) or not entry["image"]:
+        raise MisError(f"{root / INDEX}: each entry of training must name an image and a label", got=entry)
+    return str(entry["image"])
 
 
 def _unlabelled(root: Path, entry: object, findings: list[Finding]) -> Case | None:

@@ -41,8 +41,12 @@ NUMBERED = re.compile(r"(.+)_(\d{4})$")
 REQUIRED = ("channel_names", "labels", "numTraining", "file_ending")
 
 
-def read_nnunet(root: Path) -> DataSet:
+def read_nnunet(root: Path, *, with_labels: bool = True) -> DataSet:
     """Read `dataset.json`, `imagesTr`, `labelsTr` and perhaps `imagesTs`, or what its key `dataset` names.
+
+    Args:
+        root: The folder of the data set.
+        with_labels: Whether labels are wanted; else every case is one without.
 
     Raises:
         MisError: dataset.json lacks a key, its channels are not the four modalities, or its labels are no
@@ -60,12 +64,12 @@ def read_nnunet(root: Path) -> DataSet:
     if "dataset" in index:
         if not isinstance(index["dataset"], dict):
             raise MisError(f"{path}: dataset must map names to images and a label", got=index["dataset"])
-        cases = _named_cases(root, index["dataset"], order, findings)
+        cases = _named_cases(root, index["dataset"], order, findings, with_labels=with_labels)
         number = len(index["dataset"])
     else:
-        cases, number = _cases(root, "imagesTr", order, findings), _count(root, "imagesTr")
-    unlabelled = _cases(root, "imagesTs", order, findings)
-    if "dataset" not in index:
+        cases, number = _cases(root, "imagesTr", order, findings, with_labels=with_labels), _count(root, "imagesTr")
+    unlabelled = _cases(root, "imagesTs", order, findings, with_labels=False)
+    if "dataset" not in index and with_labels:
         findings += _labels_alone(root, cases, findings)
     files = list(volumes(root))
     findings += _other_endings(root, files, index["file_ending"])
@@ -186,20 +190,23 @@ def _count(root: Path, folder: str) -> int:
     return len({name for path in volumes(root / folder) if (name := _id_of(path))})
 
 
-def _cases(root: Path, folder: str, order: tuple[int, ...], findings: list[Finding]) -> tuple[Case, ...]:
+def _cases(
+    root: Path, folder: str, order: tuple[int, ...], findings: list[Finding], *, with_labels: bool
+) -> tuple[Case, ...]:
     """Return the cases of a folder of images; what keeps others out is added to `findings`.
 
     Args:
         root: The folder of the data set.
-        folder: `imagesTr`, whose cases have labels, or `imagesTs`.
+        folder: `imagesTr` or `imagesTs`.
         order: The number of each modality's channel.
         findings: Where findings go.
+        with_labels: Whether each case must have a label.
     """
     channels: dict[str, dict[int, Path]] = {}
     for path in volumes(root / folder):
         if match := NUMBERED.match(stem(path)):
             channels.setdefault(match.group(1), {}).setdefault(int(match.group(2)), path)
-    cases, trained_on = [], folder == "imagesTr"
+    cases, trained_on = [], with_labels
     for name, files in channels.items():
         missing = [f"_{number:04d}" for number in order if number not in files]
         label = find(root / "labelsTr" / f"{name}.nii.gz") if trained_on else None
@@ -217,7 +224,7 @@ def _cases(root: Path, folder: str, order: tuple[int, ...], findings: list[Findi
 
 
 def _named_cases(
-    root: Path, entries: Mapping[str, Any], order: tuple[int, ...], findings: list[Finding]
+    root: Path, entries: Mapping[str, Any], order: tuple[int, ...], findings: list[Finding], *, with_labels: bool
 ) -> tuple[Case, ...]:
     """Return the cases of dataset.json's key `dataset`: images in the order of the channels, and a label, by name."""
     cases = []
@@ -225,11 +232,11 @@ def _named_cases(
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list):
             raise MisError(f"{root / INDEX}: each entry of dataset must have images and a label", got=entry)
         files = [named_file(root, image, name) for image in entry["images"]]
-        label = (
-            named_file(root, entry["label"], name)
-            if entry.get("label")
-            else Finding("missing-label", name, INDEX, "no label in its entry")
-        )
+        label: Path | Finding | None = None
+        if with_labels and entry.get("label"):
+            label = named_file(root, entry["label"], name)
+        elif with_labels:
+            label = Finding("missing-label", name, INDEX, "no label in its entry")
         bad = [file for file in (*files, label) if isinstance(file, Finding)]
         if not bad and len(files) != len(order):
             bad = [Finding("missing-modality", name, INDEX, f"{len(files)} images")]

@@ -18,7 +18,7 @@ NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")
 LONGEST_NAME = 200
 """Most bytes of a case's name: a file system takes 255, and a record's name has a suffix."""
 
-READERS: Mapping[str, Callable[[Path], DataSet]] = {
+READERS: Mapping[str, Callable[..., DataSet]] = {
     "msd": read_msd,
     "brats2021": partial(read_brats, convention=BRATS_2021),
     "brats2023": partial(read_brats, convention=BRATS_2023),
@@ -27,12 +27,13 @@ READERS: Mapping[str, Callable[[Path], DataSet]] = {
 """The reader of each layout, by the value that `data.layout` has for it."""
 
 
-def read_data(root: Path, layout: str = "auto") -> DataSet:
+def read_data(root: Path, layout: str = "auto", *, with_labels: bool = True) -> DataSet:
     """Return the cases of a data set.
 
     Args:
         root: The folder of the data set.
         layout: One of `READERS`, or `auto` to recognise it.
+        with_labels: Whether labels are wanted; else every case is one without, and no finding is about a label.
 
     Raises:
         MisError: The folder is missing, or is in none of the layouts, or its index is not as the layout has it.
@@ -44,7 +45,9 @@ def read_data(root: Path, layout: str = "auto") -> DataSet:
             do="make it with `dvc repro phantom`, or put or link your own there",
         )
     try:
-        data = _without_bad_names(READERS[recognise(root) if layout == "auto" else layout](root))
+        data = _without_bad_names(
+            READERS[recognise(root) if layout == "auto" else layout](root, with_labels=with_labels)
+        )
         return replace(data, findings=(*data.findings, *_shared_files(data), *_outside_links(data)))
     except OSError as error:
         raise MisError(f"a data set must be readable: {error.strerror}", got=error.filename) from None

@@ -67,37 +67,38 @@ def steps_per_epoch(cases: int, batch_size: int) -> int:
 
 
 def training_batches(
-    records: Records, cases: Sequence[str], params: TrainParams, *, first_epoch: int = 0, part: Part = WHOLE
+    records: Records, cases: Sequence[str], params: TrainParams, *, first_step: int = 0, part: Part = WHOLE
 ) -> tf.data.Dataset:
     """Return batches without end, every case once in each `steps_per_epoch` of them.
 
-    The patch of a case and how it is augmented depend on the seed, the epoch's number and the case's name alone,
-    the order within an epoch on how many cases there are as well: a training that is resumed at `first_epoch`, or
-    spread over other devices, sees what an undisturbed one sees.
+    The patch of a case and how it is augmented depend on the seed, the number of the pass over all cases, and the
+    case's name alone, the order within a pass on how many cases there are as well: a training that is resumed at
+    `first_step`, or spread over other devices, sees what an undisturbed one sees.
 
     Args:
         records: The records that the cases are read from.
         cases: The names of the cases.
         params: The batch size (the global one, over all replicas of all workers; a multiple of their number), the seed,
             the patches and the augmentation.
-        first_epoch: The epoch to begin with.
+        first_step: The number of the step to begin with, from 0.
         part: The part of each global batch that is read; the batches are those of one replica.
 
     Returns:
-        A data set of (image, target, weight): float32 (batch, x, y, z, modality), float32
+        A data set of (image, target, weight): float16 (batch, x, y, z, modality), uint8
         (batch, x, y, z, region) of 0 and 1, float32 (batch,). Its grid is the patch's, or that of the records.
     """
     paths = _paths(records, cases)
     numbers = tf.constant([name_number(case) for case in cases], tf.int64)
 
-    def epoch_samples(epoch: tf.Tensor) -> tf.data.Dataset:
-        seed = tf.stack([tf.cast(params.seed, tf.int32), tf.cast(epoch, tf.int32)])
+    def samples_of_pass(number: tf.Tensor) -> tf.data.Dataset:
+        seed = tf.stack([tf.cast(params.seed, tf.int32), tf.cast(number, tf.int32)])
         order = tf.random.experimental.stateless_shuffle(tf.range(len(cases)), seed=seed)
-        return full_batches(tf.gather(paths, order), tf.gather(numbers, order) + epoch, params.batch_size, part)
+        return full_batches(tf.gather(paths, order), tf.gather(numbers, order) + number, params.batch_size, part)
 
-    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    view = _training_view(records, params)
-    return _read(epochs.flat_map(as_written(epoch_samples)), records, params.batch_size, part, view)
+    first_pass, steps = divmod(first_step, steps_per_epoch(len(cases), params.batch_size))
+    passes = tf.data.Dataset.range(first_pass, tf.int64.max)
+    samples = passes.flat_map(as_written(samples_of_pass)).skip(steps * params.batch_size // part.workers)
+    return _read(samples, records, params.batch_size, part, _training_view(records, params))
 
 
 def _training_view(records: Records, params: TrainParams) -> View:
@@ -114,7 +115,8 @@ def _training_view(records: Records, params: TrainParams) -> View:
         if not is_augmented:
             return image, target
         parameters = sample_parameters(params.augment, image.shape[:3], named_seed(seed, "augment"))
-        return augment(image, target, parameters)
+        image, target = augment(tf.cast(image, tf.float32), tf.cast(target, tf.float32), parameters)
+        return tf.cast(image, tf.float16), tf.cast(target, tf.uint8)
 
     return view
 

@@ -11,6 +11,9 @@ from mis.data.geometry import Shape
 
 Float = TypeVar("Float", np.float32, np.float64)
 
+MOST_FLOAT16 = 65504
+"""The largest value of float16. A voxel so many standard deviations off is a fault of the file."""
+
 
 @dataclass(frozen=True)
 class Brain:
@@ -84,6 +87,11 @@ def standardise(values: NDArray[Float]) -> NDArray[Float]:
     scale = np.where(deviation > 0, deviation, 1)
     result: NDArray[Float] = ((values - mean.astype(values.dtype)) / scale.astype(values.dtype)).astype(values.dtype)
     return result
+
+
+def standardise_as_recorded(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Return the intensities as a record has them: standardised, as float16, none beyond what it holds."""
+    return np.clip(standardise(values), -MOST_FLOAT16, MOST_FLOAT16).astype(np.float16)
 
 
 def moments(values: NDArray[Float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

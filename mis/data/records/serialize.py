@@ -7,10 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mis.data.records.preprocess import Brain, standardise
-
-MOST_FLOAT16 = 65504
-"""The largest value of float16. A voxel so many standard deviations off is a fault of the file."""
+from mis.data.records.preprocess import Brain, standardise_as_recorded
 
 
 def serialize(brain: Brain, bits: NDArray[np.uint8], *, compress: bool) -> bytes:
@@ -21,7 +18,7 @@ def serialize(brain: Brain, bits: NDArray[np.uint8], *, compress: bool) -> bytes
         bits: (x, y, z): the regions of each voxel, see `mis.data.records.preprocess.region_bits`.
         compress: Whether the intensities are compressed; the label always is.
     """
-    image = np.clip(standardise(brain.values), -MOST_FLOAT16, MOST_FLOAT16).astype(np.float16).tobytes()
+    image = standardise_as_recorded(brain.values).tobytes()
     features = {
         "shape": tf.train.Feature(int64_list=tf.train.Int64List(value=brain.mask.shape)),
         "mask": _bytes(np.packbits(brain.mask).tobytes()),

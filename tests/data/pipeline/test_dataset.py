@@ -20,7 +20,7 @@ from mis.data.pipeline.dataset import (
 )
 from mis.data.records.reader import read_contents, read_records, size_bytes
 from mis.errors import MisError
-from mis.model.losses import SoftDiceLoss
+from tests.networks import dice_loss
 
 CASES = tuple(f"BRATS_{number:03d}" for number in range(1, 9))
 
@@ -44,10 +44,10 @@ def each_alone(records):
 def training(records, params):
     """Return the batches of a training: a function of the cases, the batch, and what else is said of it."""
 
-    def batches(cases, batch_size, *, seed=0, first_epoch=0, part=WHOLE, **changes):
+    def batches(cases, batch_size, *, seed=0, first_step=0, part=WHOLE, **changes):
         changes = {f"train.{name}": value for name, value in changes.items()}
         changed = params.override({"train.batch_size": batch_size, "train.seed": seed, **changes}).train
-        return training_batches(records, cases, changed, first_epoch=first_epoch, part=part)
+        return training_batches(records, cases, changed, first_step=first_step, part=part)
 
     return batches
 
@@ -136,8 +136,8 @@ def test_weights_by_hand(records):
 def test_shapes_are_known_before_a_batch_is_read(records, training):
     for batches in (case_batches(records, CASES[:3], 2), training(CASES[:3], 2)):
         image, target, weight = batches.element_spec
-        assert (image.shape, image.dtype.name) == ((2, 16, 16, 16, 4), "float32")
-        assert (target.shape, target.dtype.name) == ((2, 16, 16, 16, 3), "float32")
+        assert (image.shape, image.dtype.name) == ((2, 16, 16, 16, 4), "float16")
+        assert (target.shape, target.dtype.name) == ((2, 16, 16, 16, 3), "uint8")
         assert (weight.shape, weight.dtype.name) == ((2,), "float32")
 
 
@@ -164,8 +164,21 @@ def test_a_training_that_is_resumed_sees_what_an_undisturbed_one_sees(training, 
     options = {"name_of": name_of, "seed": 7}
     whole = epochs(training, CASES[:7], batch_size, count=4, **options)
     for first in range(4):
-        rest = epochs(training, CASES[:7], batch_size, count=4 - first, first_epoch=first, **options)
+        first_step = first * steps_per_epoch(7, batch_size)
+        rest = epochs(training, CASES[:7], batch_size, count=4 - first, first_step=first_step, **options)
         assert [counted(epoch) for epoch in rest] == [counted(epoch) for epoch in whole[first:]]
+
+
+@pytest.mark.parametrize("part", [WHOLE, Part(1, 3, 1)])
+def test_a_training_may_begin_at_any_step(training, name_of, part):
+    def batches(first_step, count):
+        return named(training(CASES[:7], 3, seed=7, first_step=first_step, part=part).take(count), name_of)
+
+    whole = batches(0, 9)
+    for first in (1, 2, 4, 7):
+        for (names, weight), (expected, expected_weight) in zip(batches(first, 9 - first), whole[first:], strict=True):
+            assert names == expected
+            np.testing.assert_array_equal(weight, expected_weight)
 
 
 def test_the_order_of_the_cases_does_not_depend_on_the_batch(training, name_of):
@@ -181,9 +194,9 @@ def test_the_order_of_the_cases_does_not_depend_on_the_batch(training, name_of):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 9])
 def test_the_loss_of_a_batch_is_the_mean_over_its_cases(records, batch_size):
-    loss = SoftDiceLoss(0.01)
+    loss = dice_loss()
     for image, target, weight in case_batches(records, CASES, batch_size):
-        prediction = 1 / (1 + np.exp(-image.numpy()[..., :3]))
+        prediction = image.numpy()[..., :3].astype(np.float32)
         real = list(itertools.compress(range(batch_size), weight.numpy() > 0))
         alone = [float(loss(target[index : index + 1], prediction[index : index + 1])) for index in real]
         assert float(loss(target, prediction, weight)) == pytest.approx(np.mean(alone), abs=1e-6)
@@ -241,7 +254,7 @@ def test_what_is_seen_of_a_case_depends_on_seed_epoch_and_case_alone(training, o
     cases = CASES[:6]
     whole = seen(training(cases, 3, seed=4, **options).take(6))  # three epochs of two batches
     again = seen(training(cases, 3, seed=4, **options).take(6))
-    resumed = seen(training(cases, 3, seed=4, first_epoch=1, **options).take(4))
+    resumed = seen(training(cases, 3, seed=4, first_step=steps_per_epoch(len(cases), 3), **options).take(4))
     by_two = seen(training(cases, 2, seed=4, **options).take(9))
     parts = [seen(training(cases, 6, seed=4, part=Part(worker, 2, 1), **options).take(3)) for worker in range(2)]
     divided = [sample for epoch in range(3) for part in parts for sample in part[3 * epoch : 3 * epoch + 3]]

@@ -1,0 +1,1 @@
+"""From a model and images to label maps that lie on the images."""
