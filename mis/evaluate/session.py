@@ -2,22 +2,26 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from statistics import mean
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mis.data.case import WHOLE_TUMOR
+from mis.data.layouts.recognise import read_data
 from mis.data.pipeline.dataset import case_batches, damage_as_error
 from mis.data.records.index import Records
 from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
-from mis.evaluate.predict import CaseScore, predict_cases
+from mis.evaluate.cases import CaseScores, Prediction, predict_cases, truth_of_files
 from mis.evaluate.slices import draw_case, pick_evenly
-from mis.files import new_folder
+from mis.evaluate.statistics import bootstrap_mean
+from mis.files import new_folder, write_csv
 from mis.params.load import Params
 from mis.predict.model import Segmenter, load_segmenter
 from mis.settings import Settings
@@ -25,6 +29,9 @@ from mis.track.base import EVALUATE, tracked
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import MODEL_TAG, TEST_PREFIX
 from mis.track.provenance import find_origin
+
+CASES, SCORES = "cases.csv", "scores"
+"""The table of a run with the scores of each case, and the folder among its artifacts that has it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class ModelScores:
 
     model: str
     val_dice: float
-    cases: Sequence[CaseScore]
+    cases: Sequence[CaseScores]
     threshold_dice_wt: Sequence[float]
 
     def rows(self) -> list[dict[str, object]]:
@@ -52,12 +59,21 @@ class ModelScores:
         ]
 
     def summary(self) -> dict[str, float]:
-        """Return the means over the test cases, and their number."""
-        regions = self.cases[0].dice
-        means = {f"dice_{name.lower()}": mean(score.dice[name] for score in self.cases) for name in regions}
+        """Return the means over the test cases, 95 % confidence intervals of the Dice, and the number of cases.
+
+        A score that a case does not have is left out of its mean; a score that no case has is left out.
+        """
+        by_case = [score.values() for score in self.cases]
+        intervals = {name: bootstrap_mean([values[name] for values in by_case]) for name in by_case[0]}
         return {
-            "dice": mean(score.mean for score in self.cases),
-            **means,
+            **{name: interval.mean for name, interval in intervals.items() if not isnan(interval.mean)},
+            **{
+                f"{name}_{end}": value
+                for name, interval in intervals.items()
+                if name.startswith("dice")
+                for end, value in (("low", interval.low), ("high", interval.high))
+                if not isnan(value)
+            },
             "threshold_dice_wt": mean(self.threshold_dice_wt),
             "cases": len(self.cases),
         }
@@ -85,12 +101,19 @@ def evaluate(
     path, val_dice = models[name]
     segmenter = _load(path, records)
     test = records.split.test
+    data = read_data(settings.workspace / params.data.root, params.data.layout)
+    truth_of, convention = truth_of_files(data, records.regions), params.evaluate.convention
+
+    def predictions(cases: Sequence[str]) -> Iterator[Prediction]:
+        return predict_cases(segmenter, records, cases, params.predict, truth_of=truth_of, convention=convention)
+
     with damage_as_error(records), new_folder(pictures) as folder:
-        predictions = predict_cases(segmenter, records, test, params.predict)
-        scores = [prediction.score for prediction in tqdm(predictions, total=len(test), desc="evaluate", unit="case")]
+        scores = [
+            prediction.scores for prediction in tqdm(predictions(test), total=len(test), desc="evaluate", unit="case")
+        ]
         drawn_cases = [score.case for score in pick_evenly(scores, params.evaluate.pictures)]
-        for prediction in predict_cases(segmenter, records, drawn_cases, params.predict):
-            draw_case(prediction, records.modalities, records.regions, folder / f"{prediction.score.case}.png")
+        for prediction in predictions(drawn_cases):
+            draw_case(prediction, records.modalities, records.regions, folder / f"{prediction.scores.case}.png")
         model_scores = ModelScores(name, val_dice, scores, _baseline_dice(records))
     _log(model_scores, params, settings, pictures, records)
     return model_scores
@@ -129,3 +152,6 @@ def _log(scores: ModelScores, params: Params, settings: Settings, pictures: Path
         run.log_metrics({f"{TEST_PREFIX}{name}": value for name, value in scores.summary().items()})
         for picture in sorted(pictures.glob("*.png")):
             run.log_file(picture, "slices")
+        with TemporaryDirectory() as folder:
+            write_csv(Path(folder) / CASES, scores.rows())
+            run.log_file(Path(folder) / CASES, SCORES)

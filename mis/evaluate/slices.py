@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
 from mis.data.pictures.planes import PLANES, outline, take_plane
-from mis.evaluate.predict import CaseScore, Prediction
+from mis.evaluate.cases import CaseScores, Prediction
 from mis.files import new_file
 
 DARKEST = -2.5
@@ -42,8 +42,8 @@ def draw_case(prediction: Prediction, modalities: Sequence[str], regions: Sequen
         row[0].set_ylabel(f"{plane} {centre[axis]}")
     for cell, title in zip(axes[0], ("FLAIR", "T1gd", "truth", "prediction"), strict=True):
         cell.set_title(title)
-    scores = "   ".join(f"{region} {value:.3f}" for region, value in prediction.score.dice.items())
-    figure.suptitle(f"{prediction.score.case}    Dice  {scores}")
+    scores = "   ".join(f"{region} {value:.3f}" for region, value in prediction.scores.dice.items())
+    figure.suptitle(f"{prediction.scores.case}    Dice  {scores}")
     figure.legend(
         handles=[
             mpl.lines.Line2D([], [], color=REGION_COLOURS[name], linestyle=REGION_DASHES[name], label=name)
@@ -67,7 +67,7 @@ def tumour_centre(truth: NDArray[np.bool_]) -> tuple[int, int, int]:
     return int(x), int(y), int(z)
 
 
-def pick_evenly(scores: Sequence[CaseScore], count: int) -> list[CaseScore]:
+def pick_evenly(scores: Sequence[CaseScores], count: int) -> list[CaseScores]:
     """Return the scores of up to `count` cases, evenly spaced from the worst to the best mean Dice."""
     ranked = sorted(scores, key=lambda score: score.mean)
     picked = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)

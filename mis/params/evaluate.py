@@ -1,6 +1,6 @@
 """What is shown of the test split."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,5 +10,7 @@ from mis.params.base import Section
 class EvaluateParams(Section):
     """What is shown of the test split."""
 
+    convention: Literal["brats2023", "panoptica"]
+    """Whose rules the scores follow: the metrics code of BraTS 2023, or the package brats-evaluation."""
     pictures: Annotated[int, Field(ge=0)]
     """Cases drawn with truth and prediction: the worst, the best, and evenly between them."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mis.data.geometry import Shape, centred_start, take_window
-from mis.model.windows import gaussian_weights, window_starts
+from mis.data.windows import gaussian_weights, window_starts
 
 Axes = tuple[int, ...]
 """Axes of a batch that are reflected: 1, 2, 3 for x, y, z."""

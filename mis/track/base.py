@@ -113,6 +113,15 @@ class Tracker(Protocol):
     def read_run(self, run_id: str) -> RecordedRun | None:
         """Return a run, whatever its experiment and status; None if there is none of this id."""
 
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """Copy a file of a run's artifacts into a folder, and return where it is; None if there is no such file.
+
+        Args:
+            run_id: The run's id.
+            name: The file's path among the artifacts, e.g. `model/best.keras`.
+            folder: The folder that gets it, under the last part of its name.
+        """
+
     def location(self) -> str:
         """Return one line that tells a person where to look."""
 

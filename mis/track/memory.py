@@ -107,6 +107,15 @@ class MemoryTracker:
         """Return a run by its id; None if there is none."""
         return next((run.recorded() for run in self.runs if run.id == run_id), None)
 
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """Write a file of a run into a folder; None if there is no such file."""
+        content = next((run.files.get(name) for run in self.runs if run.id == run_id), None)
+        if content is None:
+            return None
+        path = folder / Path(name).name
+        path.write_bytes(content)
+        return path
+
     def _with(self, experiment: str, tags: Mapping[str, str]) -> list[MemoryRun]:
         return [run for run in self.runs[::-1] if run.experiment == experiment and tags.items() <= run.tags.items()]
 

@@ -7,12 +7,14 @@ it is being imported, through the entry point that registers `artifact_repositor
 import json
 import os
 import platform
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -224,6 +226,16 @@ class MlflowTracker:
                 raise
             return None
         return RecordedRun.of(run.data.params, run.data.metrics, run.data.tags)
+
+    def fetch_file(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """Copy a file of a run's artifacts into a folder; None if there is no such file."""
+        parent, _, _ = name.rpartition("/")
+        if self.read_run(run_id) is None:
+            return None
+        if not any(entry.path == name for entry in self.client.list_artifacts(run_id, parent or None)):
+            return None
+        with TemporaryDirectory() as fetched:
+            return Path(shutil.copy2(self.client.download_artifacts(run_id, name, fetched), folder))
 
     def _search(self, experiment: str, terms: Sequence[str], page: int = RUNS_PER_PAGE) -> Iterator["Recorded"]:
         """Yield the runs of an experiment to which all the terms apply, newest first."""

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from mis.data.windows import gaussian_weights, window_starts
 from mis.model.losses import SegmentationLoss
 from mis.model.metrics import CaseLoss
 from mis.model.unet import UNet
-from mis.model.windows import gaussian_weights, window_starts
 
 VALIDATION_OVERLAP = 0.5
 """Of the windows of a validation: nnU-Net's."""

@@ -7,9 +7,12 @@ import keras
 import pytest
 
 from mis.errors import MisError
-from mis.evaluate.session import evaluate
+from mis.evaluate.compare import compare_runs
+from mis.evaluate.session import CASES, SCORES, evaluate
 from mis.model.card import ModelCard, add_card
 from mis.settings import load_settings
+from mis.track.base import EVALUATE
+from mis.track.mlflow import MlflowTracker
 
 
 @pytest.fixture
@@ -21,13 +24,49 @@ def model(tmp_path, records, params):
     return tmp_path / "model.keras"
 
 
-def test_a_test_case_whose_record_is_damaged_is_told_in_one_line(records, params, model, tmp_path):
+@pytest.fixture
+def settings(tmp_path, params, tiny_root, records):
+    """The settings of a project with the tiny data set and its records."""
+    root = tmp_path / params.data.root
+    root.parent.mkdir(parents=True)
+    root.symlink_to(tiny_root)
+    return replace(load_settings({}, tmp_path), records_folder=records.folder)
+
+
+def test_the_test_cases_are_scored_and_recorded(settings, records, params, model, tmp_path):
+    scores = evaluate({"train": (model, 0.5), "tune": (tmp_path / "none", 0.4)}, params, settings, tmp_path / "slices")
+    assert [case.case for case in scores.cases] == list(records.split.test)
+    summary = scores.summary()
+    assert {"dice", "dice_wt", "hd95_mm_et", "sensitivity_tc", "lesion_dice_wt", "lesions_false_et"} <= set(summary)
+    assert (scores.model, summary["cases"]) == ("train", 1)
+    tracker = MlflowTracker(settings)
+    (run,) = tracker._search(EVALUATE, [])
+    assert run.data.metrics["test/hd95_mm_wt"] == pytest.approx(summary["hd95_mm_wt"])
+    table = tracker.fetch_file(run.info.run_id, f"{SCORES}/{CASES}", tmp_path)
+    assert table.read_text().splitlines()[1].startswith(f"{records.split.test[0]},")
+    # The same rule twice says the same; another run of it is compared with the first.
+    evaluate({"train": (model, 0.5)}, params, settings, tmp_path / "slices")
+    runs = [run.info.run_id for run in tracker._search(EVALUATE, [])]
+    lines = compare_runs(tracker, *runs)
+    assert [line.score for line in lines][:2] == ["dice", "dice_wt"]
+    assert all(line.test.p == 1 and line.test.effect.mean == 0 for line in lines)
+
+
+def test_runs_without_scores_are_not_compared(settings):
+    tracker = MlflowTracker(settings)
+    run = tracker.start_run(EVALUATE, "bare")
+    for other, words in ((run.id, "must have the scores of its cases"), ("0" * 32, "must be that of a run")):
+        with pytest.raises(MisError, match=words):
+            compare_runs(tracker, other, run.id)
+
+
+def test_a_test_case_whose_record_is_damaged_is_told_in_one_line(settings, records, params, model, tmp_path):
     folder = shutil.copytree(records.folder, tmp_path / "records")
     path = folder / f"{records.split.test[0]}.tfrecord"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    settings = replace(load_settings({}, tmp_path), records_folder=folder)
+    settings = replace(settings, records_folder=folder)
     pictures = tmp_path / "slices"
     with pytest.raises(MisError, match="must be as they were written") as error:
         evaluate({"train": (model, 0.5)}, params, settings, pictures)

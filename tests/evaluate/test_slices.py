@@ -1,15 +1,20 @@
 """Pictures of cases."""
 
+from dataclasses import replace
+
 import matplotlib.image
 import numpy as np
 import pytest
 
-from mis.evaluate.predict import CaseScore, Prediction
+from mis.evaluate.cases import CaseScores, Prediction
+from mis.evaluate.scores import brats2023
 from mis.evaluate.slices import draw_case, pick_evenly, tumour_centre
 
+PERFECT = brats2023(np.ones((2, 2, 2), bool), np.ones((2, 2, 2), bool), (1, 1, 1))
 
-def score(value):
-    return CaseScore(str(value), {"WT": value})
+
+def score(value, regions=("WT",), name=None):
+    return CaseScores(name or str(value), dict.fromkeys(regions, replace(PERFECT, dice=value)))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +39,7 @@ def test_truth_and_prediction_are_outlined(tmp_path, regions):
     truth[4:9, 5:11, 6:12] = True
     drawn = []
     for predicted in (truth, np.zeros_like(truth)):
-        case = Prediction(CaseScore("BRATS_001", dict.fromkeys(regions, 0.5)), image, truth, predicted)
+        case = Prediction(score(0.5, regions, "BRATS_001"), image, truth, predicted)
         draw_case(case, ["FLAIR", "T1w", "T1gd", "T2w"], regions, tmp_path / "case.png")
         drawn.append(matplotlib.image.imread(tmp_path / "case.png"))
     half = drawn[0].shape[1] * 3 // 4

@@ -239,5 +239,21 @@ def test_any_run_is_read_by_its_id(tracker, experiment):
 
 
 @pytest.mark.parametrize("run_id", ["0" * 32, "no-run", "it's", "../x"])
-def test_a_run_that_is_not_there_is_none(tracker, run_id):
+def test_a_run_that_is_not_there_is_none(tracker, run_id, tmp_path):
     assert tracker.read_run(run_id) is None
+    assert tracker.fetch_file(run_id, "a/file.txt", tmp_path) is None
+
+
+def test_a_file_of_a_run_is_fetched(tracker, experiment, tmp_path):
+    (tmp_path / "file.txt").write_text("content")
+    run = tracker.start_run(experiment, "files")
+    run.log_file(tmp_path / "file.txt", "a")
+    run.log_file(tmp_path / "file.txt")
+    (tmp_path / "fetched").mkdir()
+    for name in ("a/file.txt", "file.txt"):
+        path = tracker.fetch_file(run.id, name, tmp_path / "fetched")
+        assert path == tmp_path / "fetched" / "file.txt"
+        assert path.read_text() == "content"
+        path.unlink()
+    for name in ("a/none.txt", "none/file.txt", "a"):
+        assert tracker.fetch_file(run.id, name, tmp_path / "fetched") is None

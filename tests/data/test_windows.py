@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mis.model.windows import gaussian_weights, window_starts
+from mis.data.windows import gaussian_weights, window_starts
 
 edges = st.tuples(st.integers(1, 40), st.integers(1, 40)).map(sorted)
 

@@ -1,0 +1,51 @@
+"""`python -m mis.evaluate compare`: do two evaluated models differ on the same cases, and by how much?"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from math import isnan
+
+from mis.cli import exit_code
+from mis.settings import load_settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    parser = argparse.ArgumentParser("python -m mis.evaluate", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    text = "compare two runs of `evaluate` case by case: Wilcoxon's signed-rank test, the effect and its 95 % interval"
+    compare = commands.add_parser("compare", help=text, description=text, allow_abbrev=False)
+    compare.add_argument("first", metavar="RUN_A", help="MLflow's id of a run of `evaluate`")
+    compare.add_argument("second", metavar="RUN_B", help="another one, whose scores are the later ones")
+    compare.add_argument("--json", action="store_true", help="print JSON, for a program to read")
+    return exit_code(partial(_compare, parser.parse_args(argv)))
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from mis.evaluate.compare import FEWEST_CASES, compare_runs
+    from mis.track.mlflow import MlflowTracker
+
+    lines = compare_runs(MlflowTracker(load_settings()), arguments.first, arguments.second)
+    if arguments.json:
+        print(json.dumps([asdict(line) for line in lines], indent=2))
+        return
+    cases = max(line.test.cases for line in lines)
+    print(f"{cases} cases; the difference is {arguments.second} minus {arguments.first}")
+    print(
+        f"{'score':22} {'A':>9} {'B':>9} {'difference':>11} {'95 % interval':>20} {'better':>7} {'worse':>6} {'p':>8}"
+    )
+    for line in lines:
+        effect = line.test.effect
+        interval = "" if isnan(effect.low) else f"{effect.low:+.4f} to {effect.high:+.4f}"
+        print(
+            f"{line.score:22} {line.first:9.4f} {line.second:9.4f} {effect.mean:+11.4f} {interval:>20} "
+            f"{line.test.better:7} {line.test.worse:6} {line.test.p:8.2g}"
+        )
+    if cases < FEWEST_CASES:
+        print(f"with fewer than {FEWEST_CASES} cases the test finds no difference at the level of .05, whatever it is")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,154 @@
+"""Predictions of test cases, and their scores on the grid of the cases' files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import mean
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
+
+from mis.data.case import Case, DataSet
+from mis.data.geometry import Geometry
+from mis.data.pipeline.dataset import case_batches
+from mis.data.records.index import Records
+from mis.data.records.preprocess import region_bits, region_channels
+from mis.data.volumes import read_image, without_trailing_axes
+from mis.errors import MisError
+from mis.evaluate.scores import CONVENTIONS, RegionScores
+from mis.params.predict import PredictParams
+from mis.predict.labels import regions_from_probabilities
+from mis.predict.model import Segmenter
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """The scores of the prediction of a case.
+
+    Attributes:
+        case: The name of the case.
+        regions: The scores of each region, by the region's name.
+    """
+
+    case: str
+    regions: Mapping[str, RegionScores]
+
+    @property
+    def dice(self) -> dict[str, float]:
+        """The Dice of each region, by the region's name."""
+        return {region: scores.dice for region, scores in self.regions.items()}
+
+    @property
+    def mean(self) -> float:
+        """The mean Dice over the regions."""
+        return mean(self.dice.values())
+
+    def values(self) -> dict[str, float]:
+        """Return the mean Dice, and every score of every region as `score_region`."""
+        scores = {region: asdict(values) for region, values in self.regions.items()}
+        names = next(iter(scores.values()))
+        return {"dice": self.mean} | {
+            f"{name}_{region.lower()}": scores[region][name] for name in names for region in scores
+        }
+
+    def row(self) -> dict[str, object]:
+        """Return the case's row of a table: its name, the mean Dice and all scores."""
+        return {"case": self.case} | {name: round(value, 6) for name, value in self.values().items()}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A case with its prediction. It takes 0.2 GB at 240 x 240 x 155: few can be in memory at the same time.
+
+    Attributes:
+        scores: The scores of the prediction, on the grid of the case's file.
+        image: float32 (x, y, z, modality), standardised over the brain, on the grid of the network.
+        truth: bool (x, y, z, region): the segmentation of the data set, on the same grid.
+        predicted: bool (x, y, z, region): the segmentation of the model, on the same grid.
+    """
+
+    scores: CaseScores
+    image: NDArray[np.float32]
+    truth: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
+
+
+TruthOfCase = Callable[[str], NDArray[np.bool_]]
+"""Returns the true regions of a case on the grid of its file, bool (x, y, z, region)."""
+
+
+def truth_of_files(data: DataSet, regions: Sequence[str]) -> TruthOfCase:
+    """Return the function that reads the truth of a case from its label's file.
+
+    Args:
+        data: The data set.
+        regions: The regions that are wanted.
+    """
+    cases: Mapping[str, Case] = {case.id: case for case in data.cases}
+    names = list(data.regions)
+
+    def truth(name: str) -> NDArray[np.bool_]:
+        case = cases.get(name)
+        if case is None or case.label is None:
+            raise MisError(
+                f"{data.root} must have the label of test case {name}", got="none", do="run `dvc repro preprocess`"
+            )
+        label = without_trailing_axes(read_image(case.label).voxels, 3)
+        bits = region_bits(np.asarray(label).astype(np.uint8), data.regions)
+        return region_channels(bits, [names.index(region) for region in regions]).astype(bool)
+
+    return truth
+
+
+def predict_cases(
+    segmenter: Segmenter,
+    records: Records,
+    cases: Sequence[str],
+    params: PredictParams,
+    *,
+    truth_of: TruthOfCase,
+    convention: str,
+) -> Iterator[Prediction]:
+    """Predict the cases one after the other, as `python -m mis.predict` does, and score each prediction.
+
+    Args:
+        segmenter: The models.
+        records: The records that the cases are read from.
+        cases: The names of the cases.
+        params: Windows, threshold, and the smallest lesion.
+        truth_of: The truth on the grid of a case's file.
+        convention: A name of `mis.evaluate.scores.CONVENTIONS`.
+    """
+    for case, (images, truths, _) in zip(cases, case_batches(records, cases, batch_size=1), strict=True):
+        image, truth = images.numpy()[0].astype(np.float32), truths.numpy()[0] > 0
+        probability = segmenter.probabilities(image, params)
+        predicted = regions_from_probabilities(probability, params.threshold, params.min_voxels)
+        geometry = records.cases[case].geometry
+        scores = score_regions(truth_of(case), predicted, geometry, records.regions, convention)
+        yield Prediction(CaseScores(case, scores), image, truth, predicted)
+
+
+def score_regions(
+    truth: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
+    geometry: Geometry,
+    regions: Sequence[str],
+    convention: str,
+) -> dict[str, RegionScores]:
+    """Return the scores of each region on the grid of a case's file.
+
+    Args:
+        truth: bool (x, y, z, region), on the grid of the file.
+        predicted: bool (x, y, z, region), on the grid of the network.
+        geometry: The way from the one to the other.
+        regions: The names of the regions.
+        convention: A name of `CONVENTIONS`.
+    """
+    spacing_mm = voxel_sizes(np.asarray(geometry.affine))
+    score = CONVENTIONS[convention]
+    return {
+        region: score(
+            truth[..., channel], geometry.prediction_to_file(predicted[..., channel].astype(np.uint8)) > 0, spacing_mm
+        )
+        for channel, region in enumerate(regions)
+    }

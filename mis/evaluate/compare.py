@@ -1,0 +1,90 @@
+"""Two evaluated models on the same cases: do they differ, and by how much?"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+
+from mis.errors import MisError
+from mis.evaluate.session import CASES, SCORES
+from mis.evaluate.statistics import PairedTest, paired_test
+from mis.track.base import Tracker
+
+COMPARED = ("dice", "hd95_mm", "lesion_dice", "lesion_hd95_mm", "sensitivity", "specificity", "volume_error_ml")
+"""The scores that are compared, for each region; the Dice first, also as the mean over the regions."""
+
+FEWEST_CASES = 6
+"""With fewer Wilcoxon's test cannot find a difference at the level of .05, whatever the scores are."""
+
+
+@dataclass(frozen=True)
+class ComparedScore:
+    """What the two models have of one score.
+
+    Attributes:
+        score: The score and its region, as a column of the table of cases.
+        first: The first model's mean.
+        second: The second one's.
+        test: The paired test.
+    """
+
+    score: str
+    first: float
+    second: float
+    test: PairedTest
+
+
+def compare_runs(tracker: Tracker, first: str, second: str) -> list[ComparedScore]:
+    """Compare the scores of two runs of `evaluate` on the cases that both have.
+
+    Args:
+        tracker: Where the runs are.
+        first: The id of the first run.
+        second: The id of the second run.
+
+    Raises:
+        MisError: A run is not there or has no scores of cases, or they have no case in common.
+    """
+    tables = [read_scores(tracker, run_id) for run_id in (first, second)]
+    cases = sorted(tables[0].keys() & tables[1].keys())
+    if not cases:
+        raise MisError("two runs must have cases in common to be compared", got=f"none of {first} and {second}")
+    columns = [column for column in next(iter(tables[0].values())) if _is_compared(column)]
+    lines = []
+    for column in columns:
+        values = [[table[case].get(column, nan) for case in cases] for table in tables]
+        means = [_mean(scores) for scores in values]
+        lines.append(ComparedScore(column, means[0], means[1], paired_test(values[0], values[1])))
+    return lines
+
+
+def _is_compared(column: str) -> bool:
+    return any(column == name or column.rpartition("_")[0] == name for name in COMPARED)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of the values that are numbers; not a number where there is none."""
+    known = [value for value in values if not isnan(value)]
+    return mean(known) if known else nan
+
+
+def read_scores(tracker: Tracker, run_id: str) -> Mapping[str, Mapping[str, float]]:
+    """Return every score of every case of a run, by the case's name.
+
+    Raises:
+        MisError: The run is not there, or has no scores of cases.
+    """
+    if tracker.read_run(run_id) is None:
+        raise MisError("a run's id must be that of a run in MLflow", got=run_id, do="MLflow shows it with the run")
+    with TemporaryDirectory() as folder:
+        path = tracker.fetch_file(run_id, f"{SCORES}/{CASES}", Path(folder))
+        if path is None:
+            raise MisError(
+                "a run that is compared must have the scores of its cases", got=run_id, do="name runs of `evaluate`"
+            )
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    return {row["case"]: {name: float(text) for name, text in row.items() if name != "case" and text} for row in rows}
