@@ -12,6 +12,7 @@ SMALL = {
     "norm": "group",
     "groups": 2,
     "activation": "relu",
+    "stem_stride": 1,
     "downsampling": "pool",
     "dropout": 0.0,
     "deep_supervision": 0,

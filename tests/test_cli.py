@@ -30,7 +30,7 @@ def check_is_refused(done, *parts):
         ("train.epoch=3", ("train.epoch", "did you mean train.epochs?")),
         ("train.epochs=three", ("train.epochs", "'three'", "integer")),
         ("train.epochs=0", ("train.epochs", "got 0", "greater than or equal to 1")),
-        ("model.norm=layer", ("model.norm", "'layer'", "'batch', 'group' or 'none'")),
+        ("model.norm=layer", ("model.norm", "'layer'", "'batch', 'group', 'instance' or 'none'")),
         ("model.groups=3", ("groups must divide base_filters", "3", "8")),
         ("distribute.workers=3", ("train.batch_size", "distribute.devices_per_worker = 3", "got 2")),
         ("train.epochs", ("name=value", "'train.epochs'")),

@@ -55,7 +55,7 @@ class ModelCard:
             data=records.params,
             grid=records.shape,
             patch_size=train.patch_size,
-            multiple=2**model.depth,
+            multiple=model.multiple,
             records=records.digest,
             data_hash=records.data_hash,
         )

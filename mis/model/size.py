@@ -49,38 +49,39 @@ def network_size(
     network = connect_unet(params, modalities, regions)
     model = keras.Model(network.image, list(network.logits))
     layers = keras.Model(network.image, [layer.output for layer in model.layers])
-    outputs = keras.backend.compute_output_spec(layers, keras.KerasTensor((cases, *grid, modalities)))
+    outputs = layers.compute_output_shape((cases, *grid, modalities))
     return NetworkSize(
         weights=sum(prod(weight.shape) for weight in model.trainable_variables),
         receptive_field=receptive_field(params),
-        activation_bytes=sum(prod(output.shape) for output in outputs) * itemsize,
+        activation_bytes=sum(prod(shape) for shape in outputs) * itemsize,
     )
 
 
 def receptive_field(params: ModelParams) -> int:
     """Return how many voxels of the image, along an axis, a voxel of the result depends on at most.
 
-    A convolution of kernel k whose voxels are j voxels of the image apart adds (k - 1) j, a pooling of 2 adds j
-    (Araujo et al., Distill, 2019); a transposed convolution of kernel and stride 2 has one voxel before it.
+    Counted backwards, from a voxel of the result to the voxels of each layer that it depends on, wherever it lies among
+    them (Araujo et al., Distill, 2019): of n voxels behind it a convolution of kernel k sees n + k - 1, or with a stride
+    of 2 2 (n - 1) + k; a pooling 2 n; and before a transposed convolution of stride 2 they were n // 2 + 1.
 
     >>> from mis.params.model import ModelParams
     >>> params = ModelParams(
     ...     depth=1, base_filters=4, max_filters=320, kernel_size=3, block="plain", norm="none", groups=4,
-    ...     activation="relu", downsampling="pool", dropout=0.0, deep_supervision=0,
+    ...     activation="relu", stem_stride=1, downsampling="pool", dropout=0.0, deep_supervision=0,
     ... )
-    >>> receptive_field(params)  # 2 and 2 at full resolution, 1 of the pooling, 4 and 4 at half, 2 and 2
+    >>> receptive_field(params)  # 1, 3 and 5; 3 before the transposed convolution, 5 and 7; 14 before the pooling, 16
     18
     """
-    reach, apart = 1, 1
-    wide = params.kernel_size - 1
-    for level in range(params.depth + 1):
-        if level and params.downsampling == "pool":
-            reach, apart = reach + apart, 2 * apart
-        reach += wide * apart  # the first convolution, which has the stride where there is one
-        if level and params.downsampling == "stride":
-            apart *= 2
-        reach += wide * apart
+    kernel, seen = params.kernel_size, 1
+    if params.stem_stride == 2:
+        seen = (seen + kernel - 1) // 2 + 1
     for _ in range(params.depth):
-        apart //= 2
-        reach += 2 * wide * apart
-    return reach
+        seen = (seen + 2 * (kernel - 1)) // 2 + 1
+    for level in reversed(range(params.depth + 1)):
+        seen += kernel - 1
+        if level and params.downsampling == "stride":
+            seen = 2 * (seen - 1) + kernel
+        else:
+            seen += kernel - 1
+            seen *= 2 if level else 1
+    return 2 * (seen - 1) + kernel if params.stem_stride == 2 else seen

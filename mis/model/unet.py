@@ -49,7 +49,7 @@ def build_unet(params: ModelParams, in_channels: int, out_channels: int) -> kera
     >>> from mis.params.model import ModelParams
     >>> params = ModelParams(
     ...     depth=1, base_filters=4, max_filters=320, kernel_size=3, block="plain", norm="group", groups=4,
-    ...     activation="relu", downsampling="pool", dropout=0.0, deep_supervision=0,
+    ...     activation="relu", stem_stride=1, downsampling="pool", dropout=0.0, deep_supervision=0,
     ... )
     >>> build_unet(params, in_channels=4, out_channels=3).output_shape
     (None, None, None, None, 3)
@@ -63,7 +63,8 @@ def connect_unet(params: ModelParams, in_channels: int, out_channels: int) -> UN
 
     Each of `depth` levels has a block of two convolutions and is halved, the bottom has a block, and each level on the
     way up a transposed convolution, the skip connection and a block. Filters double from level to level, up to
-    `max_filters`.
+    `max_filters`. With a `stem_stride` of 2 all of that has half the resolution, and one convolution beside the image
+    refines the result.
 
     Args:
         params: The network.
@@ -72,6 +73,8 @@ def connect_unet(params: ModelParams, in_channels: int, out_channels: int) -> UN
     """
     filters = params.filters
     x = image = keras.Input((None, None, None, in_channels), name="image")
+    if params.stem_stride == 2:
+        x = _activate(_convolve(x, filters[0], params, "stem", stride=2), params, "stem")
     skips = []
     for level in range(params.depth):
         x = _block(x, filters[level], params, f"down{level}", stride=_stride(params, level))
@@ -85,6 +88,10 @@ def connect_unet(params: ModelParams, in_channels: int, out_channels: int) -> UN
         x = keras.layers.Concatenate(name=f"up{level}_skip")([skips[level], x])
         x = _block(x, filters[level], params, f"up{level}")
         decoded.append(x)
+    if params.stem_stride == 2:
+        x = keras.layers.Conv3DTranspose(filters[0], 2, strides=2, name="refine_upsample")(x)
+        x = keras.layers.Concatenate(name="refine_skip")([image, x])
+        decoded.append(_activate(_convolve(x, filters[0], params, "refine"), params, "refine"))
     logits = [
         keras.layers.Conv3D(out_channels, 1, dtype="float32", name=f"logits{level}" if level else "logits")(x)
         for level, x in enumerate(decoded[::-1][: params.deep_supervision + 1])

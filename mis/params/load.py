@@ -22,6 +22,9 @@ from mis.params.space import fixed_values
 from mis.params.train import TrainParams
 from mis.params.tune import TuneParams
 
+MULTIPLE = "2**model.depth * model.stem_stride"
+"""What `ModelParams.multiple` is, as messages have it."""
+
 SEARCHABLE = ("model", "train")
 """The sections whose values a trial may set."""
 
@@ -41,19 +44,20 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _depth_fits_records(self) -> Self:
-        if self.data.multiple % 2**self.model.depth:
+        if self.data.multiple % self.model.multiple:
             raise ValueError(
-                f"data.multiple must be a multiple of 2**model.depth = {2**self.model.depth}, got {self.data.multiple}"
+                f"data.multiple must be a multiple of {MULTIPLE} = {self.model.multiple}, got {self.data.multiple}; "
+                f"the next that fits is {self.model.multiple * -(-self.data.multiple // self.model.multiple)}"
             )
         return self
 
     @model_validator(mode="after")
     def _depth_fits_patch(self) -> Self:
-        patch, step = self.train.patch_size, 2**self.model.depth
+        patch, step = self.train.patch_size, self.model.multiple
         if patch and any(edge % step for edge in patch):
             fits = tuple(step * -(-edge // step) for edge in patch)
             raise ValueError(
-                f"train.patch_size must be a multiple of 2**model.depth = {step} in every axis, got {patch}; "
+                f"train.patch_size must be a multiple of {MULTIPLE} = {step} in every axis, got {patch}; "
                 f"the next that fits is {fits}"
             )
         return self

@@ -11,7 +11,7 @@ class ModelParams(Section):
     """The 3D U-Net."""
 
     depth: Annotated[int, Field(ge=1, le=6)]
-    """How often the grid is halved; every axis must be a multiple of 2**depth."""
+    """How often the grid is halved on the way down; every axis must be a multiple of `ModelParams.multiple`."""
     base_filters: Positive
     """Filters at full resolution; each level below has twice as many."""
     max_filters: Positive
@@ -24,12 +24,20 @@ class ModelParams(Section):
     """Groups of the group normalisation; it divides the filters of every level."""
     activation: Literal["relu", "leaky_relu"]
     """After each normalisation; the leaky one has a slope of .01 below 0, as in nnU-Net."""
+    stem_stride: Literal[1, 2]
+    """2: a first convolution halves the grid before the levels, and the result is refined at full resolution beside the
+    image: a step costs about a third."""
     downsampling: Literal["pool", "stride"]
     """How the grid is halved: by max pooling, or by the stride of the next level's first convolution."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Share of the channels that is set to 0 behind each block of a training step."""
     deep_supervision: Annotated[int, Field(ge=0)]
     """How many levels below full resolution have a loss of their own, of half the weight of the level above."""
+
+    @property
+    def multiple(self) -> int:
+        """What the number of voxels along every axis must be a multiple of."""
+        return int(2**self.depth) * self.stem_stride
 
     @property
     def filters(self) -> tuple[int, ...]:

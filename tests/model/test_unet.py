@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from mis.model.size import network_size, receptive_field
 from mis.model.unet import build_unet, connect_unet
 from tests.networks import model_params
 
@@ -218,3 +219,62 @@ def test_a_model_is_read_by_keras_alone(run_script, tmp_path, records, tiny_para
     saw_mis = run_script(LOADED, tmp_path / "model.keras", tmp_path / "image.npy", tmp_path / "result.npy")
     assert not saw_mis
     np.testing.assert_allclose(np.load(tmp_path / "result.npy"), np.asarray(model(batch)), atol=1e-6)
+
+
+# ---- What a network is ----
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"depth": 1},
+        {"depth": 2},
+        {"depth": 1, "kernel_size": 5},
+        {"depth": 2, "downsampling": "stride"},
+        {"depth": 1, "stem_stride": 2},
+        {"depth": 2, "stem_stride": 2, "downsampling": "stride", "block": "residual"},
+    ],
+)
+def test_no_voxel_depends_on_more_than_the_receptive_field_and_one_on_all_of_it(changes):
+    import tensorflow as tf
+
+    # Weights above 0 and no activation of 0: what is seen has a gradient. Far from the border, along one axis.
+    model = unet("none", **changes)
+    for weight in model.trainable_variables:
+        weight.assign(np.abs(np.asarray(weight)) + 0.01)
+    network = keras.Model(model.inputs[0], model.get_layer("logits").output)
+    field = receptive_field(model_params(norm="none", **changes))
+    step = model_params(**changes).multiple
+    length = step * (3 * field // step)
+    batch = tf.Variable(np.random.default_rng(0).uniform(1, 2, (1, length, 2 * step, 2 * step, 4)).astype(np.float32))
+    seen = []
+    for voxel in range(length // 2, length // 2 + step):
+        with tf.GradientTape() as tape:
+            value = network(batch)[0, voxel, step, step, 0]
+        reached = np.flatnonzero(np.abs(np.asarray(tape.gradient(value, batch))).sum(axis=(0, 2, 3, 4)))
+        seen.append(reached.max() - reached.min() + 1)
+    # Max pooling hands the gradient to one voxel of two, and so may miss one at each end of each pooling.
+    assert max(seen) <= field
+    if changes.get("downsampling") == "stride":
+        assert max(seen) == field
+
+
+def test_a_stem_halves_the_grid_before_the_levels_and_its_result_has_all_of_it():
+    network = connect_unet(model_params(stem_stride=2, deep_supervision=0, depth=2), 4, 3)
+    model = keras.Model(network.image, network.logits[0])
+    assert model.get_layer("stem").strides == (2, 2, 2)
+    assert np.asarray(model(image(1, 16, 8, 8))).shape == (1, 16, 8, 8, 3)
+    inner = keras.Model(network.image, model.get_layer("down0b_relu").output)
+    assert np.asarray(inner(image(1, 16, 8, 8))).shape == (1, 8, 4, 4, 4)
+    assert model_params(stem_stride=2, depth=2).multiple == 8
+
+
+def test_the_size_of_a_network_by_hand():
+    size = network_size(model_params(norm="none", base_filters=2), 4, 3, (8, 8, 8), cases=2)
+    assert size.weights == weights_by_hand(1, 2, "none")
+    fine, coarse = 2 * 8**3, 2 * 4**3
+    # The image, two convolutions and their activations, and after the skip twice as many channels, and so on.
+    at_full = 4 + 4 * 2 + 2 + 4 + 4 * 2 + 3
+    at_half = 2 + 4 * 4
+    assert size.activation_bytes == 4 * (fine * at_full + coarse * at_half)
+    assert "a receptive field of 18 voxels" in str(size)

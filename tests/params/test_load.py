@@ -204,8 +204,8 @@ def test_an_override_that_does_not_fit_names_key_value_and_rule(override, parts)
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("data.multiple=4", ("data.multiple must be a multiple of 2**model.depth = 8", "got 4")),
-        ("model.depth=4", ("data.multiple must be a multiple of 2**model.depth = 16", "got 8")),
+        ("data.multiple=4", ("data.multiple must be a multiple of 2**model.depth * model.stem_stride = 8", "got 4")),
+        ("model.depth=4", ("data.multiple must be a multiple of 2**model.depth * model.stem_stride = 16", "got 8")),
         (
             "distribute.workers=3",
             (
@@ -375,7 +375,10 @@ def test_nothing_can_be_assigned():
         ({"model.norm": {"type": "choice", "values": ["batch", "layer"]}}, ("model.norm", "'layer'")),
         ({"model.norm": {"type": "choice", "values": []}}, ("model.norm.values", "[]")),
         ({"model.groups": {"type": "choice", "values": [4, 3]}}, ("groups must divide base_filters", "groups 3")),
-        ({"model.depth": {"type": "int", "low": 2, "high": 4}}, ("data.multiple", "2**model.depth = 16")),
+        (
+            {"model.depth": {"type": "int", "low": 2, "high": 4}},
+            ("data.multiple", "2**model.depth * model.stem_stride = 16"),
+        ),
         # Not the bounds but what lies between them cannot be built.
         ({"model.kernel_size": {"type": "int", "low": 3, "high": 5}}, ("kernel_size must be odd", "got 4")),
     ],

@@ -165,8 +165,8 @@ def test_what_has_changed_is_said_then_and_now(linked, data, params):
         f"DVC hash:   {before} -> {now}",
         f"git commit: {head} -> {head}-dirty",
         "params:     2 differ (then -> now)",
-        f"  predict.threshold: {params.predict.threshold} -> 0.25",
         f"  model.depth: {params.model.depth} -> 2",
+        f"  predict.threshold: {params.predict.threshold} -> 0.25",
     ]
 
 
