@@ -61,8 +61,8 @@ def receptive_field(params: ModelParams) -> int:
     """Return how many voxels of the image, along an axis, a voxel of the result depends on at most.
 
     Counted backwards, from a voxel of the result to the voxels of each layer that it depends on, wherever it lies among
-    them (Araujo et al., Distill, 2019): of n voxels behind it a convolution of kernel k sees n + k - 1, or with a stride
-    of 2 2 (n - 1) + k; a pooling 2 n; and before a transposed convolution of stride 2 they were n // 2 + 1.
+    them (Araujo et al., Distill, 2019): of n voxels behind it a convolution of kernel k sees n + k - 1, or with a
+    stride of 2 2 (n - 1) + k; a pooling 2 n; and before a transposed convolution of stride 2 they were n // 2 + 1.
 
     >>> from mis.params.model import ModelParams
     >>> params = ModelParams(

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mis.cli import add_overrides, exit_code
 from mis.data.case import MODALITIES
@@ -33,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--model", type=Path, action="append", required=True, metavar="MODEL",
-        help="a model's file; several are an ensemble, whose mean probability counts",
+        "--model", action="append", required=True, metavar="MODEL",
+        help="a model's file, or MLflow's id of a run that has one; several are an ensemble, whose mean probability "
+        "counts",
     )  # fmt: skip
     parser.add_argument(
         "paths", type=Path, nargs="+", metavar="INPUT OUTPUT",
@@ -75,6 +77,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from mis.predict.cases import LABEL_VALUES, four_files, read_input
     from mis.predict.model import load_segmenter
     from mis.predict.session import SUFFIX, predict_cases
+    from mis.predict.source import find_model
+    from mis.track.mlflow import MlflowTracker
 
     output = arguments.paths[-1]
     folder = output
@@ -85,8 +89,11 @@ def _run(arguments: argparse.Namespace) -> int:
         data = four_files(named, output.name.removesuffix(SUFFIX))
     else:
         data = read_input(arguments.paths[0], arguments.layout)
+    with TemporaryDirectory() as fetched:
+        models = [find_model(name, Path(fetched), lambda: MlflowTracker(settings)) for name in arguments.model]
+        segmenter = load_segmenter(models)
     outcome = predict_cases(
-        load_segmenter(arguments.model),
+        segmenter,
         data,
         folder,
         params,

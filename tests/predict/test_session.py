@@ -17,6 +17,8 @@ from mis.predict.__main__ import main
 from mis.predict.cases import four_files, read_input
 from mis.predict.model import load_segmenter
 from mis.predict.session import FAILED, RECIPE, predict_cases
+from mis.settings import load_settings
+from mis.track.mlflow import MlflowTracker
 from tests.data.test_geometry import ORIENTATIONS, affine_of
 
 SHAPE = (10, 12, 9)
@@ -228,6 +230,30 @@ def test_four_files_named_by_modality(model_file, project, tmp_path, capsys, mon
     assert "end in .nii.gz" in capsys.readouterr().err
     assert main(["--model", str(model_file), str(tmp_path)]) == 2
     assert "INPUT and OUTPUT" in capsys.readouterr().err
+
+
+def test_a_model_of_a_run_in_mlflow(model_file, project, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(project)
+    tracker = MlflowTracker(load_settings({}, project))
+    run, bare = (tracker.start_run("mis/train", name) for name in ("with", "without"))
+    best = tmp_path / "best.keras"
+    best.write_bytes(model_file.read_bytes())
+    run.log_file(best, "model")
+    files = write_four(tmp_path, volumes(), affine_of("LPS"))
+    options = [
+        f"--{option}={files[modality]}"
+        for modality, option in zip(MODALITIES, ("flair", "t1", "t1gd", "t2"), strict=True)
+    ]
+    outputs = []
+    for model in (str(model_file), run.id):
+        output = tmp_path / model.replace("/", "_") / "patient.nii.gz"
+        assert main(["--model", model, *options, str(output)]) == 0
+        outputs.append(np.asarray(nib.load(output).dataobj))
+    np.testing.assert_array_equal(*outputs)
+    capsys.readouterr()
+    for model, words in ((bare.id, "must have a model"), ("0" * 32, "must be a file or a run"), ("none", "must exist")):
+        assert main(["--model", model, *options, str(tmp_path / "patient.nii.gz")]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_one_4_d_file(layout_roots, segmenter, predict, tmp_path):

@@ -1,0 +1,41 @@
+"""Where a model comes from: a file, or a run in MLflow."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from mis.errors import MisError
+from mis.track.base import Tracker
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+MODEL_FILE = "model/best.keras"
+"""The model of a training, a trial or a study among the artifacts of its run."""
+
+
+def find_model(name: str, folder: Path, open_tracker: Callable[[], Tracker]) -> Path:
+    """Return the file of a model.
+
+    Args:
+        name: A path, or MLflow's id of a training's, a trial's or a study's run.
+        folder: Where a model from MLflow is put.
+        open_tracker: Opens MLflow, where it is needed.
+
+    Raises:
+        MisError: There is no such file and no such run, or the run has no model.
+    """
+    path = Path(name)
+    if path.is_file() or not RUN_ID.fullmatch(name):
+        return path  # that a file is missing, or no model, is said where it is read
+    tracker = open_tracker()
+    if tracker.read_run(name) is None:
+        raise MisError(f"--model must be a file or a run in {tracker.location()}", got=name)
+    target = folder / name
+    target.mkdir(parents=True, exist_ok=True)
+    found = tracker.fetch_file(name, MODEL_FILE, target)
+    if found is None:
+        raise MisError(
+            f"the run must have a model ({MODEL_FILE} among its artifacts)",
+            got=name,
+            do="name the run of a training, of a study, or of one of its best trials",
+        )
+    return found
