@@ -101,6 +101,10 @@ class TrainParams(Section):
     """Whether the same training gives the same bits on a GPU too, at the cost of speed: TensorFlow's deterministic
     kernels, and no TensorFloat-32."""
 
+    def cases_of_epoch(self, cases: int) -> int:
+        """Return how many cases an epoch sees, where there are so many to train on."""
+        return cases if self.steps_per_epoch is None else self.steps_per_epoch * self.batch_size
+
     def in_the_graph(self) -> dict[str, object]:
         """Return those values that the graph of a training depends on."""
         return self.model_dump(exclude=_NOT_IN_THE_GRAPH)

@@ -40,7 +40,12 @@ def own_records(params: Params, settings: Settings) -> Records:
 def workload_of(params: Params, records: Records) -> Workload:
     """Return what a trial with these parameters does in an epoch."""
     split = records.split
-    return Workload(len(split.train), len(split.val), params.train.batch_size, params.distribute.batch_rule)
+    return Workload(
+        params.train.cases_of_epoch(len(split.train)),
+        len(split.val),
+        params.train.batch_size,
+        params.distribute.batch_rule,
+    )
 
 
 def fit_to_runs(params: Params, records: Records, tracker: Tracker, devices_per_node: int) -> Fit:

@@ -179,7 +179,7 @@ class _Session:
                     pool,
                     self.trials,
                     store.folder,
-                    cases=len(self.records.split.train),
+                    cases=self.params.train.cases_of_epoch(len(self.records.split.train)),
                     target=self.params.scaling.target_dice,
                     on_epoch=bar.update,
                 )

@@ -120,7 +120,6 @@ def fit(
         cases, val = records.split.train, records.split.val
         steps, first = steps_of_epoch(params, records), len(history)
         val_batch_size = validation_batch(params, strategy.num_replicas_in_sync)
-        seen = len(cases) if params.steps_per_epoch is None else steps * params.batch_size
         average = UseMovingAverage() if params.ema else None
         with untuned_buffers(), damage_as_error(records):
             model.fit(
@@ -139,7 +138,7 @@ def fit(
                 callbacks=[
                     SetLearningRate(params, steps),
                     *([average] if average else []),
-                    TimeSteps(seen, steps),
+                    TimeSteps(params.cases_of_epoch(len(cases)), steps),
                     SaveCheckpoints(history, checkpoints, params, ModelCard.of(records, model_params, params), average),
                     *callbacks,
                 ],

@@ -478,6 +478,17 @@ def test_a_starting_point_lies_in_the_space(params):
     assert "sampler grid takes every point once" in message
 
 
+def test_the_recipe_is_a_set_of_parameters_and_its_search_one_over_most_of_it():
+    recipe = load_params(ROOT / "pipelines" / "recipe.yaml")
+    assert (recipe.train.loss, recipe.model.norm, recipe.model.multiple) == ("dice_cross_entropy", "instance", 8)
+    assert {"train.loss", "model.norm", "model.depth", "model.base_filters", "train.learning_rate_decay"} <= set(
+        recipe.tune.space
+    )
+    real = load_params(ROOT / "pipelines" / "nnunet.yaml")
+    assert real.model.filters == (32, 64, 128, 256, 320, 320)
+    assert real.train.patch_size == (128, 128, 128)
+
+
 def test_the_papers_grid_has_32_points():
     paper = load_params(ROOT / "pipelines" / "paper.yaml")
     assert number_of_trials(paper.tune.sampler, paper.tune.space, 100) == paper.tune.num_samples == 32
