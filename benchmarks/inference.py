@@ -1,10 +1,10 @@
 """Full-size cases: the time of sliding windows beside MONAI's, and the memory of `python -m mis.predict`.
 
-`python benchmarks/inference.py --peer PYTHON` needs another Python with torch and MONAI, as benchmarks/recipe.py does. A
-phantom of 240 x 240 x 155 voxels is preprocessed, and the box of its brain is predicted in windows of 96 x 96 x 96 with
-half of each in common, Gaussian weights and one window at a time: by `mis.predict.inference` with a U-Net of params.yaml
-(instance norm), and by MONAI's SlidingWindowInferer with the same network in PyTorch. Each has predicted a window before
-the clock, and both have two threads. They are measured in turn, and compared as ratios.
+`python benchmarks/inference.py --peer PYTHON` needs another Python with torch and MONAI, as benchmarks/recipe.py does.
+A phantom of 240 x 240 x 155 voxels is preprocessed, and the box of its brain is predicted in windows of 96 x 96 x 96
+with half of each in common, Gaussian weights and one window at a time: by `mis.predict.inference` with a U-Net of
+params.yaml (instance norm), and by MONAI's SlidingWindowInferer with the same network in PyTorch. Each has predicted a
+window before the clock, and both have two threads. They are measured in turn, and compared as ratios.
 
 The memory is the most that the whole command has had, which reads, checks, predicts and writes the case.
 

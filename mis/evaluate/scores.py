@@ -4,7 +4,8 @@
   all parts of the prediction that touch a dilated lesion are its prediction. A lesion of the truth of up to
   `smallest_mm3` is left out. A part of the prediction that touches no lesion is a false positive: Dice 0, 374 mm.
 - `panoptica`: the package brats-evaluation, by which later challenges are scored. Lesions are the connected parts,
-  which are matched one to one so that the sum of their Dice is largest.
+  which are matched one to one so that the sum of their Dice is largest. The package counts distances in voxels, here
+  they are millimetres: for voxels of 1 mm, which every case of BraTS has, they are the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -153,8 +154,9 @@ def panoptica(truth: Mask, predicted: Mask, spacing_mm: Spacing) -> RegionScores
     """
     one_empty = truth.any() != predicted.any()
     both_empty = not truth.any() and not predicted.any()
-    lesions, lesion_count = ndimage.label(truth, NEIGHBOURS_26)
-    parts, part_count = ndimage.label(predicted, NEIGHBOURS_26)
+    # Numbered as NIfTI orders voxels, x first, as panoptica does: among pairs of the same Dice the first ones count.
+    (lesions, lesion_count), (parts, part_count) = (ndimage.label(mask.T, NEIGHBOURS_26) for mask in (truth, predicted))
+    lesions, parts = lesions.T, parts.T
     pairs = _matched(lesions, parts, lesion_count, part_count)
     dices = [pair_dice for _, _, pair_dice in pairs]
     distances = [pooled_hausdorff_mm(lesions == lesion, parts == part, spacing_mm) for lesion, part, _ in pairs]
@@ -182,7 +184,9 @@ def _matched(
     np.add.at(overlap, (lesions.ravel(), parts.ravel()), 1)
     lesion_sizes, part_sizes = overlap.sum(axis=1)[1:], overlap.sum(axis=0)[1:]
     scores = 2 * overlap[1:, 1:] / np.maximum(lesion_sizes[:, None] + part_sizes[None, :], 1)
-    rows, columns = linear_sum_assignment(scores, maximize=True)
+    # What panoptica minimises, to the last bit: of pairs that are worth the same it then takes the same.
+    costs = np.where(scores > 0, 1 - scores, 1 + 1e-6)
+    rows, columns = linear_sum_assignment(costs)
     return [
         (int(row) + 1, int(column) + 1, float(scores[row, column]))
         for row, column in zip(rows, columns, strict=True)
