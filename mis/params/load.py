@@ -122,6 +122,12 @@ class Params(Section):
                 f"train.jit_compile must be false where a strategy spreads a training over devices ({name} = {devices}"
                 "): XLA compiles no such step"
             )
+        if mirrored and training.accumulate_steps > 1:
+            return (
+                f"train.accumulate_steps must be 1 where a strategy spreads a training over devices ({name} = {devices}"
+                f"), got {training.accumulate_steps}: Keras adds gradients up in a branch of the step, where TensorFlow "
+                "cannot reduce them; take a larger train.batch_size"
+            )
         if mirrored and training.precision == "mixed_float16":
             return (
                 "train.precision must be float32 or mixed_bfloat16 where a strategy spreads a training over devices "
@@ -257,7 +263,7 @@ def _try_override(params: Params, values: Mapping[str, Scalar], source: str, spr
     except MisError as error:
         raise MisError(f"{source}: {error}") from None
     trial = _validate(tree, source)
-    if {"train.batch_size", "train.precision", "train.jit_compile"} & values.keys():
+    if {"train.batch_size", "train.precision", "train.jit_compile", "train.accumulate_steps"} & values.keys():
         trial.check_spread(spread, devices, source)
 
 

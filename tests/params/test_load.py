@@ -229,6 +229,10 @@ def test_an_override_that_does_not_fit_names_key_value_and_rule(override, parts)
             ("train.jit_compile must be false where a strategy", "devices_per_worker = 1)", "XLA compiles no"),
         ),
         (
+            "distribute.workers=2 train.accumulate_steps=2",
+            ("train.accumulate_steps must be 1", "devices_per_worker = 2), got 2", "take a larger train.batch_size"),
+        ),
+        (
             "distribute.workers=2 train.precision=mixed_float16",
             ("train.precision must be float32 or mixed_bfloat16", "devices_per_worker = 2), got mixed_float16"),
         ),
