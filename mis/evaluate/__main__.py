@@ -1,4 +1,4 @@
-"""`python -m mis.evaluate compare`: do two evaluated models differ on the same cases, and by how much?"""
+"""`python -m mis.evaluate`: do two evaluated models differ on the same cases? Which one is the champion?"""
 
 import argparse
 import json
@@ -20,7 +20,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     compare.add_argument("first", metavar="RUN_A", help="MLflow's id of a run of `evaluate`")
     compare.add_argument("second", metavar="RUN_B", help="another one, whose scores are the later ones")
     compare.add_argument("--json", action="store_true", help="print JSON, for a program to read")
-    return exit_code(partial(_compare, parser.parse_args(argv)))
+    compare.set_defaults(command=_compare)
+    text = "make a version of the registered model mis the champion, whatever its scores"
+    promote = commands.add_parser("promote", help=text, description=text, allow_abbrev=False)
+    promote.add_argument("version", metavar="VERSION", help="its number in MLflow's registry")
+    promote.set_defaults(command=_promote)
+    arguments = parser.parse_args(argv)
+    return exit_code(partial(arguments.command, arguments))
+
+
+def _promote(arguments: argparse.Namespace) -> None:
+    from mis.evaluate.champion import promote
+    from mis.track.mlflow import MlflowTracker
+
+    promote(MlflowTracker(load_settings()), arguments.version)
+    print(f"version {arguments.version} is mis@champion")
 
 
 def _compare(arguments: argparse.Namespace) -> None:

@@ -19,15 +19,17 @@ from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
 from mis.evaluate.cases import CaseScores, Prediction, predict_cases, truth_of_files
+from mis.evaluate.champion import register
 from mis.evaluate.slices import draw_case, pick_evenly
 from mis.evaluate.statistics import bootstrap_mean
 from mis.files import new_folder, write_csv
+from mis.model.card import ModelCard
 from mis.params.load import Params
 from mis.predict.model import Segmenter, load_segmenter
 from mis.settings import Settings
 from mis.track.base import EVALUATE, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import MODEL_TAG, TEST_PREFIX
+from mis.track.names import MODEL_TAG, REGISTERED_NAME, TEST_PREFIX, VERSION_TAG
 from mis.track.provenance import find_origin
 
 CASES, SCORES = "cases.csv", "scores"
@@ -115,7 +117,7 @@ def evaluate(
         for prediction in predictions(drawn_cases):
             draw_case(prediction, records.modalities, records.regions, folder / f"{prediction.scores.case}.png")
         model_scores = ModelScores(name, val_dice, scores, _baseline_dice(records))
-    _log(model_scores, params, settings, pictures, records)
+    _log(model_scores, params, settings, pictures, records=records, model=path, card=segmenter.card)
     return model_scores
 
 
@@ -143,8 +145,17 @@ def _baseline_dice(records: Records) -> list[float]:
     return score_threshold(chosen.value, flair_and_tumour(records.split.test))
 
 
-def _log(scores: ModelScores, params: Params, settings: Settings, pictures: Path, records: Records) -> None:
-    """Log a run with the scores and the pictures."""
+def _log(
+    scores: ModelScores,
+    params: Params,
+    settings: Settings,
+    pictures: Path,
+    *,
+    records: Records,
+    model: Path,
+    card: ModelCard,
+) -> None:
+    """Log a run with the scores and the pictures, and register the model."""
     tracker = MlflowTracker(settings)
     tags = {MODEL_TAG: scores.model}
     with tracked(tracker.start_run(EVALUATE, f"test-{scores.model}", params=params.flatten(), tags=tags)) as run:
@@ -155,3 +166,11 @@ def _log(scores: ModelScores, params: Params, settings: Settings, pictures: Path
         with TemporaryDirectory() as folder:
             write_csv(Path(folder) / CASES, scores.rows())
             run.log_file(Path(folder) / CASES, SCORES)
+        kept = {"val_dice": scores.val_dice, **scores.summary()}
+        registration = register(tracker, run.id, model, card, kept)
+        run.set_tags({VERSION_TAG: registration.version})
+        verb = "is" if registration.is_champion else "is not"
+        tqdm.write(
+            f"registered as {REGISTERED_NAME} version {registration.version}, which {verb} the champion: "
+            f"{registration.reason}"
+        )

@@ -125,8 +125,8 @@ class Params(Section):
         if mirrored and training.accumulate_steps > 1:
             return (
                 f"train.accumulate_steps must be 1 where a strategy spreads a training over devices ({name} = {devices}"
-                f"), got {training.accumulate_steps}: Keras adds gradients up in a branch of the step, where TensorFlow "
-                "cannot reduce them; take a larger train.batch_size"
+                f"), got {training.accumulate_steps}: Keras adds gradients up in a branch of the step, where "
+                "TensorFlow cannot reduce them; take a larger train.batch_size"
             )
         if mirrored and training.precision == "mixed_float16":
             return (

@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--model", action="append", required=True, metavar="MODEL",
-        help="a model's file, or MLflow's id of a run that has one; several are an ensemble, whose mean probability "
-        "counts",
+        help="a model's file; MLflow's id of a run that has one; or models:/mis@champion; several are an ensemble, "
+        "whose mean probability counts",
     )  # fmt: skip
     parser.add_argument(
         "paths", type=Path, nargs="+", metavar="INPUT OUTPUT",

@@ -1,4 +1,4 @@
-"""Where a model comes from: a file, or a run in MLflow."""
+"""Where a model comes from: a file, a run in MLflow, or MLflow's registry."""
 
 import re
 from collections.abc import Callable
@@ -6,8 +6,12 @@ from pathlib import Path
 
 from mis.errors import MisError
 from mis.track.base import Tracker
+from mis.track.names import REGISTERED_FILE
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
+REGISTERED = re.compile(r"models:/([^/@]+)(?:@|/)([^/@]+)")
+"""MLflow's name of a version of a registered model, by an alias or a number."""
+
 MODEL_FILE = "model/best.keras"
 """The model of a training, a trial or a study among the artifacts of its run."""
 
@@ -16,13 +20,16 @@ def find_model(name: str, folder: Path, open_tracker: Callable[[], Tracker]) -> 
     """Return the file of a model.
 
     Args:
-        name: A path, or MLflow's id of a training's, a trial's or a study's run.
+        name: A path; MLflow's id of a training's, a trial's or a study's run; `models:/NAME@ALIAS` or
+            `models:/NAME/VERSION`.
         folder: Where a model from MLflow is put.
         open_tracker: Opens MLflow, where it is needed.
 
     Raises:
         MisError: There is no such file and no such run, or the run has no model.
     """
+    if registered := REGISTERED.fullmatch(name):
+        return _registered_model(open_tracker(), registered[1], registered[2], folder)
     path = Path(name)
     if path.is_file() or not RUN_ID.fullmatch(name):
         return path  # that a file is missing, or no model, is said where it is read
@@ -38,4 +45,20 @@ def find_model(name: str, folder: Path, open_tracker: Callable[[], Tracker]) -> 
             got=name,
             do="name the run of a training, of a study, or of one of its best trials",
         )
+    return found
+
+
+def _registered_model(tracker: Tracker, name: str, which: str, folder: Path) -> Path:
+    version = tracker.find_model(name, which)
+    if version is None:
+        raise MisError(
+            f"--model must be a model that is registered in {tracker.location()}",
+            got=f"{which} of {name}",
+            do="the stage evaluate registers mis, and the best one as mis@champion",
+        )
+    target = folder / f"{name}-{version.version}"
+    target.mkdir(parents=True, exist_ok=True)
+    found = tracker.fetch_file(version.run_id, REGISTERED_FILE, target)
+    if found is None:
+        raise MisError(f"the registered model must have its file {REGISTERED_FILE}", got=f"none of {which} of {name}")
     return found

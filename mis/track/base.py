@@ -82,8 +82,23 @@ class RecordedRun:
         return cls({**params, **changed}, metrics, tags)
 
 
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A version of a registered model.
+
+    Attributes:
+        version: Its number, as text.
+        run_id: The run that it was registered from.
+        tags: What is known of it.
+    """
+
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+
+
 class Tracker(Protocol):
-    """Where runs are recorded."""
+    """Where runs are recorded, and models are registered."""
 
     def start_run(
         self,
@@ -121,6 +136,22 @@ class Tracker(Protocol):
             name: The file's path among the artifacts, e.g. `model/best.keras`.
             folder: The folder that gets it, under the last part of its name.
         """
+
+    def register_model(self, name: str, run_id: str, model: Path, tags: Mapping[str, str]) -> RegisteredModel:
+        """Register a model as the next version of a name, with its signature and its file among a run's artifacts.
+
+        Args:
+            name: The registered model's name, which is made if need be.
+            run_id: The run that the model belongs to.
+            model: The model's file, in Keras' format, from (batch, x, y, z, modality) to (batch, x, y, z, region).
+            tags: What is known of it.
+        """
+
+    def find_model(self, name: str, which: str) -> RegisteredModel | None:
+        """Return a version of a registered model by its number or its alias; None if there is no such version."""
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Give a version of a registered model an alias, which another version may have had."""
 
     def location(self) -> str:
         """Return one line that tells a person where to look."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mis.track.base import RecordedRun, Status, metric_value, split_params
+from mis.track.base import RecordedRun, RegisteredModel, Status, metric_value, split_params
+from mis.track.names import REGISTERED_FILE
 
 
 @dataclass
@@ -76,6 +77,8 @@ class MemoryTracker:
 
     def __init__(self) -> None:
         self.runs: list[MemoryRun] = []
+        self.models: dict[str, list[RegisteredModel]] = {}
+        self.aliases: dict[tuple[str, str], str] = {}
 
     def start_run(
         self,
@@ -115,6 +118,23 @@ class MemoryTracker:
         path = folder / Path(name).name
         path.write_bytes(content)
         return path
+
+    def register_model(self, name: str, run_id: str, model: Path, tags: Mapping[str, str]) -> RegisteredModel:
+        """Register a model as the next version of a name."""
+        run = next(run for run in self.runs if run.id == run_id)
+        run.files[REGISTERED_FILE] = model.read_bytes()
+        versions = self.models.setdefault(name, [])
+        versions.append(RegisteredModel(str(len(versions) + 1), run_id, dict(tags)))
+        return versions[-1]
+
+    def find_model(self, name: str, which: str) -> RegisteredModel | None:
+        """Return a version of a registered model by its number or its alias; None if there is no such version."""
+        version = self.aliases.get((name, which), which)
+        return next((model for model in self.models.get(name, ()) if model.version == version), None)
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Give a version of a registered model an alias."""
+        self.aliases[name, alias] = version
 
     def _with(self, experiment: str, tags: Mapping[str, str]) -> list[MemoryRun]:
         return [run for run in self.runs[::-1] if run.experiment == experiment and tags.items() <= run.tags.items()]

@@ -10,6 +10,7 @@ import platform
 import shutil
 import sqlite3
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
@@ -22,8 +23,8 @@ from filelock import Timeout
 
 from mis.errors import MisError
 from mis.settings import Settings
-from mis.track.base import RecordedRun, Status, metric_value, split_params
-from mis.track.names import HOST_TAG, PARENT_RUN_TAG
+from mis.track.base import RecordedRun, RegisteredModel, Status, metric_value, split_params
+from mis.track.names import HOST_TAG, PARENT_RUN_TAG, REGISTERED_FILE
 from mis.track.process import is_dead, process_tags
 from mis.track.store import LOCK_S, artifacts_folder, database_path, lock, probe, tracking_uri, without_password
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
     from mlflow.entities import Run as Recorded
+    from mlflow.models import ModelSignature
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 # mlflow reads these when it is imported. DO_NOT_TRACK=1 does not stop its telemetry.
@@ -152,6 +154,18 @@ class MlflowRun:
         self._client.set_terminated(self.id, status)
 
 
+def _signature(inputs: Sequence[int | None], outputs: Sequence[int | None]) -> "ModelSignature":
+    """Return the signature of a network of volumes; an axis of any length is -1."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    def schema(name: str, shape: Sequence[int | None]) -> Schema:
+        return Schema([TensorSpec(np.dtype("float32"), tuple(length or -1 for length in shape), name)])
+
+    return ModelSignature(schema("image", inputs), schema("regions", outputs))
+
+
 def _point_key(point: "Metric") -> tuple[str, int, str]:
     """Return a point's metric, step and value; the value as text, because NaN differs from itself."""
     return point.key, point.step, repr(point.value)
@@ -232,10 +246,57 @@ class MlflowTracker:
         parent, _, _ = name.rpartition("/")
         if self.read_run(run_id) is None:
             return None
-        if not any(entry.path == name for entry in self.client.list_artifacts(run_id, parent or None)):
+        entries = self.client.list_artifacts(run_id, parent or None)
+        if not any(entry.path == name and not entry.is_dir for entry in entries):
             return None
         with TemporaryDirectory() as fetched:
             return Path(shutil.copy2(self.client.download_artifacts(run_id, name, fetched), folder))
+
+    def register_model(self, name: str, run_id: str, model: Path, tags: Mapping[str, str]) -> RegisteredModel:
+        """Register a model with its signature, as MLflow's own flavour for Keras."""
+        import keras
+        from mlflow import keras as flavour
+        from mlflow.exceptions import MlflowException
+
+        network = keras.saving.load_model(model, compile=False)
+        folder = REGISTERED_FILE.partition("/")[0]
+        with TemporaryDirectory() as made:
+            saved = Path(made) / folder
+            with warnings.catch_warnings(action="ignore"):  # of the type hints in MLflow's own code
+                flavour.save_model(
+                    network,
+                    str(saved),
+                    signature=_signature(network.input_shape, network.output_shape),
+                    pip_requirements=["keras", "tensorflow"],
+                    metadata=dict(tags),
+                )
+            shutil.copy2(model, Path(made) / REGISTERED_FILE)  # with all that the file has beside the network
+            self.client.log_artifacts(run_id, str(saved), folder)
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = f"{self.client.get_run(run_id).info.artifact_uri}/{folder}"
+        version = self.client.create_model_version(name, source, run_id, tags=dict(tags))
+        return RegisteredModel(str(version.version), run_id, dict(tags))
+
+    def find_model(self, name: str, which: str) -> RegisteredModel | None:
+        """Return a version of a registered model by its number or its alias; None if there is no such version."""
+        from mlflow.exceptions import MlflowException
+
+        get = self.client.get_model_version if which.isdigit() else self.client.get_model_version_by_alias
+        try:
+            version = get(name, which)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
+        return RegisteredModel(str(version.version), version.run_id or "", dict(version.tags))
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Give a version of a registered model an alias."""
+        self.client.set_registered_model_alias(name, alias, version)
 
     def _search(self, experiment: str, terms: Sequence[str], page: int = RUNS_PER_PAGE) -> Iterator["Recorded"]:
         """Yield the runs of an experiment to which all the terms apply, newest first."""

@@ -5,6 +5,20 @@ makes a section of its charts from.
 """
 
 
+# Registered models.
+
+CHAMPION = "champion"
+"""The alias of the version of a registered model that is best by its validation."""
+
+REGISTERED_NAME = "mis"
+"""The name under which models are registered."""
+
+VERSION_TAG = "mis.version"
+"""The version of the registered model that a run has evaluated."""
+
+REGISTERED_FILE = "registered/data/model.keras"
+"""The file of a registered model among the artifacts of its run."""
+
 # Metrics of each epoch.
 
 TRAIN_LOSS = "train/loss"

@@ -9,7 +9,8 @@ import pytest
 from mis.errors import MisError
 from mis.evaluate.compare import compare_runs
 from mis.evaluate.session import CASES, SCORES, evaluate
-from mis.model.card import ModelCard, add_card
+from mis.model.card import ModelCard, add_card, read_card
+from mis.predict.source import find_model
 from mis.settings import load_settings
 from mis.track.base import EVALUATE
 from mis.track.mlflow import MlflowTracker
@@ -44,6 +45,12 @@ def test_the_test_cases_are_scored_and_recorded(settings, records, params, model
     assert run.data.metrics["test/hd95_mm_wt"] == pytest.approx(summary["hd95_mm_wt"])
     table = tracker.fetch_file(run.info.run_id, f"{SCORES}/{CASES}", tmp_path)
     assert table.read_text().splitlines()[1].startswith(f"{records.split.test[0]},")
+    # It is registered, and predicts from there.
+    version = tracker.find_model("mis", "champion")
+    assert (version.version, version.run_id) == ("1", run.info.run_id)
+    assert read_card(find_model("models:/mis@champion", tmp_path, lambda: tracker)).records == records.digest
+    with pytest.raises(MisError, match="registered in"):
+        find_model("models:/mis/7", tmp_path, lambda: tracker)
     # The same rule twice says the same; another run of it is compared with the first.
     evaluate({"train": (model, 0.5)}, params, settings, tmp_path / "slices")
     runs = [run.info.run_id for run in tracker._search(EVALUATE, [])]

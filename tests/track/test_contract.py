@@ -6,6 +6,7 @@ import time
 import uuid
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from mis.settings import load_settings
 from mis.track.base import tracked
 from mis.track.memory import MemoryRun, MemoryTracker
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import PARENT_RUN_TAG
+from mis.track.names import PARENT_RUN_TAG, REGISTERED_FILE
 
 
 @pytest.fixture(scope="module", params=["memory", "sqlite", pytest.param("http", marks=pytest.mark.slow)])
@@ -242,6 +243,50 @@ def test_any_run_is_read_by_its_id(tracker, experiment):
 def test_a_run_that_is_not_there_is_none(tracker, run_id, tmp_path):
     assert tracker.read_run(run_id) is None
     assert tracker.fetch_file(run_id, "a/file.txt", tmp_path) is None
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """The file of a Keras model of volumes."""
+    image = keras.Input((None, None, None, 4), name="image")
+    path = tmp_path_factory.mktemp("network") / "model.keras"
+    keras.Model(image, keras.layers.Conv3D(3, 1)(image)).save(path)
+    return path
+
+
+def test_a_model_is_registered_and_found_by_its_number_and_its_alias(tracker, experiment, network, tmp_path):
+    name = f"model-{uuid.uuid4().hex}"
+    assert tracker.find_model(name, "champion") is None
+    assert tracker.find_model(name, "1") is None
+    run = tracker.start_run(experiment, "registers")
+    first = tracker.register_model(name, run.id, network, {"dice": "0.5"})
+    assert (first.version, first.run_id, first.tags) == ("1", run.id, {"dice": "0.5"})
+    other = tracker.start_run(experiment, "registers")
+    second = tracker.register_model(name, other.id, network, {"dice": "0.6"})
+    assert tracker.find_model(name, "champion") is None
+    tracker.set_alias(name, "champion", "2")
+    assert tracker.find_model(name, "champion") == tracker.find_model(name, "2") == second
+    tracker.set_alias(name, "champion", "1")
+    assert tracker.find_model(name, "champion") == first
+    assert tracker.find_model(name, "3") is None
+    fetched = tracker.fetch_file(first.run_id, REGISTERED_FILE, tmp_path)
+    assert fetched.read_bytes() == network.read_bytes()
+
+
+def test_mlflow_knows_a_registered_model_s_signature_and_predicts_with_it(tracker, experiment, network, tmp_path):
+    if isinstance(tracker, MemoryTracker):
+        pytest.skip("there is no MLflow")
+    import mlflow
+
+    run = tracker.start_run(experiment, "registers")
+    name = f"model-{uuid.uuid4().hex}"
+    tracker.register_model(name, run.id, network, {})
+    folder = tracker.client.download_artifacts(run.id, "registered", str(tmp_path))
+    model = mlflow.pyfunc.load_model(folder)
+    assert model.metadata.signature.inputs.inputs[0].name == "image"
+    batch = np.random.default_rng(0).normal(size=(1, 2, 3, 4, 4)).astype(np.float32)
+    expected = np.asarray(keras.saving.load_model(network)(batch))
+    np.testing.assert_allclose(model.predict(batch), expected, atol=1e-6)
 
 
 def test_a_file_of_a_run_is_fetched(tracker, experiment, tmp_path):

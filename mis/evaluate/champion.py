@@ -1,0 +1,78 @@
+"""The best model of all, registered as `mis@champion`: another one replaces it only where it is better."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mis.errors import MisError
+from mis.model.card import ModelCard
+from mis.track.base import RegisteredModel, Tracker
+from mis.track.names import CHAMPION, REGISTERED_NAME
+
+VAL_DICE, RECORDS = "mis.val_dice", "mis.records"
+"""Tags of a registered model: its validation Dice, and the digest of the records that gave it."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A model that was registered.
+
+    Attributes:
+        version: Its version.
+        is_champion: Whether it became the champion.
+        reason: Why, as a sentence.
+    """
+
+    version: str
+    is_champion: bool
+    reason: str
+
+
+def register(tracker: Tracker, run_id: str, model: Path, card: ModelCard, scores: Mapping[str, float]) -> Registration:
+    """Register a model, and make it the champion where it is the first one or better than the champion.
+
+    Better is a higher validation Dice on the same records: on others the two figures do not compare.
+
+    Args:
+        tracker: Where it is registered.
+        run_id: The run of its evaluation.
+        model: Its file.
+        card: What it was trained on.
+        scores: `val_dice`, and the scores of the test cases, which are kept with it.
+    """
+    tags = {
+        VAL_DICE: repr(scores["val_dice"]),
+        RECORDS: card.records,
+        "mis.data_hash": card.data_hash or "",
+        "mis.regions": ",".join(card.regions),
+        **{f"mis.test_{name}": repr(value) for name, value in scores.items() if name.startswith("dice")},
+    }
+    champion = tracker.find_model(REGISTERED_NAME, CHAMPION)
+    version = tracker.register_model(REGISTERED_NAME, run_id, model, tags).version
+    becomes, reason = decide(champion, scores["val_dice"], card.records)
+    if becomes:
+        tracker.set_alias(REGISTERED_NAME, CHAMPION, version)
+    return Registration(version, becomes, reason)
+
+
+def decide(champion: RegisteredModel | None, val_dice: float, records: str) -> tuple[bool, str]:
+    """Return whether a model becomes the champion, and why."""
+    if champion is None:
+        return True, "it is the first one"
+    dice = float(champion.tags.get(VAL_DICE, "nan"))
+    if champion.tags.get(RECORDS) != records:
+        return False, f"version {champion.version} was chosen on other records, with which its Dice does not compare"
+    if val_dice > dice:
+        return True, f"its validation Dice is above the {dice:.4f} of version {champion.version}"
+    return False, f"its validation Dice is not above the {dice:.4f} of version {champion.version}"
+
+
+def promote(tracker: Tracker, version: str) -> None:
+    """Make a version the champion, whatever its scores.
+
+    Raises:
+        MisError: There is no such version.
+    """
+    if not version.isdigit() or tracker.find_model(REGISTERED_NAME, version) is None:
+        raise MisError(f"a version must be one of the registered model {REGISTERED_NAME}", got=version)
+    tracker.set_alias(REGISTERED_NAME, CHAMPION, version)
