@@ -160,10 +160,11 @@ def _signature(inputs: Sequence[int | None], outputs: Sequence[int | None]) -> "
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    def schema(name: str, shape: Sequence[int | None]) -> Schema:
-        return Schema([TensorSpec(np.dtype("float32"), tuple(length or -1 for length in shape), name)])
+    def schema(shape: Sequence[int | None]) -> Schema:
+        # Without a name: with one MLflow would pass a dictionary, where the network takes an array.
+        return Schema([TensorSpec(np.dtype("float32"), tuple(length or -1 for length in shape))])
 
-    return ModelSignature(schema("image", inputs), schema("regions", outputs))
+    return ModelSignature(schema(inputs), schema(outputs))
 
 
 def _point_key(point: "Metric") -> tuple[str, int, str]:
