@@ -158,7 +158,7 @@ def prepare(folder: Path) -> tuple[Path, Any]:
 
 def _train(params: Params, seed: int, epochs: int, *, records: Any, data: Any, strategy: Any) -> dict[str, float]:  # noqa: ANN401
     """Train the recipe, and score its best model on the test cases."""
-    from mis.evaluate.cases import predict_cases, truth_of_files
+    from mis.evaluate.cases import predict_cases
     from mis.predict.model import load_segmenter
     from mis.train.checkpoint import Checkpoints
     from mis.train.fit import fit
@@ -169,7 +169,7 @@ def _train(params: Params, seed: int, epochs: int, *, records: Any, data: Any, s
         fitted = fit(wanted.model, wanted.train, records, strategy=strategy, checkpoints=checkpoints)
         predictions = predict_cases(
             load_segmenter([fitted.best_model]), records, records.split.test, wanted.predict,
-            truth_of=truth_of_files(data, records.regions), convention="brats2023",
+            data=data, convention="brats2023",
         )  # fmt: skip
         test = mean(prediction.scores.mean for prediction in predictions)
     epoch_s = [epoch["time/epoch_s"] for epoch in fitted.history]

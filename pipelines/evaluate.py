@@ -1,7 +1,7 @@
 """Stage `evaluate`: the better of the two models on the test split, which nothing else reads."""
 
 from mis import cli
-from mis.files import read_json, write_csv, write_json
+from mis.files import read_json, write_json
 from mis.params.load import Params
 from mis.quiet import import_tensorflow
 from mis.settings import Settings
@@ -20,11 +20,8 @@ def stage(params: Params, settings: Settings) -> None:
         for name, score in scores.items()
     }
     results = root / "results" / "evaluate"
-    evaluation = evaluate(models, params, settings, pictures=results / "slices")
-    write_csv(results / "cases.csv", evaluation.rows())
-    chosen = {"model": evaluation.model, "val_dice": evaluation.val_dice}
-    write_json(results / "metrics.json", {**chosen, **evaluation.summary()})
     write_json(results / "measured_on.json", measured_on(settings))
+    evaluate(models, params, settings, results)
 
 
 if __name__ == "__main__":

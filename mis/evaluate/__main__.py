@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from math import isnan
+from typing import Any
 
 from mis.cli import exit_code
+from mis.quiet import import_tensorflow
 from mis.settings import load_settings
 
 
@@ -15,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     parser = argparse.ArgumentParser("python -m mis.evaluate", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    text = "compare two runs of `evaluate` case by case: Wilcoxon's signed-rank test, the effect and its 95 % interval"
+    text = "compare two runs of `evaluate` case by case: Wilcoxon's signed-rank test, the effect and its interval"
     compare = commands.add_parser("compare", help=text, description=text, allow_abbrev=False)
     compare.add_argument("first", metavar="RUN_A", help="MLflow's id of a run of `evaluate`")
     compare.add_argument("second", metavar="RUN_B", help="another one, whose scores are the later ones")
@@ -38,12 +40,13 @@ def _promote(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
+    import_tensorflow()  # which says nothing then
     from mis.evaluate.compare import FEWEST_CASES, compare_runs
     from mis.track.mlflow import MlflowTracker
 
     lines = compare_runs(MlflowTracker(load_settings()), arguments.first, arguments.second)
     if arguments.json:
-        print(json.dumps([asdict(line) for line in lines], indent=2))
+        print(json.dumps(_without_nan([asdict(line) for line in lines]), indent=2))
         return
     cases = max(line.test.cases for line in lines)
     print(f"{cases} cases; the difference is {arguments.second} minus {arguments.first}")
@@ -59,6 +62,15 @@ def _compare(arguments: argparse.Namespace) -> None:
         )
     if cases < FEWEST_CASES:
         print(f"with fewer than {FEWEST_CASES} cases the test finds no difference at the level of .05, whatever it is")
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON values
+    """Return JSON values with null in place of what is not a number, which JSON has not."""
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and isnan(value) else value
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Predictions of test cases, and their scores on the grid of the cases' files."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import isnan, nan
 from statistics import mean
 
 import numpy as np
@@ -9,7 +10,6 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from mis.data.case import Case, DataSet
-from mis.data.geometry import Geometry
 from mis.data.pipeline.dataset import case_batches
 from mis.data.records.index import Records
 from mis.data.records.preprocess import region_bits, region_channels
@@ -17,7 +17,7 @@ from mis.data.volumes import read_image, without_trailing_axes
 from mis.errors import MisError
 from mis.evaluate.scores import CONVENTIONS, RegionScores
 from mis.params.predict import PredictParams
-from mis.predict.labels import regions_from_probabilities
+from mis.predict.labels import nested_labels, regions_from_probabilities
 from mis.predict.model import Segmenter
 
 
@@ -40,8 +40,9 @@ class CaseScores:
 
     @property
     def mean(self) -> float:
-        """The mean Dice over the regions."""
-        return mean(self.dice.values())
+        """The mean Dice over the regions that have one; not a number where none has."""
+        known = [value for value in self.dice.values() if not isnan(value)]
+        return mean(known) if known else nan
 
     def values(self) -> dict[str, float]:
         """Return the mean Dice, and every score of every region as `score_region`."""
@@ -62,9 +63,9 @@ class Prediction:
 
     Attributes:
         scores: The scores of the prediction, on the grid of the case's file.
-        image: float32 (x, y, z, modality), standardised over the brain, on the grid of the network.
-        truth: bool (x, y, z, region): the segmentation of the data set, on the same grid.
-        predicted: bool (x, y, z, region): the segmentation of the model, on the same grid.
+        image: float32 (x, y, z, modality), standardised over the brain, in the box of the brain.
+        truth: bool (x, y, z, region): the segmentation of the data set, in the same box.
+        predicted: bool (x, y, z, region): the segmentation of the model, in the same box.
     """
 
     scores: CaseScores
@@ -106,49 +107,38 @@ def predict_cases(
     cases: Sequence[str],
     params: PredictParams,
     *,
-    truth_of: TruthOfCase,
+    data: DataSet,
     convention: str,
 ) -> Iterator[Prediction]:
-    """Predict the cases one after the other, as `python -m mis.predict` does, and score each prediction.
+    """Predict the cases one after the other, and score the label map that `python -m mis.predict` writes of each.
 
     Args:
         segmenter: The models.
         records: The records that the cases are read from.
         cases: The names of the cases.
         params: Windows, threshold, and the smallest lesion.
-        truth_of: The truth on the grid of a case's file.
+        data: The data set of the records, which has the truth.
         convention: A name of `mis.evaluate.scores.CONVENTIONS`.
     """
-    for case, (images, truths, _) in zip(cases, case_batches(records, cases, batch_size=1), strict=True):
+    truth_of, channels = truth_of_files(data, records.regions), [list(data.regions).index(r) for r in records.regions]
+    score = CONVENTIONS[convention]
+    for case in cases:
+        geometry = records.cases[case].geometry
+        in_box = replace(records, shape=geometry.size)  # not on the grid that all share, which may cut it
+        ((images, truths, _),) = case_batches(in_box, [case], batch_size=1)
         image, truth = images.numpy()[0].astype(np.float32), truths.numpy()[0] > 0
         probability = segmenter.probabilities(image, params)
         predicted = regions_from_probabilities(probability, params.threshold, params.min_voxels)
-        geometry = records.cases[case].geometry
-        scores = score_regions(truth_of(case), predicted, geometry, records.regions, convention)
-        yield Prediction(CaseScores(case, scores), image, truth, predicted)
+        labels = nested_labels(predicted, records.regions, data.regions)
+        in_file = _regions_of(geometry.to_file(labels), data, channels)
+        true_in_file, spacing_mm = truth_of(case), voxel_sizes(np.asarray(geometry.affine))
+        scores = {
+            region: score(true_in_file[..., channel], in_file[..., channel], spacing_mm)
+            for channel, region in enumerate(records.regions)
+        }
+        yield Prediction(CaseScores(case, scores), image, truth, _regions_of(labels, data, channels))
 
 
-def score_regions(
-    truth: NDArray[np.bool_],
-    predicted: NDArray[np.bool_],
-    geometry: Geometry,
-    regions: Sequence[str],
-    convention: str,
-) -> dict[str, RegionScores]:
-    """Return the scores of each region on the grid of a case's file.
-
-    Args:
-        truth: bool (x, y, z, region), on the grid of the file.
-        predicted: bool (x, y, z, region), on the grid of the network.
-        geometry: The way from the one to the other.
-        regions: The names of the regions.
-        convention: A name of `CONVENTIONS`.
-    """
-    spacing_mm = voxel_sizes(np.asarray(geometry.affine))
-    score = CONVENTIONS[convention]
-    return {
-        region: score(
-            truth[..., channel], geometry.prediction_to_file(predicted[..., channel].astype(np.uint8)) > 0, spacing_mm
-        )
-        for channel, region in enumerate(regions)
-    }
+def _regions_of(labels: NDArray[np.uint8], data: DataSet, channels: Sequence[int]) -> NDArray[np.bool_]:
+    """Return the regions of a label map, bool (x, y, z, region)."""
+    return region_channels(region_bits(labels, data.regions), channels).astype(bool)

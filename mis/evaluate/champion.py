@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from mis.errors import MisError
@@ -9,8 +10,8 @@ from mis.model.card import ModelCard
 from mis.track.base import RegisteredModel, Tracker
 from mis.track.names import CHAMPION, REGISTERED_NAME
 
-VAL_DICE, RECORDS = "mis.val_dice", "mis.records"
-"""Tags of a registered model: its validation Dice, and the digest of the records that gave it."""
+VAL_DICE, RECORDS, SHA256 = "mis.val_dice", "mis.records", "mis.sha256"
+"""Tags of a registered model: its validation Dice, the digest of the records that gave it, and the hash of its file."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Registration:
 def register(tracker: Tracker, run_id: str, model: Path, card: ModelCard, scores: Mapping[str, float]) -> Registration:
     """Register a model, and make it the champion where it is the first one or better than the champion.
 
+    The champion itself is not registered again.
+
     Better is a higher validation Dice on the same records: on others the two figures do not compare.
 
     Args:
@@ -40,14 +43,18 @@ def register(tracker: Tracker, run_id: str, model: Path, card: ModelCard, scores
         card: What it was trained on.
         scores: `val_dice`, and the scores of the test cases, which are kept with it.
     """
+    digest = sha256(model.read_bytes()).hexdigest()
+    champion = tracker.find_model(REGISTERED_NAME, CHAMPION)
+    if champion is not None and champion.tags.get(SHA256) == digest:
+        return Registration(champion.version, True, "it is the same model as before")
     tags = {
+        SHA256: digest,
         VAL_DICE: repr(scores["val_dice"]),
         RECORDS: card.records,
         "mis.data_hash": card.data_hash or "",
         "mis.regions": ",".join(card.regions),
         **{f"mis.test_{name}": repr(value) for name, value in scores.items() if name.startswith("dice")},
     }
-    champion = tracker.find_model(REGISTERED_NAME, CHAMPION)
     version = tracker.register_model(REGISTERED_NAME, run_id, model, tags).version
     becomes, reason = decide(champion, scores["val_dice"], card.records)
     if becomes:

@@ -46,8 +46,15 @@ def compare_runs(tracker: Tracker, first: str, second: str) -> list[ComparedScor
         second: The id of the second run.
 
     Raises:
-        MisError: A run is not there or has no scores of cases, or they have no case in common.
+        MisError: A run is not there or has no scores of cases, they follow two conventions, or have no case in common.
     """
+    conventions = [_convention(tracker, run_id) for run_id in (first, second)]
+    if conventions[0] != conventions[1]:
+        raise MisError(
+            "two runs must be scored by the same convention to be compared",
+            got=f"{conventions[0]} and {conventions[1]}",
+            do="evaluate one of them again with the other's evaluate.convention",
+        )
     tables = [read_scores(tracker, run_id) for run_id in (first, second)]
     cases = sorted(tables[0].keys() & tables[1].keys())
     if not cases:
@@ -59,6 +66,13 @@ def compare_runs(tracker: Tracker, first: str, second: str) -> list[ComparedScor
         means = [_mean(scores) for scores in values]
         lines.append(ComparedScore(column, means[0], means[1], paired_test(values[0], values[1])))
     return lines
+
+
+def _convention(tracker: Tracker, run_id: str) -> str:
+    run = tracker.read_run(run_id)
+    if run is None:
+        raise MisError("a run's id must be that of a run in MLflow", got=run_id, do="MLflow shows it with the run")
+    return run.params.get("evaluate.convention", "none")
 
 
 def _is_compared(column: str) -> bool:
@@ -75,10 +89,8 @@ def read_scores(tracker: Tracker, run_id: str) -> Mapping[str, Mapping[str, floa
     """Return every score of every case of a run, by the case's name.
 
     Raises:
-        MisError: The run is not there, or has no scores of cases.
+        MisError: The run has no scores of cases.
     """
-    if tracker.read_run(run_id) is None:
-        raise MisError("a run's id must be that of a run in MLflow", got=run_id, do="MLflow shows it with the run")
     with TemporaryDirectory() as folder:
         path = tracker.fetch_file(run_id, f"{SCORES}/{CASES}", Path(folder))
         if path is None:

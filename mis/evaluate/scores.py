@@ -10,7 +10,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isinf, nan
+from math import isinf, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +145,7 @@ def panoptica(truth: Mask, predicted: Mask, spacing_mm: Spacing) -> RegionScores
     """Return the scores of a region as brats-evaluation has them.
 
     Both empty is not a number, one empty Dice 0 and 373 mm. `lesion_dice` and `lesion_hd95_mm` are means over the
-    lesions that are matched; what is missed or false shows in the counts.
+    lesions that are matched, 0 and 373 mm where none is; what is missed or false shows in the counts.
 
     Args:
         truth: (x, y, z).
@@ -169,7 +169,7 @@ def panoptica(truth: Mask, predicted: Mask, spacing_mm: Spacing) -> RegionScores
         else pooled_hausdorff_mm(truth, predicted, spacing_mm),
         **_detection(truth, predicted, float(np.prod(spacing_mm))),
         lesion_dice=float(np.mean(dices)) if dices else (nan if both_empty else 0.0),
-        lesion_hd95_mm=float(np.mean(distances)) if distances else (nan if both_empty else inf),
+        lesion_hd95_mm=float(np.mean(distances)) if distances else (nan if both_empty else WORST_PANOPTICA_MM),
         lesions_found=len(pairs),
         lesions_missed=lesion_count - len(pairs),
         lesions_false=part_count - len(pairs),

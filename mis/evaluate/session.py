@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 from statistics import mean
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,11 @@ from mis.data.records.index import Records
 from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
-from mis.evaluate.cases import CaseScores, Prediction, predict_cases, truth_of_files
+from mis.evaluate.cases import CaseScores, Prediction, predict_cases
 from mis.evaluate.champion import register
 from mis.evaluate.slices import draw_case, pick_evenly
 from mis.evaluate.statistics import bootstrap_mean
-from mis.files import new_folder, write_csv
+from mis.files import new_folder, write_csv, write_json
 from mis.model.card import ModelCard
 from mis.params.load import Params
 from mis.predict.model import Segmenter, load_segmenter
@@ -82,15 +81,16 @@ class ModelScores:
 
 
 def evaluate(
-    models: Mapping[str, tuple[Path, float]], params: Params, settings: Settings, pictures: Path
+    models: Mapping[str, tuple[Path, float]], params: Params, settings: Settings, results: Path
 ) -> ModelScores:
-    """Choose the model with the better validation Dice, score it on the test split, and log a run.
+    """Choose the model with the better validation Dice, score it on the test split, log a run, and register the model.
 
     Args:
         models: The file and the validation Dice of each model, by name.
         params: All parameters.
         settings: The machine's settings.
-        pictures: The folder for the pictures of some cases; an existing folder is replaced.
+        results: The folder that gets `slices/`, pictures of some cases, `cases.csv` and `metrics.json`, all of them
+            before anything is asked of MLflow.
 
     Returns:
         The scores of the chosen model.
@@ -104,12 +104,12 @@ def evaluate(
     segmenter = _load(path, records)
     test = records.split.test
     data = read_data(settings.workspace / params.data.root, params.data.layout)
-    truth_of, convention = truth_of_files(data, records.regions), params.evaluate.convention
+    convention = params.evaluate.convention
 
     def predictions(cases: Sequence[str]) -> Iterator[Prediction]:
-        return predict_cases(segmenter, records, cases, params.predict, truth_of=truth_of, convention=convention)
+        return predict_cases(segmenter, records, cases, params.predict, data=data, convention=convention)
 
-    with damage_as_error(records), new_folder(pictures) as folder:
+    with damage_as_error(records), new_folder(results / "slices") as folder:
         scores = [
             prediction.scores for prediction in tqdm(predictions(test), total=len(test), desc="evaluate", unit="case")
         ]
@@ -117,7 +117,9 @@ def evaluate(
         for prediction in predictions(drawn_cases):
             draw_case(prediction, records.modalities, records.regions, folder / f"{prediction.scores.case}.png")
         model_scores = ModelScores(name, val_dice, scores, _baseline_dice(records))
-    _log(model_scores, params, settings, pictures, records=records, model=path, card=segmenter.card)
+    write_csv(results / CASES, model_scores.rows())
+    write_json(results / "metrics.json", {"model": name, "val_dice": val_dice, **model_scores.summary()})
+    _log(model_scores, params, settings, results, records=records, model=path, card=segmenter.card)
     return model_scores
 
 
@@ -149,7 +151,7 @@ def _log(
     scores: ModelScores,
     params: Params,
     settings: Settings,
-    pictures: Path,
+    results: Path,
     *,
     records: Records,
     model: Path,
@@ -161,15 +163,14 @@ def _log(
     with tracked(tracker.start_run(EVALUATE, f"test-{scores.model}", params=params.flatten(), tags=tags)) as run:
         find_origin(settings, params.data, records.data_hash, records.left_out).record(run)
         run.log_metrics({f"{TEST_PREFIX}{name}": value for name, value in scores.summary().items()})
-        for picture in sorted(pictures.glob("*.png")):
+        for picture in sorted((results / "slices").glob("*.png")):
             run.log_file(picture, "slices")
-        with TemporaryDirectory() as folder:
-            write_csv(Path(folder) / CASES, scores.rows())
-            run.log_file(Path(folder) / CASES, SCORES)
+        run.log_file(results / CASES, SCORES)
         kept = {"val_dice": scores.val_dice, **scores.summary()}
         registration = register(tracker, run.id, model, card, kept)
         run.set_tags({VERSION_TAG: registration.version})
         verb = "is" if registration.is_champion else "is not"
+        tqdm.write(f"the scores: run {run.id} in {tracker.location()}")
         tqdm.write(
             f"registered as {REGISTERED_NAME} version {registration.version}, which {verb} the champion: "
             f"{registration.reason}"

@@ -1,6 +1,7 @@
 """A picture of a test case: modalities, and the outlines of truth and prediction."""
 
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 
 import matplotlib as mpl
@@ -69,7 +70,7 @@ def tumour_centre(truth: NDArray[np.bool_]) -> tuple[int, int, int]:
 
 def pick_evenly(scores: Sequence[CaseScores], count: int) -> list[CaseScores]:
     """Return the scores of up to `count` cases, evenly spaced from the worst to the best mean Dice."""
-    ranked = sorted(scores, key=lambda score: score.mean)
+    ranked = sorted(scores, key=lambda score: (isnan(score.mean), score.mean))
     picked = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
     return [ranked[index] for index in dict.fromkeys(picked.tolist())]
 

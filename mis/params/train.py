@@ -1,8 +1,8 @@
 """One training."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mis.params.base import Chance, Fraction, Positive, PositiveFloat, Section, Seed, Shape, Strength
 
@@ -100,6 +100,15 @@ class TrainParams(Section):
     deterministic: bool
     """Whether the same training gives the same bits on a GPU too, at the cost of speed: TensorFlow's deterministic
     kernels, and no TensorFloat-32."""
+
+    @model_validator(mode="after")
+    def _averages_after_each_step(self) -> Self:
+        if self.ema and self.accumulate_steps > 1:
+            raise ValueError(
+                f"ema must be 0 where accumulate_steps is above 1, got {self.ema:g}: Keras averages after each step, "
+                "also after those that change no weight"
+            )
+        return self
 
     def cases_of_epoch(self, cases: int) -> int:
         """Return how many cases an epoch sees, where there are so many to train on."""

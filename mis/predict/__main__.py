@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
     wanted = 1 if named else 2
     if len(arguments.paths) != wanted:
         names = "OUTPUT alone, beside the four files" if named else "INPUT and OUTPUT"
-        raise MisError(f"the command must have {names}", got=f"{len(arguments.paths)} paths")
+        raise MisError(f"the command must have {names}", got=", ".join(map(str, arguments.paths)))
     settings = load_settings()
     params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides).predict
 
@@ -88,6 +88,8 @@ def _run(arguments: argparse.Namespace) -> int:
         folder = output.parent
         data = four_files(named, output.name.removesuffix(SUFFIX))
     else:
+        if output.name.endswith((".nii", SUFFIX)):
+            raise MisError("OUTPUT must be a folder, where four files are not named one by one", got=output)
         data = read_input(arguments.paths[0], arguments.layout)
     with TemporaryDirectory() as fetched:
         models = [find_model(name, Path(fetched), lambda: MlflowTracker(settings)) for name in arguments.model]

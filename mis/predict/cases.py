@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mis.data.case import MODALITIES, Case, DataSet, patient_of
 from mis.data.layouts.brats import BRATS_2021, BRATS_2023
-from mis.data.layouts.files import is_volume, stem
+from mis.data.layouts.files import is_volume, stem, volumes
 from mis.data.layouts.msd import MSD_REGIONS
 from mis.data.layouts.recognise import read_data
 from mis.errors import MisError
@@ -38,6 +38,8 @@ def read_input(path: Path, layout: str = "auto") -> DataSet:
         return _data_set(path.parent, IN_MSD, case)
     if not path.is_dir():
         raise MisError("INPUT must be a folder with cases, or a 4-D NIfTI file", got=path)
+    if not any(volumes(path)):
+        raise MisError("INPUT must be a folder with NIfTI files (.nii.gz or .nii)", got=f"none in {path}")
     data = read_data(path, layout, with_labels=False)
     return replace(data, unlabelled=tuple(sorted(data.unlabelled, key=lambda case: case.id)))
 

@@ -1,8 +1,9 @@
 """One model or several, ready to predict a case as they were trained."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from math import lcm
 from pathlib import Path
 
 import keras
@@ -23,7 +24,8 @@ class Segmenter:
 
     Attributes:
         models: The networks, at least one.
-        card: What they were trained on, the same for all but for the split.
+        card: What they were trained on, the first one's: what their input and windows depend on is the same for all,
+            but for `multiple`, which fits all of them.
         digest: A hash of their files.
     """
 
@@ -65,6 +67,19 @@ class Segmenter:
         Raises:
             MisError: `window` is of no size that the network takes.
         """
+        self.check_window(params)
+        step = self.card.multiple
+        if params.window or self.card.patch_size:
+            return params.window or self.card.patch_size  # type: ignore[return-value]  # one of them is not None
+        x, y, z = (max(edge, step * -(-length // step)) for edge, length in zip(self.card.grid, shape, strict=True))
+        return x, y, z
+
+    def check_window(self, params: PredictParams) -> None:
+        """Check that the network takes windows of this size.
+
+        Raises:
+            MisError: It does not.
+        """
         step = self.card.multiple
         if params.window is not None and any(edge % step for edge in params.window):
             fits = tuple(step * -(-edge // step) for edge in params.window)
@@ -73,10 +88,6 @@ class Segmenter:
                 got=params.window,
                 do=f"the next that fits is {fits}",
             )
-        if params.window or self.card.patch_size:
-            return params.window or self.card.patch_size  # type: ignore[return-value]  # one of them is not None
-        x, y, z = (max(edge, step * -(-length // step)) for edge, length in zip(self.card.grid, shape, strict=True))
-        return x, y, z
 
 
 def load_segmenter(paths: Sequence[Path]) -> Segmenter:
@@ -95,6 +106,8 @@ def load_segmenter(paths: Sequence[Path]) -> Segmenter:
             ("regions", card.regions, cards[0].regions),
             ("spacing_mm", card.data.spacing_mm, cards[0].data.spacing_mm),
             ("crop", card.data.crop, cards[0].data.crop),
+            ("patch_size", card.patch_size, cards[0].patch_size),
+            ("grid", card.grid, cards[0].grid),
         ):
             if value != first:
                 raise MisError(
@@ -102,7 +115,8 @@ def load_segmenter(paths: Sequence[Path]) -> Segmenter:
                     got=f"{value} in {path}, {first} in {paths[0]}",
                 )
     digest = sha256(b"".join(sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
-    return Segmenter(tuple(load_model(path) for path in paths), cards[0], digest)
+    card = replace(cards[0], multiple=lcm(*(card.multiple for card in cards)))
+    return Segmenter(tuple(load_model(path) for path in paths), card, digest)
 
 
 def load_model(path: Path) -> keras.Model:

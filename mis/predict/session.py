@@ -20,8 +20,8 @@ from mis.predict.labels import nested_labels, regions_from_probabilities
 from mis.predict.model import Segmenter
 from mis.predict.output import write_volume
 
-RECIPE = "prediction.json"
-"""How the label maps of a folder were made."""
+NOTES = "prediction.json"
+"""How the label maps of a folder were made, and from which images each."""
 
 FAILED = "failed.csv"
 """The cases of a folder that could not be predicted, and why."""
@@ -58,10 +58,10 @@ class _Task:
     label_values: Mapping[str, Sequence[int]]
     with_probabilities: bool
 
-    def is_done(self, case: Case) -> bool:
-        """Return whether all files of a case are there."""
-        names = [case.id, *([case.id + PROBABILITIES] if self.with_probabilities else [])]
-        return all((self.folder / f"{name}{SUFFIX}").is_file() for name in names)
+    def files(self, case: Case) -> list[Path]:
+        """Return the files that are written of a case, the label map last."""
+        names = [*([case.id + PROBABILITIES] if self.with_probabilities else []), case.id]
+        return [self.folder / f"{name}{SUFFIX}" for name in names]
 
     def predict(self, case: Case) -> None:
         """Write the files of a case, the label map last: a case is done when it is there."""
@@ -122,35 +122,73 @@ def predict_cases(
         MisError: The folder has label maps that were made otherwise, or the windows do not fit the model.
     """
     task = _Task(segmenter, data, folder, params, label_values or data.regions, with_probabilities)
-    _agree_with_earlier(task, again=again)
+    segmenter.check_window(params)
+    notes = _Notes(task, again=again)
     failed = {finding.case: sentence(finding) for finding in errors(data.findings) if finding.case}
     predicted, kept = [], []
     with tqdm(data.unlabelled, desc="predict", unit="case", disable=not progress) as bar:
         for case in bar:
             bar.set_postfix_str(case.id)
-            if task.is_done(case) and not again:
+            if notes.is_done(case):
                 kept.append(case.id)
                 continue
             try:
                 task.predict(case)
+                notes.done(case)
                 predicted.append(case.id)
             except MisError as error:
+                notes.failed(case)
                 failed[case.id] = str(error)
     _write_failed(folder, failed)
     return Outcome(predicted, kept, failed)
 
 
-def _agree_with_earlier(task: _Task, *, again: bool) -> None:
-    """Check that the label maps of a folder are made in one way, and note which."""
-    path, recipe = task.folder / RECIPE, task.recipe()
-    if path.is_file() and not again:
-        earlier = read_json(path)
-        if changed := [name for name in recipe if earlier.get(name) != recipe[name]]:
+class _Notes:
+    """How the label maps of a folder were made, and which case was made how, from which files: `prediction.json`."""
+
+    def __init__(self, task: _Task, *, again: bool) -> None:
+        """Read the notes of earlier calls.
+
+        Raises:
+            MisError: There are label maps that were made otherwise, and they are not to be replaced.
+        """
+        self.task, self.again = task, again
+        self.recipe = task.recipe()
+        self.path = task.folder / NOTES
+        earlier = read_json(self.path) if self.path.is_file() else {"recipe": {}, "cases": {}}
+        changed = [name for name in self.recipe if earlier["recipe"].get(name) != self.recipe[name]]
+        if earlier["cases"] and changed and not again:
             raise MisError(
-                f"{task.folder} must have predictions of one kind, got others in {RECIPE} ({', '.join(changed)})",
+                f"{task.folder} must have label maps of one kind, got others, which differ in {', '.join(changed)} "
+                f"({NOTES})",
                 do="take another folder, or --again to replace them",
             )
-    write_json(path, recipe)
+        # After a change nothing that an earlier call has made is done.
+        self.cases: dict[str, object] = {} if changed else dict(earlier["cases"])
+
+    def is_done(self, case: Case) -> bool:
+        """Return whether a case's files are there, made in this way from these images."""
+        return (
+            not self.again
+            and self.cases.get(case.id) == self._images(case)
+            and all(path.is_file() for path in self.task.files(case))
+        )
+
+    def done(self, case: Case) -> None:
+        """Note that a case was predicted."""
+        self.cases[case.id] = self._images(case)
+        write_json(self.path, {"recipe": self.recipe, "cases": self.cases})
+
+    def failed(self, case: Case) -> None:
+        """Remove what an earlier call has written of a case that fails now: it is of other images or another model."""
+        self.cases.pop(case.id, None)
+        for path in self.task.files(case):
+            path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _images(case: Case) -> list[list[object]]:
+        states = ((path, path.stat()) for path in case.images if path.exists())
+        return [[str(path.resolve()), state.st_size, state.st_mtime_ns] for path, state in states]
 
 
 def image_of(checked: CheckedCase) -> NDArray[np.float16]:

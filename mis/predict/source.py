@@ -31,8 +31,12 @@ def find_model(name: str, folder: Path, open_tracker: Callable[[], Tracker]) -> 
     if registered := REGISTERED.fullmatch(name):
         return _registered_model(open_tracker(), registered[1], registered[2], folder)
     path = Path(name)
-    if path.is_file() or not RUN_ID.fullmatch(name):
-        return path  # that a file is missing, or no model, is said where it is read
+    if path.is_file():
+        return path
+    if not RUN_ID.fullmatch(name):
+        raise MisError(
+            "--model must be a model's file, the id of a run (32 digits of 0-9, a-f) or models:/NAME@ALIAS", got=name
+        )
     tracker = open_tracker()
     if tracker.read_run(name) is None:
         raise MisError(f"--model must be a file or a run in {tracker.location()}", got=name)

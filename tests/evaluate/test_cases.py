@@ -1,14 +1,19 @@
 """Scores of a model whose predictions are known."""
 
+from dataclasses import replace
+
 import keras
+import nibabel as nib
 import numpy as np
 import pytest
 
+from mis.data.records.preprocess import region_bits, region_channels
 from mis.errors import MisError
 from mis.evaluate.cases import CaseScores, predict_cases, truth_of_files
 from mis.evaluate.scores import brats2023
 from mis.model.card import ModelCard
 from mis.predict.model import Segmenter
+from mis.predict.session import predict_cases as write_label_maps
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +30,7 @@ def predicted(bright, records, tiny):
     """Return the predictions of cases: a function of their names and the parameters."""
 
     def predict(cases, params, convention="brats2023"):
-        truth_of = truth_of_files(tiny, records.regions)
-        return list(predict_cases(bright, records, cases, params, truth_of=truth_of, convention=convention))
+        return list(predict_cases(bright, records, cases, params, data=tiny, convention=convention))
 
     return predict
 
@@ -51,10 +55,26 @@ def test_scores_are_those_of_the_masks_in_the_file_s_grid(predicted, records, pa
     assert truth.shape == (*geometry.shape, 3)
     for index, region in enumerate(records.regions):
         # The record has the same truth.
-        back = geometry.prediction_to_file(case.truth[..., index].astype(np.uint8)) > 0
+        back = geometry.to_file(case.truth[..., index].astype(np.uint8)) > 0
         np.testing.assert_array_equal(truth[..., index], back)
-        mask = geometry.prediction_to_file(case.predicted[..., index].astype(np.uint8)) > 0
+        mask = geometry.to_file(case.predicted[..., index].astype(np.uint8)) > 0
         assert case.scores.regions[region] == brats2023(back, mask, (1.0, 1.0, 1.0))
+
+
+def test_what_is_scored_is_the_label_map_that_is_written(bright, records, params, tiny, tmp_path):
+    (prediction,) = predict_cases(
+        bright, records, records.split.test, params.predict, data=tiny, convention="brats2023"
+    )
+    case = next(case for case in tiny.cases if case.id == prediction.scores.case)
+    written = write_label_maps(
+        bright, replace(tiny, cases=(), unlabelled=(replace(case, label=None),)), tmp_path, params.predict
+    )
+    assert written.predicted == [case.id]
+    labels = np.asarray(nib.load(tmp_path / f"{case.id}.nii.gz").dataobj)
+    regions = region_channels(region_bits(labels, tiny.regions), range(3)).astype(bool)
+    truth = truth_of_files(tiny, records.regions)(case.id)
+    for index, region in enumerate(records.regions):
+        assert prediction.scores.regions[region] == brats2023(truth[..., index], regions[..., index], (1.0, 1.0, 1.0))
 
 
 def test_a_case_without_a_label_is_told(records, tiny):

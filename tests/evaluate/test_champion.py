@@ -12,10 +12,10 @@ from mis.track.memory import MemoryTracker
 def enter(records, params, tmp_path):
     """Register a model with a validation Dice, and return what came of it."""
     tracker, card = MemoryTracker(), ModelCard.of(records, params.model, params.train)
-    (tmp_path / "model.keras").write_bytes(b"a model")
 
     def entered(val_dice, other_records=None):
         run = tracker.start_run("mis/evaluate", "test")
+        (tmp_path / "model.keras").write_bytes(repr(val_dice).encode())
         own = replace(card, records=other_records or card.records)
         return register(tracker, run.id, tmp_path / "model.keras", own, {"val_dice": val_dice, "dice": 0.5, "cases": 4})
 
@@ -36,7 +36,14 @@ def test_the_first_model_is_the_champion_and_a_better_one_replaces_it(enter):
     assert champion(enter) == "2"
 
 
-@pytest.mark.parametrize("val_dice", [0.4, 0.5, float("nan")])
+def test_the_champion_is_not_registered_again(enter):
+    enter(0.5)
+    again = enter(0.5)
+    assert (again.version, again.is_champion) == ("1", True)
+    assert enter.tracker.find_model("mis", "2") is None
+
+
+@pytest.mark.parametrize("val_dice", [0.4, 0.5 - 1e-9, float("nan")])
 def test_a_model_that_is_not_better_never_replaces_it(enter, val_dice):
     enter(0.5)
     second = enter(val_dice)

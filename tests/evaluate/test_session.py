@@ -1,5 +1,6 @@
 """The evaluation of the pipeline on records that are not as they were written."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -35,7 +36,8 @@ def settings(tmp_path, params, tiny_root, records):
 
 
 def test_the_test_cases_are_scored_and_recorded(settings, records, params, model, tmp_path):
-    scores = evaluate({"train": (model, 0.5), "tune": (tmp_path / "none", 0.4)}, params, settings, tmp_path / "slices")
+    results = tmp_path / "results"
+    scores = evaluate({"train": (model, 0.5), "tune": (tmp_path / "none", 0.4)}, params, settings, results)
     assert [case.case for case in scores.cases] == list(records.split.test)
     summary = scores.summary()
     assert {"dice", "dice_wt", "hd95_mm_et", "sensitivity_tc", "lesion_dice_wt", "lesions_false_et"} <= set(summary)
@@ -43,7 +45,9 @@ def test_the_test_cases_are_scored_and_recorded(settings, records, params, model
     tracker = MlflowTracker(settings)
     (run,) = tracker._search(EVALUATE, [])
     assert run.data.metrics["test/hd95_mm_wt"] == pytest.approx(summary["hd95_mm_wt"])
+    assert json.loads((results / "metrics.json").read_text())["hd95_mm_wt"] == pytest.approx(summary["hd95_mm_wt"])
     table = tracker.fetch_file(run.info.run_id, f"{SCORES}/{CASES}", tmp_path)
+    assert table.read_text() == (results / CASES).read_text()
     assert table.read_text().splitlines()[1].startswith(f"{records.split.test[0]},")
     # It is registered, and predicts from there.
     version = tracker.find_model("mis", "champion")
@@ -52,11 +56,17 @@ def test_the_test_cases_are_scored_and_recorded(settings, records, params, model
     with pytest.raises(MisError, match="registered in"):
         find_model("models:/mis/7", tmp_path, lambda: tracker)
     # The same rule twice says the same; another run of it is compared with the first.
-    evaluate({"train": (model, 0.5)}, params, settings, tmp_path / "slices")
+    evaluate({"train": (model, 0.5)}, params, settings, results)
     runs = [run.info.run_id for run in tracker._search(EVALUATE, [])]
     lines = compare_runs(tracker, *runs)
     assert [line.score for line in lines][:2] == ["dice", "dice_wt"]
     assert all(line.test.p == 1 and line.test.effect.mean == 0 for line in lines)
+    # By another convention the figures are others, and do not compare.
+    other = params.override({"evaluate.convention": "panoptica"})
+    evaluate({"train": (model, 0.5)}, other, settings, results)
+    newest = next(iter(tracker._search(EVALUATE, []))).info.run_id
+    with pytest.raises(MisError, match="by the same convention"):
+        compare_runs(tracker, runs[0], newest)
 
 
 def test_runs_without_scores_are_not_compared(settings):
@@ -74,8 +84,9 @@ def test_a_test_case_whose_record_is_damaged_is_told_in_one_line(settings, recor
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
     settings = replace(settings, records_folder=folder)
-    pictures = tmp_path / "slices"
+    results = tmp_path / "results"
     with pytest.raises(MisError, match="must be as they were written") as error:
-        evaluate({"train": (model, 0.5)}, params, settings, pictures)
+        evaluate({"train": (model, 0.5)}, params, settings, results)
     assert "\n" not in str(error.value)
-    assert not pictures.exists()
+    assert not (results / "slices").exists()
+    assert not (results / CASES).exists()

@@ -16,7 +16,7 @@ from mis.model.card import ModelCard, add_card, read_card
 from mis.predict.__main__ import main
 from mis.predict.cases import four_files, read_input
 from mis.predict.model import load_segmenter
-from mis.predict.session import FAILED, RECIPE, predict_cases
+from mis.predict.session import FAILED, NOTES, predict_cases
 from mis.settings import load_settings
 from mis.track.mlflow import MlflowTracker
 from tests.data.test_geometry import ORIENTATIONS, affine_of
@@ -185,12 +185,43 @@ def test_label_maps_of_other_models_or_windows_are_not_mixed(layout_roots, segme
     more = predict.model_copy(update={"batch_size": 1})
     assert predict_cases(segmenter, data, tmp_path, more, progress=False).kept
     other = predict.model_copy(update={"threshold": 0.4})
-    with pytest.raises(MisError, match=r"of one kind.*\(predict\)"):
+    with pytest.raises(MisError, match=r"of one kind.* differ in predict"):
         predict_cases(segmenter, data, tmp_path, other, progress=False)
-    with pytest.raises(MisError, match=r"\(models\)"):
+    with pytest.raises(MisError, match="differ in models"):
         predict_cases(replace(segmenter, digest="x"), data, tmp_path, predict, progress=False)
     predict_cases(segmenter, data, tmp_path, other, again=True, progress=False)
-    assert json.loads((tmp_path / RECIPE).read_text())["predict"]["threshold"] == 0.4
+    assert json.loads((tmp_path / NOTES).read_text())["recipe"]["predict"]["threshold"] == 0.4
+
+
+def test_label_maps_of_two_models_are_never_taken_for_one_s(layout_roots, segmenter, predict, tmp_path):
+    """Neither where --again replaces a part of a folder, nor where it is interrupted."""
+    data = read_input(layout_roots["msd"])
+    predict_cases(segmenter, data, tmp_path, predict, progress=False)
+    other = predict.model_copy(update={"threshold": 0.4})
+    one = replace(data, unlabelled=data.unlabelled[:1])
+    predict_cases(segmenter, one, tmp_path, other, again=True, progress=False)
+    outcome = predict_cases(segmenter, data, tmp_path, other, progress=False)
+    assert outcome.kept == [data.unlabelled[0].id]
+    assert len(outcome.predicted) == len(data.unlabelled) - 1
+
+
+def test_other_images_of_the_same_names_are_predicted_anew(segmenter, predict, tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder, seed in ((first, 0), (second, 1)):
+        folder.mkdir()
+        write_four(folder, volumes(seed), affine_of("RAS"))
+    labels = []
+    for folder in (first, second):
+        files = {modality: folder / f"{modality}.nii.gz" for modality in MODALITIES}
+        outcome = predict_cases(segmenter, four_files(files, "p"), tmp_path / "out", predict, progress=False)
+        assert outcome.predicted == ["p"]
+        labels.append(np.asarray(nib.load(tmp_path / "out" / "p.nii.gz").dataobj))
+    assert (labels[0] != labels[1]).any()
+    # What fails now leaves no label map of before.
+    files["T2w"].write_bytes(b"no image")
+    outcome = predict_cases(segmenter, four_files(files, "p"), tmp_path / "out", predict, progress=False)
+    assert list(outcome.failed) == ["p"]
+    assert not (tmp_path / "out" / "p.nii.gz").exists()
 
 
 def test_a_bad_case_does_not_end_the_others_and_is_listed(
@@ -251,7 +282,11 @@ def test_a_model_of_a_run_in_mlflow(model_file, project, tmp_path, capsys, monke
         outputs.append(np.asarray(nib.load(output).dataobj))
     np.testing.assert_array_equal(*outputs)
     capsys.readouterr()
-    for model, words in ((bare.id, "must have a model"), ("0" * 32, "must be a file or a run"), ("none", "must exist")):
+    for model, words in (
+        (bare.id, "must have a model"),
+        ("0" * 32, "must be a file or a run"),
+        ("none", "must be a model's file"),
+    ):
         assert main(["--model", model, *options, str(tmp_path / "patient.nii.gz")]) == 2
         assert words in capsys.readouterr().err
 

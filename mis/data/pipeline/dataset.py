@@ -20,6 +20,7 @@ from mis.data.pipeline.patches import patch_start
 from mis.data.pipeline.seeds import name_number, named_seed
 from mis.data.records import errors
 from mis.data.records.index import Records
+from mis.data.records.preprocess import MOST_FLOAT16
 from mis.params.train import TrainParams
 from mis.settings import cores
 
@@ -116,6 +117,7 @@ def _training_view(records: Records, params: TrainParams) -> View:
             return image, target
         parameters = sample_parameters(params.augment, image.shape[:3], named_seed(seed, "augment"))
         image, target = augment(tf.cast(image, tf.float32), tf.cast(target, tf.float32), parameters)
+        image = tf.clip_by_value(image, -float(MOST_FLOAT16), float(MOST_FLOAT16))  # a contrast may exceed it
         return tf.cast(image, tf.float16), tf.cast(target, tf.uint8)
 
     return view
