@@ -12,7 +12,6 @@ It prints a table and, with `--write`, puts it into docs/segmentation.md (then n
 two cores.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -24,13 +23,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from page import clean_commit, measured_where, write_figures
+from page import measured_where, write_figures
+from peer import peer_parser, read_options
 
 from mis.errors import MisError
 from mis.params.load import load_params
 from mis.quiet import import_tensorflow
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = "torch and MONAI"
 SHAPE = (240, 240, 155)
 WINDOW, OVERLAP = 96, 0.5
 TIME_BAR, MEMORY_BAR_BYTES = 0.8, 4e9
@@ -89,15 +90,11 @@ with torch.no_grad():
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, and write it where that is asked for; 1 where a bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", type=Path, required=True, metavar="PYTHON", help="a Python with torch and MONAI")
+    parser = peer_parser(__doc__.splitlines()[0], PACKAGES)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="put the table into docs/segmentation.md")
-    options = parser.parse_args(argv)
-    if options.write:
-        clean_commit(ROOT)
+    options = read_options(parser, argv, ROOT)
     with TemporaryDirectory() as name:
         folder = Path(name)
         own = Own(folder)
@@ -123,7 +120,7 @@ def _ask(process: Any, python: Path) -> dict[str, float]:  # noqa: ANN401
         process.stdin.flush()
         answer: dict[str, float] = json.loads(process.stdout.readline())
     except (OSError, ValueError):
-        raise MisError("--peer must be a Python with torch and monai", got=python) from None
+        raise MisError(f"--peer must be a Python with {PACKAGES}", got=python) from None
     return answer
 
 

@@ -14,9 +14,7 @@ It prints a table and, with `--write`, puts it into docs/segmentation.md (then n
 two cores.
 """
 
-import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +23,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from page import clean_commit, measured_where, write_figures
+from page import measured_where, write_figures
+from peer import peer_parser, read_options, run_peer
 
-from mis.errors import MisError
 from mis.params.load import Params, load_params
 from mis.quiet import import_tensorflow
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = "torch and MONAI"
 EPOCHS_OF_PEER = 47
 RATES_OF_PEER = (1e-3, 3e-3, 1e-2, 3e-2)
 BAR = 0.03
@@ -97,15 +96,11 @@ print(json.dumps({"seconds": seconds, "val": best, "test": dice("test"), "epochs
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, and write it where that is asked for; 1 where the bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", type=Path, required=True, metavar="PYTHON", help="a Python with torch and MONAI")
+    parser = peer_parser(__doc__.splitlines()[0], PACKAGES)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="put the table into docs/segmentation.md")
-    options = parser.parse_args(argv)
-    if options.write:
-        clean_commit(ROOT)
+    options = read_options(parser, argv, ROOT)
     with TemporaryDirectory() as name:
         folder = Path(name)
         cases, train = prepare(folder)
@@ -192,12 +187,8 @@ def calibrate(train: Any) -> Any:  # noqa: ANN401
 def peer(python: Path, cases: Path, seed: int, rate: float) -> dict[str, Any]:
     """Train MONAI's UNet in its own environment."""
     with TemporaryDirectory() as folder:
-        command = [python, "-c", PEER, cases, seed, EPOCHS_OF_PEER, rate, 2, folder]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise MisError(f"--peer must be a Python with torch and monai: {reason}", got=python)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        printed = run_peer(python, PEER, cases, seed, EPOCHS_OF_PEER, rate, 2, folder, packages=PACKAGES)
+    result: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return result
 
 

@@ -11,13 +11,10 @@ one core.
 It prints a table and, with `--write`, puts it into docs/segmentation.md (then nothing may be uncommitted). A minute.
 """
 
-import argparse
 import json
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from math import isinf, isnan
 from pathlib import Path
 from statistics import median
@@ -25,7 +22,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from page import clean_commit, measured_where, write_figures
+from page import measured_where, write_figures
+from peer import peer_parser, read_options, run_peer
 from scipy import ndimage
 
 from mis.quiet import import_tensorflow
@@ -34,13 +32,13 @@ import_tensorflow()
 
 from mis.data.layouts.recognise import read_data  # noqa: E402 - TensorFlow's own lines are silenced before
 from mis.data.phantom.write import make_phantom  # noqa: E402
-from mis.errors import MisError  # noqa: E402
 from mis.evaluate.cases import truth_of_files  # noqa: E402
 from mis.evaluate.scores import CONVENTIONS, WORST_PANOPTICA_MM, panoptica  # noqa: E402
 from mis.evaluate.surface import pooled_hausdorff_mm, robust_hausdorff_mm  # noqa: E402
 from mis.params.load import load_params  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = "brats-evaluation"
 CASES, TOLERANCE, HD95_BAR_S = 150, 1e-6, 3.0
 NAMES = {
     "global_bin_dsc": "dice", "global_bin_hd95": "hd95_mm", "sq_dsc": "lesion_dice", "sq_hd95": "lesion_hd95_mm",
@@ -71,15 +69,11 @@ json.dump(found, open(sys.argv[3], "w"))
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Compare and measure, print the table, and write it where that is asked for; 1 where a bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", type=Path, required=True, metavar="PYTHON", help="a Python with brats-evaluation")
+    parser = peer_parser(__doc__.splitlines()[0], PACKAGES)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help="put the table into docs/segmentation.md")
-    options = parser.parse_args(argv)
-    if options.write:
-        clean_commit(ROOT)
+    options = read_options(parser, argv, ROOT)
     where = measured_where(ROOT, "one of which is used")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     worst = compare(options.peer, options.seed)
@@ -123,11 +117,8 @@ def compare(python: Path, seed: int) -> float:
         for number, (truth, predicted) in enumerate(pairs):
             arrays |= {f"truth{number}": truth, f"predicted{number}": predicted}
         np.savez(folder / "masks.npz", **arrays)
-        command = [python, "-c", PEER, folder / "masks.npz", json.dumps(list(NAMES)), folder / "scores.json"]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise MisError(f"--peer must be a Python with brats-evaluation: {reason}", got=python)
+        names = json.dumps(list(NAMES))
+        run_peer(python, PEER, folder / "masks.npz", names, folder / "scores.json", packages=PACKAGES)
         theirs = json.loads((folder / "scores.json").read_text())
     differences = []
     for (truth, predicted), expected in zip(pairs, theirs, strict=True):

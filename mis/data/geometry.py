@@ -58,7 +58,7 @@ class Geometry:
         grid = tuple(max(1, round(n * old / new)) for n, old, new in zip(ras, source, target, strict=True))
         rows = tuple(tuple(float(value) for value in row) for row in affine)
         pairs = tuple((int(axis), int(flip)) for axis, flip in orientation)
-        return cls(shape, rows, pairs, _shape(grid), (0, 0, 0), _shape(grid))
+        return cls(shape, rows, pairs, as_shape(grid), (0, 0, 0), as_shape(grid))
 
     @property
     def box(self) -> tuple[slice, slice, slice]:
@@ -69,7 +69,7 @@ class Geometry:
     @property
     def ras_shape(self) -> Shape:
         """The file's shape with its axes in the order of RAS, before resampling."""
-        return _shape(self.shape[axis] for axis in np.argsort([axis for axis, _ in self.orientation]))
+        return as_shape(self.shape[axis] for axis in np.argsort([axis for axis, _ in self.orientation]))
 
     @property
     def box_affine(self) -> NDArray[np.float64]:
@@ -117,7 +117,7 @@ class Geometry:
         Returns:
             A volume with the axes and the shape of the file: with the file's affine it lies on the image.
         """
-        start = _shape(-centred_start(size, target) for size, target in zip(self.size, volume.shape, strict=True))
+        start = as_shape(-centred_start(size, target) for size, target in zip(self.size, volume.shape, strict=True))
         return self.to_file(take_window(volume, start, self.size), fill)
 
     def to_json(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Geometry:
         """Return the geometry that `to_json` wrote."""
         pairs = tuple((int(axis), int(flip)) for axis, flip in values["orientation"])
         rows = tuple(tuple(row) for row in values["affine"])
-        shape, grid, start, size = (_shape(values[name]) for name in ("shape", "grid", "start", "size"))
+        shape, grid, start, size = (as_shape(values[name]) for name in ("shape", "grid", "start", "size"))
         return cls(shape, rows, pairs, grid, start, size)
 
 
@@ -180,6 +180,7 @@ def _resample(volume: NDArray[Any], shape: Shape, *, nearest: bool) -> NDArray[A
     return result
 
 
-def _shape(values: Any) -> Shape:  # noqa: ANN401 - any three numbers
+def as_shape(values: Any) -> Shape:  # noqa: ANN401 - any three numbers
+    """Return three whole numbers."""
     x, y, z = (int(value) for value in values)
     return x, y, z

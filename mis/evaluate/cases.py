@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import isnan, nan
-from statistics import mean
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -16,6 +14,7 @@ from mis.data.records.preprocess import region_bits, region_channels
 from mis.data.volumes import read_image, without_trailing_axes
 from mis.errors import MisError
 from mis.evaluate.scores import CONVENTIONS, RegionScores
+from mis.evaluate.statistics import mean_of_known
 from mis.params.predict import PredictParams
 from mis.predict.labels import nested_labels, regions_from_probabilities
 from mis.predict.model import Segmenter
@@ -41,8 +40,7 @@ class CaseScores:
     @property
     def mean(self) -> float:
         """The mean Dice over the regions that have one; not a number where none has."""
-        known = [value for value in self.dice.values() if not isnan(value)]
-        return mean(known) if known else nan
+        return mean_of_known(self.dice.values())
 
     def values(self) -> dict[str, float]:
         """Return the mean Dice, and every score of every region as `score_region`."""
@@ -86,7 +84,6 @@ def truth_of_files(data: DataSet, regions: Sequence[str]) -> TruthOfCase:
         regions: The regions that are wanted.
     """
     cases: Mapping[str, Case] = {case.id: case for case in data.cases}
-    names = list(data.regions)
 
     def truth(name: str) -> NDArray[np.bool_]:
         case = cases.get(name)
@@ -95,8 +92,7 @@ def truth_of_files(data: DataSet, regions: Sequence[str]) -> TruthOfCase:
                 f"{data.root} must have the label of test case {name}", got="none", do="run `dvc repro preprocess`"
             )
         label = without_trailing_axes(read_image(case.label).voxels, 3)
-        bits = region_bits(np.asarray(label).astype(np.uint8), data.regions)
-        return region_channels(bits, [names.index(region) for region in regions]).astype(bool)
+        return _regions_of(np.asarray(label).astype(np.uint8), data, regions)
 
     return truth
 
@@ -120,8 +116,7 @@ def predict_cases(
         data: The data set of the records, which has the truth.
         convention: A name of `mis.evaluate.scores.CONVENTIONS`.
     """
-    truth_of, channels = truth_of_files(data, records.regions), [list(data.regions).index(r) for r in records.regions]
-    score = CONVENTIONS[convention]
+    truth_of, score, regions = truth_of_files(data, records.regions), CONVENTIONS[convention], records.regions
     for case in cases:
         geometry = records.cases[case].geometry
         in_box = replace(records, shape=geometry.size)  # not on the grid that all share, which may cut it
@@ -129,16 +124,17 @@ def predict_cases(
         image, truth = images.numpy()[0].astype(np.float32), truths.numpy()[0] > 0
         probability = segmenter.probabilities(image, params)
         predicted = regions_from_probabilities(probability, params.threshold, params.min_voxels)
-        labels = nested_labels(predicted, records.regions, data.regions)
-        in_file = _regions_of(geometry.to_file(labels), data, channels)
+        labels = nested_labels(predicted, regions, data.regions)
+        in_file = _regions_of(geometry.to_file(labels), data, regions)
         true_in_file, spacing_mm = truth_of(case), voxel_sizes(np.asarray(geometry.affine))
         scores = {
             region: score(true_in_file[..., channel], in_file[..., channel], spacing_mm)
-            for channel, region in enumerate(records.regions)
+            for channel, region in enumerate(regions)
         }
-        yield Prediction(CaseScores(case, scores), image, truth, _regions_of(labels, data, channels))
+        yield Prediction(CaseScores(case, scores), image, truth, _regions_of(labels, data, regions))
 
 
-def _regions_of(labels: NDArray[np.uint8], data: DataSet, channels: Sequence[int]) -> NDArray[np.bool_]:
+def _regions_of(labels: NDArray[np.uint8], data: DataSet, regions: Sequence[str]) -> NDArray[np.bool_]:
     """Return the regions of a label map, bool (x, y, z, region)."""
+    channels = [list(data.regions).index(region) for region in regions]
     return region_channels(region_bits(labels, data.regions), channels).astype(bool)

@@ -1,16 +1,15 @@
 """Two evaluated models on the same cases: do they differ, and by how much?"""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isnan, nan
+from math import nan
 from pathlib import Path
-from statistics import mean
 from tempfile import TemporaryDirectory
 
 from mis.errors import MisError
 from mis.evaluate.session import CASES, SCORES
-from mis.evaluate.statistics import PairedTest, paired_test
+from mis.evaluate.statistics import PairedTest, mean_of_known, paired_test
 from mis.track.base import Tracker
 
 COMPARED = ("dice", "hd95_mm", "lesion_dice", "lesion_hd95_mm", "sensitivity", "specificity", "volume_error_ml")
@@ -62,9 +61,8 @@ def compare_runs(tracker: Tracker, first: str, second: str) -> list[ComparedScor
     columns = [column for column in next(iter(tables[0].values())) if _is_compared(column)]
     lines = []
     for column in columns:
-        values = [[table[case].get(column, nan) for case in cases] for table in tables]
-        means = [_mean(scores) for scores in values]
-        lines.append(ComparedScore(column, means[0], means[1], paired_test(values[0], values[1])))
+        one, other = ([table[case].get(column, nan) for case in cases] for table in tables)
+        lines.append(ComparedScore(column, mean_of_known(one), mean_of_known(other), paired_test(one, other)))
     return lines
 
 
@@ -77,12 +75,6 @@ def _convention(tracker: Tracker, run_id: str) -> str:
 
 def _is_compared(column: str) -> bool:
     return any(column == name or column.rpartition("_")[0] == name for name in COMPARED)
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Return the mean of the values that are numbers; not a number where there is none."""
-    known = [value for value in values if not isnan(value)]
-    return mean(known) if known else nan
 
 
 def read_scores(tracker: Tracker, run_id: str) -> Mapping[str, Mapping[str, float]]:

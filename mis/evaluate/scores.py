@@ -18,8 +18,8 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from mis.evaluate.surface import Mask, Spacing, pooled_hausdorff_mm, robust_hausdorff_mm
+from mis.predict.labels import NEIGHBOURS_26
 
-NEIGHBOURS_26 = ndimage.generate_binary_structure(3, 3)
 NEIGHBOURS_18 = ndimage.generate_binary_structure(3, 2)
 
 WORST_BRATS_MM, WORST_PANOPTICA_MM = 374.0, 373.0

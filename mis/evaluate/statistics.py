@@ -1,8 +1,9 @@
 """How sure a mean over cases is, and whether two models differ on the same cases."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
+from statistics import mean
 
 import numpy as np
 from scipy import stats
@@ -11,6 +12,12 @@ RESAMPLES = 9999
 """Of the bootstrap: the ends of an interval then move by some hundredths of its length from seed to seed."""
 
 LEVEL = 0.95
+
+
+def mean_of_known(values: Iterable[float]) -> float:
+    """Return the mean of the values that are numbers; not a number where there is none."""
+    known = [value for value in values if not isnan(value)]
+    return mean(known) if known else nan
 
 
 @dataclass(frozen=True)

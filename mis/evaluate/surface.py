@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mis.data.records.preprocess import smallest_box
+
 Mask = NDArray[np.bool_]
 Spacing = Sequence[float]
 
@@ -74,18 +76,15 @@ def robust_hausdorff_mm(truth: Mask, predicted: Mask, spacing_mm: Spacing, perce
     Returns:
         Millimetres; infinite where one mask is empty, or both are.
     """
-    cropped = _crop(truth, predicted, 1)
-    if cropped is None:
+    if not truth.any() or not predicted.any():
         return inf
     areas = surface_areas(spacing_mm)
-    codes = [_cube_codes(mask) for mask in cropped]
+    codes = [_cube_codes(mask) for mask in _cropped(truth, predicted)]
     surfaces = [(code != 0) & (code != 255) for code in codes]
-    if not all(surface.any() for surface in surfaces):
-        return inf
-    distances = [ndimage.distance_transform_edt(~surface, sampling=spacing_mm) for surface in surfaces]
+    distances = _directed_distances(surfaces, spacing_mm)
     return max(
-        _weighted_percentile(distances[1 - side][surfaces[side]], areas[codes[side][surfaces[side]]], percent)
-        for side in (0, 1)
+        _weighted_percentile(values, areas[code[surface]], percent)
+        for values, code, surface in zip(distances, codes, surfaces, strict=True)
     )
 
 
@@ -120,22 +119,18 @@ def pooled_hausdorff_mm(truth: Mask, predicted: Mask, spacing_mm: Spacing, perce
     Returns:
         Millimetres; infinite where one mask is empty, or both are.
     """
-    cropped = _crop(truth, predicted, 1)
-    if cropped is None or not all(mask.any() for mask in cropped):
+    if not truth.any() or not predicted.any():
         return inf
-    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in cropped]
-    both = [ndimage.distance_transform_edt(~surfaces[1 - side], sampling=spacing_mm)[surfaces[side]] for side in (0, 1)]
-    return float(np.percentile(np.concatenate(both), percent))
+    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in _cropped(truth, predicted)]
+    return float(np.percentile(np.concatenate(_directed_distances(surfaces, spacing_mm)), percent))
 
 
-def _crop(first: Mask, second: Mask, margin: int) -> tuple[Mask, Mask] | None:
-    """Return two masks cropped to what holds both, with a margin outside of them; None where both are empty."""
-    either = first | second
-    box = []
-    for axis in range(3):
-        used = np.flatnonzero(either.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not used.size:
-            return None
-        box.append(slice(int(used[0]), int(used[-1]) + 1))
-    cropped = (np.pad(mask[tuple(box)], margin) for mask in (first, second))
-    return next(cropped), next(cropped)
+def _cropped(first: Mask, second: Mask) -> list[Mask]:
+    """Return two masks cropped to the smallest box that holds both, with a voxel outside of it on each side."""
+    box = smallest_box(first | second)
+    return [np.pad(mask[box], 1) for mask in (first, second)]
+
+
+def _directed_distances(surfaces: Sequence[Mask], spacing_mm: Spacing) -> list[NDArray[np.float64]]:
+    """Return the distance of each element of either of two surfaces to the other surface, in mm."""
+    return [ndimage.distance_transform_edt(~surfaces[1 - side], sampling=spacing_mm)[surfaces[side]] for side in (0, 1)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mis.data.geometry import Shape
+from mis.data.geometry import Shape, as_shape
 from mis.data.records.index import Records
 from mis.errors import MisError
 from mis.params.data import DataParams
@@ -75,8 +75,8 @@ class ModelCard:
             modalities=tuple(values["modalities"]),
             regions=tuple(values["regions"]),
             data=DataParams.model_validate(values["data"]),
-            grid=_shape(values["grid"]),
-            patch_size=None if patch is None else _shape(patch),
+            grid=as_shape(values["grid"]),
+            patch_size=None if patch is None else as_shape(patch),
             multiple=int(values["multiple"]),
             records=values["records"],
             data_hash=values["data_hash"],
@@ -109,8 +109,3 @@ def read_card(path: Path) -> ModelCard:
         ) from None
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise MisError(f"{path} must be a model of Keras with its card: {error}", do="copy it again") from None
-
-
-def _shape(values: Any) -> Shape:  # noqa: ANN401 - any three numbers
-    x, y, z = (int(value) for value in values)
-    return x, y, z

@@ -6,7 +6,7 @@ from math import prod
 
 import keras
 
-from mis.model.unet import connect_unet
+from mis.model.unet import connect_unet, count_parameters
 from mis.params.model import ModelParams
 
 
@@ -51,7 +51,7 @@ def network_size(
     layers = keras.Model(network.image, [layer.output for layer in model.layers])
     outputs = layers.compute_output_shape((cases, *grid, modalities))
     return NetworkSize(
-        weights=sum(prod(weight.shape) for weight in model.trainable_variables),
+        weights=count_parameters(model),
         receptive_field=receptive_field(params),
         activation_bytes=sum(prod(shape) for shape in outputs) * itemsize,
     )

@@ -5,6 +5,7 @@ Layers and keras.ops alone, so that it runs on every Keras backend.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import keras
 
@@ -98,6 +99,11 @@ def connect_unet(params: ModelParams, in_channels: int, out_channels: int) -> UN
     ]
     probabilities = keras.layers.Activation("sigmoid", dtype="float32", name="regions")(logits[0])
     return UNet(image, probabilities, logits)
+
+
+def count_parameters(model: keras.Model) -> int:
+    """Return how many trainable weights a model has."""
+    return sum(prod(weight.shape) for weight in model.trainable_variables)
 
 
 def _stride(params: ModelParams, level: int) -> int:

@@ -69,8 +69,8 @@ class Segmenter:
         """
         self.check_window(params)
         step = self.card.multiple
-        if params.window or self.card.patch_size:
-            return params.window or self.card.patch_size  # type: ignore[return-value]  # one of them is not None
+        if window := params.window or self.card.patch_size:
+            return window
         x, y, z = (max(edge, step * -(-length // step)) for edge, length in zip(self.card.grid, shape, strict=True))
         return x, y, z
 

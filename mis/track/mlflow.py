@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -154,6 +154,18 @@ class MlflowRun:
         self._client.set_terminated(self.id, status)
 
 
+def _found(get: Callable[[], Item]) -> Item | None:
+    """Return what MLflow has; None where it says that there is no such thing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return get()
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+
+
 def _signature(inputs: Sequence[int | None], outputs: Sequence[int | None]) -> "ModelSignature":
     """Return the signature of a network of volumes; an axis of any length is -1."""
     import numpy as np
@@ -232,15 +244,8 @@ class MlflowTracker:
 
     def read_run(self, run_id: str) -> RecordedRun | None:
         """Return a run by its id; None if there is none."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            run = self.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            return None
-        return RecordedRun.of(run.data.params, run.data.metrics, run.data.tags)
+        run = _found(lambda: self.client.get_run(run_id))
+        return None if run is None else RecordedRun.of(run.data.params, run.data.metrics, run.data.tags)
 
     def fetch_file(self, run_id: str, name: str, folder: Path) -> Path | None:
         """Copy a file of a run's artifacts into a folder; None if there is no such file."""
@@ -284,16 +289,11 @@ class MlflowTracker:
 
     def find_model(self, name: str, which: str) -> RegisteredModel | None:
         """Return a version of a registered model by its number or its alias; None if there is no such version."""
-        from mlflow.exceptions import MlflowException
-
         get = self.client.get_model_version if which.isdigit() else self.client.get_model_version_by_alias
-        try:
-            version = get(name, which)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            return None
-        return RegisteredModel(str(version.version), version.run_id or "", dict(version.tags))
+        version = _found(lambda: get(name, which))
+        return (
+            None if version is None else RegisteredModel(str(version.version), version.run_id or "", dict(version.tags))
+        )
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Give a version of a registered model an alias."""

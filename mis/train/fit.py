@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import keras
@@ -14,7 +13,7 @@ from mis.data.records.index import Records
 from mis.model.card import ModelCard
 from mis.model.losses import SegmentationLoss
 from mis.model.metrics import dice_metrics
-from mis.model.unet import connect_unet
+from mis.model.unet import connect_unet, count_parameters
 from mis.params.model import ModelParams
 from mis.params.train import TrainParams
 from mis.track.names import TOTAL_S, VAL_PREFIX
@@ -146,11 +145,6 @@ def fit(
                 verbose=0,
             )
     return Fitted(history, count_parameters(model), checkpoints)
-
-
-def count_parameters(model: keras.Model) -> int:
-    """Return how many trainable weights a model has."""
-    return sum(prod(weight.shape) for weight in model.trainable_variables)
 
 
 def steps_of_epoch(params: TrainParams, records: Records) -> int:

@@ -40,9 +40,8 @@ def read_msd(root: Path, *, with_labels: bool = True) -> DataSet:
     training = index["training"] if with_labels else ()
     cases = [case for entry in training if (case := _labelled(root, entry, findings))]
     test = index.get("test", ())
-    if not with_labels:
-        test = [*(_image(root, entry) for entry in index["training"]), *test]
-    unlabelled = [case for image in test if (case := _unlabelled(root, image, findings))]
+    images = test if with_labels else [*(_image(root, entry) for entry in index["training"]), *test]
+    unlabelled = [case for image in images if (case := _unlabelled(root, image, findings))]
     known, repeated = without_repeated([*cases, *unlabelled])
     named = {name for entry in [*index["training"], *test] for name in _names(entry)}
     found = {path for name in named if isinstance(path := named_file(root, name, ""), Path)}
@@ -57,10 +56,7 @@ def read_msd(root: Path, *, with_labels: bool = True) -> DataSet:
             *findings,
             *repeated,
             *count_findings(index, "numTraining", len(index["training"])),
-            *(
-                replace(finding, trained_on=False)
-                for finding in count_findings(index, "numTest", len(index.get("test", ())))
-            ),
+            *(replace(finding, trained_on=False) for finding in count_findings(index, "numTest", len(test))),
             *undeclared(root, volumes(root), files_of(known) | found),
         ),
     )
