@@ -63,7 +63,8 @@ def run(
     def with_params() -> None:
         settings = load_settings()
         path = arguments.params or settings.workspace / "params.yaml"
-        flag_values = {name: getattr(arguments, name) for name in flags}
+        names = [name.replace("-", "_") for name in flags]
+        flag_values = {name: getattr(arguments, name) for name in names}
         command(load_params(path, arguments.overrides), settings, **flag_values)
 
     return exit_code(with_params)

@@ -14,10 +14,11 @@ def stage(params: Params, settings: Settings) -> None:
     from mis.evaluate.session import evaluate
 
     root = settings.workspace
-    scores = {"train": "dice", "tune": BEST_DICE}
+    trained, searched = (read_json(root / "results" / name / "metrics.json") for name in ("train", "tune"))
     models = {
-        name: (root / "models" / f"{name}.keras", read_json(root / "results" / name / "metrics.json")[score])
-        for name, score in scores.items()
+        # Of folds, the Dice of the one that the search is validated on: the two compare.
+        "train": (root / "models" / "train.keras", trained.get("fold_dice", trained["dice"])),
+        "tune": (root / "models" / "tune.keras", searched[BEST_DICE]),
     }
     results = root / "results" / "evaluate"
     write_json(results / "measured_on.json", measured_on(settings))

@@ -1,9 +1,10 @@
-"""Stage `train`: one training with the parameters as they stand."""
+"""Stage `train`: one training with the parameters as they stand, or one for each of `train.folds`."""
 
 from mis import cli
-from mis.files import copy_file, write_csv, write_json
+from mis.files import write_csv, write_json
 from mis.params.load import Params
 from mis.quiet import import_tensorflow
+from mis.report.study.figures import write_figures
 from mis.settings import Settings
 from mis.track.provenance import measured_on
 
@@ -11,16 +12,18 @@ from mis.track.provenance import measured_on
 def stage(params: Params, settings: Settings) -> None:
     import_tensorflow()
     from mis.train.session import train
+    from mis.tune.folds import train_folds
 
-    fitted = train(params, settings)
-    if fitted is None:  # one of several workers; the chief writes
+    folds = params.train.folds
+    trained = train_folds(params, settings, draw=write_figures) if folds else train(params, settings)
+    if trained is None:  # one of several workers; the chief writes
         return
     results = settings.workspace / "results" / "train"
-    copy_file(fitted.best_model, settings.workspace / "models" / "train.keras")
-    write_csv(results / "history.csv", [{"epoch": n, **row} for n, row in enumerate(fitted.history, start=1)])
-    write_json(results / "metrics.json", fitted.summary())
+    trained.write_model(settings.workspace / "models" / "train.keras")
+    write_csv(results / "history.csv", [{"epoch": n, **row} for n, row in enumerate(trained.history, start=1)])
+    write_json(results / "metrics.json", trained.summary())
     write_json(results / "measured_on.json", measured_on(settings))
-    fitted.checkpoints.remove()
+    trained.finish()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
 """`python -m mis.tune` in a process of its own, and the store that it writes to."""
 
 import os
+import time
+from contextlib import suppress
+
+import psutil
 
 from mis.settings import Settings
+from mis.track.base import TUNE
 from mis.track.mlflow import MlflowTracker
 
 OURS = ("MIS_", "MLFLOW_", "RAY_")
@@ -23,3 +28,33 @@ def tracker_of(project):
     return MlflowTracker(
         Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
     )
+
+
+def kill(process):
+    """Kill -9 the driver, and what it has left behind, as the end of a job does."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def wait_until(process, condition):
+    """Wait for what a search does; it must not end before."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "the search has ended before the kill: it needs more trials"
+        assert time.monotonic() < deadline, "nothing happens"
+        time.sleep(0.02)
+
+
+def recorded(project):
+    """Return the runs of the trials of the one study that there is, in their order, and its own; all have ended."""
+    tracker = tracker_of(project)
+    runs = tracker.client.search_runs([tracker.experiment_id(TUNE)])
+    (parent,) = [run for run in runs if "mis.trial" not in run.data.tags]
+    children = [run for run in runs if "mis.trial" in run.data.tags]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    return sorted(children, key=lambda run: run.data.tags["mis.trial"]), parent

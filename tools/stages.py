@@ -65,6 +65,13 @@ EXCEPT = {"mis/params/load.py": ("tune", "scaling"), "mis/params/space.py": ("tu
 """Of these, what some stages compute with: a trial's parameters, and what a search draws its values from."""
 
 
+STARTS_ONLY = {"train": ("mis/tune/",)}
+"""What starts, watches and resumes the trainings of a stage, and computes no figure of it: the study of the folds."""
+
+CHOSEN = ("mis/tune/folds.py",)
+"""Of these, what computes a figure all the same."""
+
+
 def main() -> int:
     """Write the lists and say which stages have changed."""
     path, yaml = ROOT / "dvc.yaml", YAML()
@@ -89,8 +96,14 @@ def dependencies(stage: str) -> list[str]:
     files = {file for module in modules for file in (module, *_templates(module))} - {script}
     names = sorted(file.relative_to(ROOT).as_posix() for file in files if file.name != "__init__.py")
     if stage in COMPUTING:
-        names = [name for name in names if stage in EXCEPT.get(name, ()) or not name.startswith(APART)]
+        kept = (*CHOSEN, *(name for name, by in EXCEPT.items() if stage in by))
+        names = [name for name in names if name in kept or not name.startswith(apart(stage))]
     return [script.relative_to(ROOT).as_posix(), *names]
+
+
+def apart(stage: str) -> tuple[str, ...]:
+    """Return the beginnings of the names of files that change no figure of a stage."""
+    return (*APART, *STARTS_ONLY.get(stage, ()))
 
 
 def _closure(script: Path) -> set[Path]:

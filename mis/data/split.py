@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mis.data.case import Case
-from mis.data.records.errors import too_few_patients
+from mis.data.case import Case, patient_of
+from mis.data.records.errors import too_few_patients, too_few_patients_for_folds
 from mis.files import write_json
 from mis.params.data import SplitParams
 
@@ -51,6 +51,32 @@ def split_cases(cases: Sequence[Case], params: SplitParams) -> Split:
     for case in sorted(cases, key=lambda case: case.id):
         parts[part[case.patient]].append(case.id)
     return Split(**{name: tuple(ids) for name, ids in parts.items()})
+
+
+def fold_of(split: Split, folds: int, fold: int, seed: int) -> Split:
+    """Cut the training and validation cases anew into folds of patients: one is validated on, the others trained on.
+
+    The patients of both parts are dealt out at random, so that the folds have equally many, or one more. Which fold
+    has a patient depends on the seed and on the names of the cases alone; each patient is in one fold.
+
+    Args:
+        split: The split; its test cases stay.
+        folds: How many folds there are.
+        fold: The number of the one that is validated on, from 0.
+        seed: The seed.
+
+    Raises:
+        MisError: There are fewer patients than folds.
+    """
+    cases = sorted((*split.train, *split.val))
+    patients = sorted({patient_of(case) for case in cases})
+    if len(patients) < folds:
+        raise too_few_patients_for_folds(len(patients), folds)
+    order = np.random.default_rng([seed, folds]).permutation(len(patients))
+    held_out = {patients[index] for position, index in enumerate(order) if position % folds == fold}
+    train = tuple(case for case in cases if patient_of(case) not in held_out)
+    val = tuple(case for case in cases if patient_of(case) in held_out)
+    return Split(train, val, split.test)
 
 
 def _part(position: int, val: int, test: int) -> str:

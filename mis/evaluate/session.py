@@ -19,6 +19,7 @@ from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
 from mis.evaluate.cases import CaseScores, Prediction, predict_cases
 from mis.evaluate.champion import register
+from mis.evaluate.folds import TABLE, score_folds
 from mis.evaluate.slices import draw_case, pick_evenly
 from mis.evaluate.statistics import bootstrap_mean
 from mis.files import new_folder, write_csv, write_json
@@ -28,11 +29,14 @@ from mis.predict.model import Segmenter, load_segmenter
 from mis.settings import Settings
 from mis.track.base import EVALUATE, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import MODEL_TAG, REGISTERED_NAME, TEST_PREFIX, VERSION_TAG
+from mis.track.names import MODEL_TAG, OUT_OF_FOLD_PREFIX, REGISTERED_NAME, TEST_PREFIX, VERSION_TAG
 from mis.track.provenance import find_origin
 
 CASES, SCORES = "cases.csv", "scores"
 """The table of a run with the scores of each case, and the folder among its artifacts that has it."""
+
+FOLDS = "train"
+"""The name of the model that is an ensemble where `train.folds` is set."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,8 @@ def evaluate(
         models: The file and the validation Dice of each model, by name.
         params: All parameters.
         settings: The machine's settings.
-        results: The folder that gets `slices/`, pictures of some cases, `cases.csv` and `metrics.json`, all of them
-            before anything is asked of MLflow.
+        results: The folder that gets `slices/`, pictures of some cases, `cases.csv`, `folds.csv` and `metrics.json`,
+            all of them before anything is asked of MLflow.
 
     Returns:
         The scores of the chosen model.
@@ -117,9 +121,14 @@ def evaluate(
         for prediction in predictions(drawn_cases):
             draw_case(prediction, records.modalities, records.regions, folder / f"{prediction.scores.case}.png")
         model_scores = ModelScores(name, val_dice, scores, _baseline_dice(records))
+    out_of_fold = score_folds(models[FOLDS][0], records, data, params) if params.train.folds else None
     write_csv(results / CASES, model_scores.rows())
-    write_json(results / "metrics.json", {"model": name, "val_dice": val_dice, **model_scores.summary()})
-    _log(model_scores, params, settings, results, records=records, model=path, card=segmenter.card)
+    write_csv(results / TABLE, out_of_fold.rows() if out_of_fold else [], header=("fold", "case"))
+    fold_scores = (
+        {f"{OUT_OF_FOLD_PREFIX}{key}": value for key, value in out_of_fold.summary().items()} if out_of_fold else {}
+    )
+    write_json(results / "metrics.json", {"model": name, "val_dice": val_dice, **model_scores.summary(), **fold_scores})
+    _log(model_scores, fold_scores, params, settings, results, records=records, model=path, card=segmenter.card)
     return model_scores
 
 
@@ -149,6 +158,7 @@ def _baseline_dice(records: Records) -> list[float]:
 
 def _log(
     scores: ModelScores,
+    fold_scores: Mapping[str, float],
     params: Params,
     settings: Settings,
     results: Path,
@@ -165,7 +175,10 @@ def _log(
         run.log_metrics({f"{TEST_PREFIX}{name}": value for name, value in scores.summary().items()})
         for picture in sorted((results / "slices").glob("*.png")):
             run.log_file(picture, "slices")
+        run.log_metrics(fold_scores)
         run.log_file(results / CASES, SCORES)
+        if fold_scores:
+            run.log_file(results / TABLE, SCORES)
         kept = {"val_dice": scores.val_dice, **scores.summary()}
         registration = register(tracker, run.id, model, card, kept)
         run.set_tags({VERSION_TAG: registration.version})

@@ -22,6 +22,10 @@ FORMAT = 1
 """The version of the card. It changes whenever older ones cannot be read."""
 
 
+VALIDATION_SPLIT = "val"
+"""What a model was validated on where there are no folds."""
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """What is known of a model beside its weights.
@@ -35,6 +39,7 @@ class ModelCard:
         multiple: Every axis of an image must be a multiple of it.
         records: The digest of the records that it was trained on.
         data_hash: DVC's hash of the data set; None where it is not versioned.
+        validated_on: The cases that its validation Dice is of: `val` for those of the split, or `fold 0 of 5`.
     """
 
     modalities: tuple[str, ...]
@@ -45,6 +50,7 @@ class ModelCard:
     multiple: int
     records: str
     data_hash: str | None
+    validated_on: str = VALIDATION_SPLIT
 
     @classmethod
     def of(cls, records: Records, model: ModelParams, train: TrainParams) -> "ModelCard":
@@ -58,6 +64,7 @@ class ModelCard:
             multiple=model.multiple,
             records=records.digest,
             data_hash=records.data_hash,
+            validated_on=VALIDATION_SPLIT if train.folds is None else f"fold {train.fold} of {train.folds}",
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +87,7 @@ class ModelCard:
             multiple=int(values["multiple"]),
             records=values["records"],
             data_hash=values["data_hash"],
+            validated_on=values.get("validated_on", VALIDATION_SPLIT),  # which it was before there were folds
         )
 
 

@@ -36,7 +36,8 @@ class AugmentParams(Section):
 
 
 _NOT_IN_THE_GRAPH = {
-    "seed", "epochs", "patience", "learning_rate", "learning_rate_decay", "warmup_epochs", "steps_per_epoch",
+    "seed", "folds", "fold", "epochs", "patience", "learning_rate", "learning_rate_decay", "warmup_epochs",
+    "steps_per_epoch",
 }  # fmt: skip
 
 LossName = Literal["dice", "dice_cross_entropy", "tversky", "focal"]
@@ -47,6 +48,11 @@ class TrainParams(Section):
     """One training: its length, batch, optimizer, patches, loss and precision."""
 
     seed: Seed
+    folds: Annotated[int, Field(ge=2)] | None
+    """Into how many folds of patients the training and validation cases are cut anew: a model is trained for each, all
+    together are the ensemble. None: one model, which is validated on the validation cases of `data.split`."""
+    fold: Annotated[int, Field(ge=0)]
+    """Which of the folds a single training, such as a search's trial, is validated on, from 0."""
     epochs: Positive
     batch_size: Positive
     """Cases of a step: of all devices together, or of each one (`distribute.batch_rule`)."""
@@ -108,6 +114,14 @@ class TrainParams(Section):
                 f"ema must be 0 where accumulate_steps is above 1, got {self.ema:g}: Keras averages after each step, "
                 "also after those that change no weight"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fold_is_there(self) -> Self:
+        if self.fold and self.folds is None:
+            raise ValueError(f"fold must be 0 where folds is null, got {self.fold}")
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold must be below folds = {self.folds}, got {self.fold}")
         return self
 
     def cases_of_epoch(self, cases: int) -> int:

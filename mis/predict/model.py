@@ -15,6 +15,7 @@ from mis.errors import MisError
 from mis.model.card import ModelCard, read_card
 from mis.model.group_norm import accelerate
 from mis.params.predict import PredictParams
+from mis.predict.ensemble import members_of
 from mis.predict.inference import Inference, predict_volume, predictor_of
 
 
@@ -23,7 +24,7 @@ class Segmenter:
     """Models that predict together, each with the same weight.
 
     Attributes:
-        models: The networks, at least one.
+        models: The networks, at least one; of a file that is an ensemble, its members.
         card: What they were trained on, the first one's: what their input and windows depend on is the same for all,
             but for `multiple`, which fits all of them.
         digest: A hash of their files.
@@ -116,16 +117,16 @@ def load_segmenter(paths: Sequence[Path]) -> Segmenter:
                 )
     digest = sha256(b"".join(sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
     card = replace(cards[0], multiple=lcm(*(card.multiple for card in cards)))
-    return Segmenter(tuple(load_model(path) for path in paths), card, digest)
+    return Segmenter(tuple(member for path in paths for member in load_members(path)), card, digest)
 
 
-def load_model(path: Path) -> keras.Model:
-    """Return the model of a file, which can predict and is not compiled.
+def load_members(path: Path) -> tuple[keras.Model, ...]:
+    """Return the model of a file, or the members of an ensemble; they can predict and are not compiled.
 
     Raises:
         MisError: The file is no model of Keras.
     """
     try:
-        return accelerate(keras.saving.load_model(path, compile=False))
+        return tuple(accelerate(model) for model in members_of(keras.saving.load_model(path, compile=False)))
     except (OSError, ValueError, TypeError) as error:
         raise MisError(f"{path} must be a model of Keras: {str(error).splitlines()[0]}", do="copy it again") from None

@@ -168,6 +168,8 @@ class _Session:
         for measured in done.values():  # the process may have died before MLflow had it
             recorder.cell(measured, self.pictures([measured]))
         epochs = len(self.trials) * self.params.scaling.epochs
+        train = self.params.train
+        split = self.records.of_fold(train.folds, train.fold).split
         with (
             tqdm(total=len(cells) * epochs, initial=len(done) * epochs, desc="scaling", unit="epoch") as bar,
             Pool(self.nodes, self.available, self.records.folder, _say) as pool,
@@ -179,7 +181,7 @@ class _Session:
                     pool,
                     self.trials,
                     store.folder,
-                    cases=self.params.train.cases_of_epoch(len(self.records.split.train)),
+                    cases=train.cases_of_epoch(len(split.train)),
                     target=self.params.scaling.target_dice,
                     on_epoch=bar.update,
                 )

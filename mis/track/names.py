@@ -89,6 +89,9 @@ TRIAL_S = "time/trial_s"
 TRACING_S = "time/tracing_s"
 """By how many seconds the first epoch of a trial took longer than its later ones: the tracing of its network."""
 
+OUT_OF_FOLD_PREFIX = "out_of_fold/"
+"""Prefix of the mean scores of cases, each by the model of the fold that was not trained on it."""
+
 TEST_PREFIX = "test/"
 """Prefix of the metrics of the test cases."""
 

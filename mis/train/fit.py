@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from mis.data.pipeline.dataset import Part, case_batches, damage_as_error, steps_per_epoch, training_batches
 from mis.data.records.index import Records
+from mis.files import copy_file
 from mis.model.card import ModelCard
 from mis.model.losses import SegmentationLoss
 from mis.model.metrics import dice_metrics
@@ -70,6 +71,14 @@ class Fitted:
         """Seconds of all epochs, validation and checkpoints included, set-up not."""
         return self.history[-1][TOTAL_S]
 
+    def write_model(self, path: Path) -> None:
+        """Write the model after its best epoch."""
+        copy_file(self.best_model, path)
+
+    def finish(self) -> None:
+        """Remove the checkpoints; call it once the model is elsewhere."""
+        self.checkpoints.remove()
+
     def summary(self) -> dict[str, float]:
         """Return the best epoch's validation metrics without their prefix, its number, and the training's cost."""
         validation = {
@@ -116,7 +125,8 @@ def fit(
     newest = checkpoints.newest()
     history = restore(model, newest) if newest else []
     if not is_finished(history, epochs=params.epochs, patience=params.patience):
-        cases, val = records.split.train, records.split.val
+        split = records.of_fold(params.folds, params.fold).split
+        cases, val = split.train, split.val
         steps, first = steps_of_epoch(params, records), len(history)
         val_batch_size = validation_batch(params, strategy.num_replicas_in_sync)
         average = UseMovingAverage() if params.ema else None
@@ -149,7 +159,8 @@ def fit(
 
 def steps_of_epoch(params: TrainParams, records: Records) -> int:
     """Return how many steps an epoch has."""
-    return params.steps_per_epoch or steps_per_epoch(len(records.split.train), params.batch_size)
+    cases = records.of_fold(params.folds, params.fold).split.train
+    return params.steps_per_epoch or steps_per_epoch(len(cases), params.batch_size)
 
 
 def validation_batch(params: TrainParams, replicas: int) -> int:

@@ -6,6 +6,7 @@ from mis.data.records.index import Records
 from mis.data.records.prepare import find_records
 from mis.data.records.reader import check_patch, read_records, size_bytes
 from mis.params.load import Params
+from mis.params.train import TrainParams
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
 from mis.train.allocate import Share
@@ -43,7 +44,7 @@ def preview(params: Params, settings: Settings) -> str:
             f"epochs: {search.epochs} for each trial, scheduler {search.scheduler.name}",
             f"budget: {_budget(params)}",
             f"devices: {_devices(available.nodes, available.share)}{_growth(params)}",
-            f"data: {_data(records, size, in_memory=available.in_memory)}",
+            f"data: {_data(records, params.train, size, in_memory=available.in_memory)}",
             f"time: {_time(estimated)}",
             "nothing was run",
         ]
@@ -84,11 +85,11 @@ def _growth(params: Params) -> str:
     return "; those that are idle join running trials" if params.tune.allocation == "elastic" else ""
 
 
-def _data(records: Records | None, size: int, *, in_memory: bool) -> str:
+def _data(records: Records | None, train: TrainParams, size: int, *, in_memory: bool) -> str:
     if records is None:
         return "the records for these parameters are not there: they are made first"
     place = "read once into each node's memory" if in_memory else "read from their files by each trial"
-    split = records.split
+    split = records.of_fold(train.folds, train.fold).split
     return f"{len(split.train)} cases to train on, {len(split.val)} for validation, {size / 1e6:.1f} MB, {place}"
 
 

@@ -7,6 +7,7 @@ from mis.data.records.prepare import find_records
 from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.params.load import parse_override
+from mis.params.tune import FOLD
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
 from mis.tune.result import StudyResult
@@ -31,6 +32,11 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw
             something else than its budget would change.
     """
     store = StudyStore.open(studies_folder(settings) / name)
+    if store.params.tune.space.keys() == {FOLD}:
+        # Ended here, it would have no ensemble, and the models that make one would be deleted.
+        raise MisError(
+            "the folds of a training go on with the command that began them, python -m mis.train or dvc repro", got=name
+        )
     values = dict(parse_override(text) for text in overrides)
     for key in values.keys() - set(BUDGET):
         raise MisError(f"a study that goes on may change {', '.join(BUDGET)}", got=key, do="begin a new one")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mis.data.case import Case, patient_of
-from mis.data.split import Split, read_split, split_cases, write_split
+from mis.data.split import Split, fold_of, read_split, split_cases, write_split
 from mis.errors import MisError
 from mis.params.data import SplitParams
 
@@ -96,3 +96,50 @@ def test_the_file_names_every_case_and_comes_back(tmp_path):
     content = json.loads((tmp_path / "split.json").read_text())
     assert list(content) == ["train", "val", "test"]
     assert sorted(case for part in content.values() for case in part) == [f"case{index:03d}" for index in range(9)]
+
+
+# ---- Folds ----
+
+
+def named(patients):
+    """Return the names of cases from the patient of each, as BraTS names a patient's examinations."""
+    return tuple(f"BraTS-GLI-{patient:05d}-{index:03d}" for index, patient in enumerate(patients))
+
+
+@given(
+    patients=st.lists(st.integers(0, 30), min_size=2, max_size=60).filter(lambda p: len(set(p)) >= 2),
+    data=st.data(),
+    seed=seeds,
+)
+def test_each_patient_is_validated_on_in_one_fold(patients, data, seed):
+    cases = named(patients)
+    cut = data.draw(st.integers(0, len(cases)))
+    split = Split(cases[:cut], cases[cut:], ("BraTS-GLI-00099-000",))
+    folds = data.draw(st.integers(2, len(set(patients))))
+    every = [fold_of(split, folds, fold, seed) for fold in range(folds)]
+    assert sorted(case for one in every for case in one.val) == sorted(cases)
+    for one in every:
+        assert sorted((*one.train, *one.val)) == sorted(cases)
+        assert one.test == split.test
+        assert not {patient_of(case) for case in one.train} & {patient_of(case) for case in one.val}
+    sizes = [len({patient_of(case) for case in one.val}) for one in every]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(seed=seeds, cut=st.integers(1, 11))
+def test_folds_do_not_depend_on_the_split_that_they_are_cut_from(seed, cut):
+    cases = named(range(12))
+    one, other = Split(cases[:cut], cases[cut:], ()), Split(cases[::-1][:6], cases[::-1][6:], ())
+    assert fold_of(one, 3, 1, seed) == fold_of(other, 3, 1, seed)
+
+
+def test_folds_depend_on_the_seed():
+    split = Split(named(range(20)), (), ())
+    assert len({fold_of(split, 4, 0, seed).val for seed in range(5)}) > 1
+
+
+def test_there_are_at_most_as_many_folds_as_patients():
+    split = Split(named([1, 1, 2]), named([3]), ())
+    assert fold_of(split, 3, 2, 0).val
+    with pytest.raises(MisError, match=r"at most 3, the patients .* got 4"):
+        fold_of(split, 4, 0, 0)

@@ -13,10 +13,10 @@ def enter(records, params, tmp_path):
     """Register a model with a validation Dice, and return what came of it."""
     tracker, card = MemoryTracker(), ModelCard.of(records, params.model, params.train)
 
-    def entered(val_dice, other_records=None):
+    def entered(val_dice, other_records=None, validated_on="val"):
         run = tracker.start_run("mis/evaluate", "test")
         (tmp_path / "model.keras").write_bytes(repr(val_dice).encode())
-        own = replace(card, records=other_records or card.records)
+        own = replace(card, records=other_records or card.records, validated_on=validated_on)
         return register(tracker, run.id, tmp_path / "model.keras", own, {"val_dice": val_dice, "dice": 0.5, "cases": 4})
 
     entered.tracker = tracker
@@ -71,3 +71,12 @@ def test_only_a_version_that_is_there_is_promoted(enter, version):
     enter(0.5)
     with pytest.raises(MisError, match="a version must be one of the registered model"):
         promote(enter.tracker, version)
+
+
+def test_a_dice_of_a_fold_does_not_compare_with_that_of_the_validation_cases(enter):
+    enter(0.5)
+    second = enter(0.9, validated_on="fold 0 of 5")
+    assert not second.is_champion
+    assert "other cases (val, and not fold 0 of 5)" in second.reason
+    promote(enter.tracker, "2")
+    assert enter(0.95, validated_on="fold 0 of 5").is_champion

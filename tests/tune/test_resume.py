@@ -3,16 +3,12 @@
 import json
 import random
 import re
-import time
-from contextlib import suppress
 
-import psutil
 import pytest
 
 from mis.params.load import load_params
-from mis.track.base import TUNE
 from mis.tune.study.store import StudyStore
-from tests.searches import LEARNING_RATE, start, tracker_of
+from tests.searches import LEARNING_RATE, kill, recorded, start, tracker_of, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -34,16 +30,6 @@ SMALL = (
 MORE = f"tune.num_samples={TRIALS}"
 
 
-def kill(process):
-    """Kill -9 the driver, and what it has left behind, as the end of a job does."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate()
-    for child in children:
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-
-
 def epochs_done(project):
     """Return how many epochs the trials of the study have had, those that have ended too."""
     done = 0
@@ -55,28 +41,8 @@ def epochs_done(project):
     return done
 
 
-def wait_until(process, condition):
-    """Wait for what a search does; it must not end before."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, "the search has ended before the kill: it needs more trials"
-        assert time.monotonic() < deadline, "nothing happens"
-        time.sleep(0.02)
-
-
 def outcomes(project):
     return {path: path.stat().st_mtime_ns for path in project.glob("checkpoints/tune/*/trials/*/outcome.json")}
-
-
-def recorded(project):
-    """Return the runs of the trials of the one study that there is, in their order, and its own; all have ended."""
-    tracker = tracker_of(project)
-    runs = tracker.client.search_runs([tracker.experiment_id(TUNE)])
-    (parent,) = [run for run in runs if "mis.trial" not in run.data.tags]
-    children = [run for run in runs if "mis.trial" in run.data.tags]
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    return sorted(children, key=lambda run: run.data.tags["mis.trial"]), parent
 
 
 def steps(project, run):

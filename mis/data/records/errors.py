@@ -55,6 +55,13 @@ def too_few_patients(patients: int) -> MisError:
     return MisError("a split into train, val and test needs at least three patients", got=patients)
 
 
+def too_few_patients_for_folds(patients: int, folds: int) -> MisError:
+    """A fold would be empty."""
+    return MisError(
+        f"train.folds must be at most {patients}, the patients that are for training and validation", got=folds
+    )
+
+
 def patch_too_large(shape: Sequence[int], patch_size: Sequence[int]) -> MisError:
     """The patch is longer than the grid of the records in some axis."""
     rule = f"train.patch_size must fit into the grid of the records, {shape}"

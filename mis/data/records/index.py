@@ -10,7 +10,7 @@ Outside of the brain the intensities are 0, so that nothing is lost there; withi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from mis.data.case import MODALITIES, REGIONS, WHOLE_TUMOR
 from mis.data.check.findings import Finding, from_json, to_json
 from mis.data.geometry import Geometry
-from mis.data.split import Split, write_split
+from mis.data.split import Split, fold_of, write_split
 from mis.files import write_json
 from mis.params.data import DataParams
 
@@ -113,6 +113,18 @@ class Records:
             case: "; ".join(f"{finding.rule}: {finding.value}" for finding in findings)
             for case, findings in self.excluded.items()
         }
+
+    def of_fold(self, folds: int | None, fold: int) -> "Records":
+        """Return the same records with the split of a fold, see `mis.data.split.fold_of`; without folds, themselves.
+
+        Args:
+            folds: `train.folds`.
+            fold: `train.fold`.
+
+        Raises:
+            MisError: There are fewer patients than folds.
+        """
+        return self if folds is None else replace(self, split=fold_of(self.split, folds, fold, self.params.split.seed))
 
     def path(self, case: str) -> Path:
         """Return the file of a case's record."""
