@@ -44,7 +44,7 @@ import tensorflow as tf  # noqa: E402
 from mis.data.case import DataSet  # noqa: E402
 from mis.data.layouts.recognise import read_data  # noqa: E402
 from mis.data.phantom.write import make_phantom  # noqa: E402
-from mis.data.pipeline.dataset import READERS, case_batches, training_batches  # noqa: E402
+from mis.data.pipeline.dataset import case_batches, readers, training_batches  # noqa: E402
 from mis.data.records.index import Records  # noqa: E402
 from mis.data.records.writer import write_records  # noqa: E402
 from mis.params.data import PhantomParams  # noqa: E402
@@ -136,7 +136,7 @@ class Bench:
         ours, theirs = [], []
         for _ in range(self.rounds):
             ours.append(_cpu_s(case_batches(records, self.names(), 1)))
-            theirs.append(_cpu_s(paper_records.batches(paths, 1, READERS)))
+            theirs.append(_cpu_s(paper_records.batches(paths, 1, readers())))
         return [_row("CPU seconds to read a case", ours, theirs, ("at most 1/3", 3), sign="1/")]
 
     def compression(self) -> list[str]:

@@ -64,12 +64,20 @@ class Prediction:
         image: float32 (x, y, z, modality), standardised over the brain, in the box of the brain.
         truth: bool (x, y, z, region): the segmentation of the data set, in the same box.
         predicted: bool (x, y, z, region): the segmentation of the model, in the same box.
+        affine: (4, 4): from the voxels of the box, whose axes are RAS, to millimetres.
     """
 
     scores: CaseScores
     image: NDArray[np.float32]
     truth: NDArray[np.bool_]
     predicted: NDArray[np.bool_]
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """The edges of a voxel of the box, (x, y, z)."""
+        x, y, z = (float(edge) for edge in voxel_sizes(self.affine))
+        return x, y, z
 
 
 TruthOfCase = Callable[[str], NDArray[np.bool_]]
@@ -131,7 +139,8 @@ def predict_cases(
             region: score(true_in_file[..., channel], in_file[..., channel], spacing_mm)
             for channel, region in enumerate(regions)
         }
-        yield Prediction(CaseScores(case, scores), image, truth, _regions_of(labels, data, regions))
+        in_labels = _regions_of(labels, data, regions)
+        yield Prediction(CaseScores(case, scores), image, truth, in_labels, geometry.box_affine)
 
 
 def _regions_of(labels: NDArray[np.uint8], data: DataSet, regions: Sequence[str]) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from mis.evaluate.cases import CaseScores, predict_cases
 from mis.evaluate.statistics import mean_of_known
 from mis.params.load import Params
 from mis.predict.model import load_segmenter
+from mis.track.names import OUT_OF_FOLD_PREFIX
 
 TABLE = "folds.csv"
 """The table with the scores of each case out of fold."""
@@ -39,6 +40,10 @@ class OutOfFold:
         values = [scores.values() for cases in self.folds for scores in cases]
         means = {name: mean_of_known(case[name] for case in values) for name in values[0]}
         return {name: value for name, value in means.items() if not isnan(value)}
+
+    def metrics(self) -> dict[str, float]:
+        """Return the summary under the names of the tracker's metrics."""
+        return {f"{OUT_OF_FOLD_PREFIX}{name}": value for name, value in self.summary().items()}
 
 
 def score_folds(ensemble: Path, records: Records, data: DataSet, params: Params) -> OutOfFold:

@@ -19,9 +19,10 @@ from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
 from mis.evaluate.cases import CaseScores, Prediction, predict_cases
 from mis.evaluate.champion import register
-from mis.evaluate.folds import TABLE, score_folds
-from mis.evaluate.slices import draw_case, pick_evenly
+from mis.evaluate.folds import TABLE, OutOfFold, score_folds
+from mis.evaluate.sheet import draw_sheet, worst_first
 from mis.evaluate.statistics import bootstrap_mean
+from mis.evaluate.volumes import write_volumes
 from mis.files import new_folder, write_csv, write_json
 from mis.model.card import ModelCard
 from mis.params.load import Params
@@ -29,11 +30,14 @@ from mis.predict.model import Segmenter, load_segmenter
 from mis.settings import Settings
 from mis.track.base import EVALUATE, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import MODEL_TAG, OUT_OF_FOLD_PREFIX, REGISTERED_NAME, TEST_PREFIX, VERSION_TAG
+from mis.track.names import MODEL_TAG, REGISTERED_NAME, TEST_PREFIX, VERSION_TAG
 from mis.track.provenance import find_origin
 
 CASES, SCORES = "cases.csv", "scores"
 """The table of a run with the scores of each case, and the folder among its artifacts that has it."""
+
+SHEETS = "sheets"
+"""The folder of the pictures of the cases, among the results and the artifacts of a run."""
 
 FOLDS = "train"
 """The name of the model that is an ensemble where `train.folds` is set."""
@@ -93,8 +97,8 @@ def evaluate(
         models: The file and the validation Dice of each model, by name.
         params: All parameters.
         settings: The machine's settings.
-        results: The folder that gets `slices/`, pictures of some cases, `cases.csv`, `folds.csv` and `metrics.json`,
-            all of them before anything is asked of MLflow.
+        results: The folder that gets `sheets/`, a picture of each case, `volumes/`, some cases for a viewer,
+            `cases.csv`, `folds.csv` and `metrics.json`, all of them before anything is asked of MLflow.
 
     Returns:
         The scores of the chosen model.
@@ -113,22 +117,22 @@ def evaluate(
     def predictions(cases: Sequence[str]) -> Iterator[Prediction]:
         return predict_cases(segmenter, records, cases, params.predict, data=data, convention=convention)
 
-    with damage_as_error(records), new_folder(results / "slices") as folder:
-        scores = [
-            prediction.scores for prediction in tqdm(predictions(test), total=len(test), desc="evaluate", unit="case")
-        ]
-        drawn_cases = [score.case for score in pick_evenly(scores, params.evaluate.pictures)]
-        for prediction in predictions(drawn_cases):
-            draw_case(prediction, records.modalities, records.regions, folder / f"{prediction.scores.case}.png")
+    sheets, volumes = new_folder(results / SHEETS), new_folder(results / "volumes")
+    with damage_as_error(records), sheets as sheets_folder, volumes as volumes_folder:
+        scores = []
+        for prediction in tqdm(predictions(test), total=len(test), desc="evaluate", unit="case"):
+            scores.append(prediction.scores)
+            sheet = sheets_folder / f"{prediction.scores.case}.png"
+            draw_sheet(prediction, records.modalities, records.regions, sheet)
+        for prediction in predictions([score.case for score in worst_first(scores)[: params.evaluate.pictures]]):
+            write_volumes(prediction, records.modalities, volumes_folder / prediction.scores.case)
         model_scores = ModelScores(name, val_dice, scores, _baseline_dice(records))
-    out_of_fold = score_folds(models[FOLDS][0], records, data, params) if params.train.folds else None
+    folds = score_folds(models[FOLDS][0], records, data, params) if params.train.folds else None
     write_csv(results / CASES, model_scores.rows())
-    write_csv(results / TABLE, out_of_fold.rows() if out_of_fold else [], header=("fold", "case"))
-    fold_scores = (
-        {f"{OUT_OF_FOLD_PREFIX}{key}": value for key, value in out_of_fold.summary().items()} if out_of_fold else {}
-    )
-    write_json(results / "metrics.json", {"model": name, "val_dice": val_dice, **model_scores.summary(), **fold_scores})
-    _log(model_scores, fold_scores, params, settings, results, records=records, model=path, card=segmenter.card)
+    write_csv(results / TABLE, folds.rows() if folds else [], header=("fold", "case"))
+    summary = {**model_scores.summary(), **(folds.metrics() if folds else {})}
+    write_json(results / "metrics.json", {"model": name, "val_dice": val_dice, **summary})
+    _log(model_scores, folds, params, settings, results, records=records, model=path, card=segmenter.card)
     return model_scores
 
 
@@ -158,7 +162,7 @@ def _baseline_dice(records: Records) -> list[float]:
 
 def _log(
     scores: ModelScores,
-    fold_scores: Mapping[str, float],
+    folds: OutOfFold | None,
     params: Params,
     settings: Settings,
     results: Path,
@@ -167,17 +171,17 @@ def _log(
     model: Path,
     card: ModelCard,
 ) -> None:
-    """Log a run with the scores and the pictures, and register the model."""
+    """Log a run with the scores and the sheets, and register the model."""
     tracker = MlflowTracker(settings)
     tags = {MODEL_TAG: scores.model}
     with tracked(tracker.start_run(EVALUATE, f"test-{scores.model}", params=params.flatten(), tags=tags)) as run:
         find_origin(settings, params.data, records.data_hash, records.left_out).record(run)
         run.log_metrics({f"{TEST_PREFIX}{name}": value for name, value in scores.summary().items()})
-        for picture in sorted((results / "slices").glob("*.png")):
-            run.log_file(picture, "slices")
-        run.log_metrics(fold_scores)
+        for sheet in sorted((results / SHEETS).glob("*.png")):
+            run.log_file(sheet, SHEETS)
         run.log_file(results / CASES, SCORES)
-        if fold_scores:
+        if folds is not None:
+            run.log_metrics(folds.metrics())
             run.log_file(results / TABLE, SCORES)
         kept = {"val_dice": scores.val_dice, **scores.summary()}
         registration = register(tracker, run.id, model, card, kept)

@@ -13,4 +13,4 @@ class EvaluateParams(Section):
     convention: Literal["brats2023", "panoptica"]
     """Whose rules the scores follow: the metrics code of BraTS 2023, or the package brats-evaluation."""
     pictures: Annotated[int, Field(ge=0)]
-    """Cases drawn with truth and prediction: the worst, the best, and evenly between them."""
+    """Cases that the report shows: the worst ones, each with its sheet and in a viewer."""

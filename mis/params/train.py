@@ -37,7 +37,7 @@ class AugmentParams(Section):
 
 _NOT_IN_THE_GRAPH = {
     "seed", "folds", "fold", "epochs", "patience", "learning_rate", "learning_rate_decay", "warmup_epochs",
-    "steps_per_epoch",
+    "steps_per_epoch", "patches_per_case",
 }  # fmt: skip
 
 LossName = Literal["dice", "dice_cross_entropy", "tversky", "focal"]
@@ -80,12 +80,15 @@ class TrainParams(Section):
     accumulate_steps: Positive
     """Steps whose gradients are added up before the weights change."""
     steps_per_epoch: Positive | None
-    """Steps of an epoch; None: as many as see every case once. Whatever their number, every case comes once before any
-    comes again."""
+    """Steps of an epoch; None: as many as see every case `patches_per_case` times. Whatever their number, every case
+    comes so many times before any comes once more."""
     patch_size: Shape | None
     """Voxels of a random part of each case that is trained on; None: the whole of it. Validation sees whole cases."""
     foreground_share: Chance
     """Share of the patches whose centre lies in the tumour, in a region chosen at random; nnU-Net has a third."""
+    patches_per_case: Positive
+    """Patches that are taken of a case each time it is read, in so many steps after one another, each with a patch of
+    other cases beside: reading and decoding a case cost a fraction then."""
     augment: AugmentParams
     val_batch_size: Positive | None
     """Cases of a step of validation, on all devices together. None: `batch_size`, or where there is a patch size one on
@@ -117,6 +120,12 @@ class TrainParams(Section):
         return self
 
     @model_validator(mode="after")
+    def _several_patches_are_patches(self) -> Self:
+        if self.patches_per_case > 1 and self.patch_size is None:
+            raise ValueError(f"patches_per_case must be 1 where patch_size is null, got {self.patches_per_case}")
+        return self
+
+    @model_validator(mode="after")
     def _fold_is_there(self) -> Self:
         if self.fold and self.folds is None:
             raise ValueError(f"fold must be 0 where folds is null, got {self.fold}")
@@ -125,8 +134,10 @@ class TrainParams(Section):
         return self
 
     def cases_of_epoch(self, cases: int) -> int:
-        """Return how many cases an epoch sees, where there are so many to train on."""
-        return cases if self.steps_per_epoch is None else self.steps_per_epoch * self.batch_size
+        """Return how many cases or patches an epoch sees, where there are so many cases to train on."""
+        if self.steps_per_epoch is None:
+            return cases * self.patches_per_case
+        return self.steps_per_epoch * self.batch_size
 
     def in_the_graph(self) -> dict[str, object]:
         """Return those values that the graph of a training depends on."""

@@ -42,7 +42,7 @@ def learning_curves(history: Epochs) -> Figure:
         _curve(per_region, history, metric, color=REGION_COLOURS[region], linestyle=REGION_DASHES[region], linewidth=2)
         labels[region] = _last(history, metric)
     _label_ends(per_region, labels, REGION_COLOURS)
-    for axes, title in ((loss, "Soft Dice loss"), (mean, "Dice, mean of regions"), (per_region, "Validation Dice")):
+    for axes, title in ((loss, "Loss"), (mean, "Dice, mean of regions"), (per_region, "Validation Dice")):
         _epoch_axis(axes, title, len(history))
     for axes in (mean, per_region):
         axes.set_ylim(0, 1)

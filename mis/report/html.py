@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing but its own file, and its pictures beside it."""
+"""The report: one page that needs nothing but its own file, its pictures beside it, and a page for cases in 3-D."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -15,6 +15,8 @@ from mis.report.study.curves import trial_curves
 from mis.report.study.drawable import Drawable
 from mis.report.study.from_trials import study_of
 from mis.report.study.pictures import PICTURES
+from mis.report.viewer.page import PAGE as VIEWER
+from mis.report.viewer.page import viewer_page
 from mis.style import png
 
 SEARCH_PICTURES = ("slice", "parallel_coordinates", "importances")
@@ -49,7 +51,8 @@ def write_report(results: Path, output: Path, *, data_root: str) -> Path:
 
     Args:
         results: The folder with `train/`, `tune/`, `evaluate/` and `scaling/`; nothing else is read.
-        output: The folder for `report.html` and the pictures as PNG files; what is there is replaced.
+        output: The folder for `report.html`, the pictures as PNG files, and `cases.html`, on which test cases are
+            looked at in 3-D; what is there is replaced.
         data_root: The data set's folder as params.yaml names it; the page says so if it is the phantom's.
 
     Returns:
@@ -61,11 +64,21 @@ def write_report(results: Path, output: Path, *, data_root: str) -> Path:
     read = read_results(results)
     pictures = draw(read)
     page = render(read, pictures, data_root)
+    evaluation = read.evaluation
+    scores = {case.name: f"mean Dice {tables.dice(case.mean)}" for case in evaluation.cases}
     with new_folder(output) as folder:
         for picture in pictures.values():
             (folder / f"{picture.name}.png").write_bytes(picture.png)
         (folder / PAGE).write_text(page, encoding="utf-8")
+        if evaluation.volumes:
+            viewer = viewer_page(evaluation.volumes, evaluation.regions, scores, phantom=is_phantom(data_root))
+            (folder / VIEWER).write_text(viewer, encoding="utf-8")
     return output / PAGE
+
+
+def is_phantom(data_root: str) -> bool:
+    """Return whether a data set's folder, as params.yaml names it, is the phantom's."""
+    return PurePosixPath(data_root).name == PHANTOM
 
 
 def draw(results: Results) -> dict[str, Picture]:
@@ -86,11 +99,12 @@ def render(results: Results, pictures: Mapping[str, Picture], data_root: str) ->
     """Return the page's HTML; whatever comes from files is escaped."""
     values = {
         "data_root": data_root,
-        "phantom": PurePosixPath(data_root).name == PHANTOM,
+        "phantom": is_phantom(data_root),
         "verdict": tables.verdict(results),
         "key_figures": tables.key_figures(results),
         "pictures": pictures,
-        "slices": [Picture(path.stem, path.read_bytes()) for path in results.evaluation.slices],
+        "sheets": [Picture(path.stem, path.read_bytes()) for path in results.evaluation.sheets],
+        "viewer": VIEWER,
         "trials": tables.trials_table(results),
         "cases": tables.cases_table(results.evaluation),
         "speedups": tables.speedup_table(results.scaling),

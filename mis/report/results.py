@@ -42,13 +42,15 @@ class Evaluation:
         model: The stage whose model was the better one.
         val_dice: The validation Dice that it was chosen by.
         cases: Every test case.
-        slices: Pictures of some of them, the worst first.
+        sheets: Pictures of the worst of them, the worst first.
+        volumes: The folders with the volumes of the same cases.
     """
 
     model: str
     val_dice: float
     cases: Sequence[Case]
-    slices: Sequence[Path]
+    sheets: Sequence[Path]
+    volumes: Sequence[Path]
 
     @property
     def regions(self) -> list[str]:
@@ -230,9 +232,10 @@ def _evaluation(stage: _Stage) -> Evaluation:
         for row in stage.rows("cases.csv", "dice", "threshold_dice_wt")
     ]
     scores = {case.name: case.mean for case in cases}
-    drawn = stage.path("slices").glob("*.png")
-    slices = sorted(drawn, key=lambda path: (scores.get(path.stem, math.inf), path.stem))
-    return Evaluation(str(chosen["model"]), float(chosen["val_dice"]), cases, slices)
+    shown = [path for path in stage.path("volumes").iterdir() if path.is_dir()]
+    volumes = sorted(shown, key=lambda path: (scores.get(path.name, math.inf), path.name))
+    sheets = [stage.path("sheets") / f"{path.name}.png" for path in volumes]
+    return Evaluation(str(chosen["model"]), float(chosen["val_dice"]), cases, sheets, volumes)
 
 
 def _scaling(stage: _Stage) -> Comparison:

@@ -42,7 +42,6 @@ def _train_folds(params: Params, settings: Settings) -> None:
     from mis.report.study.figures import write_figures
     from mis.track.base import tracked
     from mis.track.mlflow import MlflowTracker
-    from mis.track.names import OUT_OF_FOLD_PREFIX
     from mis.tune.folds import run_of, train_folds
 
     # Before the trainings, which may take days: what they are scored with must be there.
@@ -53,7 +52,7 @@ def _train_folds(params: Params, settings: Settings) -> None:
         folds.write_model(ensemble)
         scores = score_folds(ensemble, read_records(settings.records, params.data), data, params)
         means = scores.summary()
-        run.log_metrics({f"{OUT_OF_FOLD_PREFIX}{name}": value for name, value in means.items()})
+        run.log_metrics(scores.metrics())
         write_csv(table, scores.rows())
         run.log_file(table, SCORES)
     for number, trial in enumerate(folds.trials):

@@ -160,7 +160,7 @@ def fit(
 def steps_of_epoch(params: TrainParams, records: Records) -> int:
     """Return how many steps an epoch has."""
     cases = records.of_fold(params.folds, params.fold).split.train
-    return params.steps_per_epoch or steps_per_epoch(len(cases), params.batch_size)
+    return params.steps_per_epoch or params.patches_per_case * steps_per_epoch(len(cases), params.batch_size)
 
 
 def validation_batch(params: TrainParams, replicas: int) -> int:

@@ -16,10 +16,14 @@ def make_strategy(devices: Devices, kind: Literal["auto", "none", "mirrored"] = 
     operations from the start again, and TensorFlow takes them for those of the first ("shape
     mismatch in the collective instance").
 
+    On a single GPU it is the strategy that has the next batches copied to it while it computes; TensorFlow's default
+    strategy has each step wait for its copy.
+
     Args:
         devices: The devices of this process.
         kind: `auto` mirrors variables where there are several devices; `mirrored` on a single one too.
     """
     if len(devices.names) == 1 and kind != "mirrored":
-        return tf.distribute.get_strategy()
+        (name,) = devices.names
+        return tf.distribute.OneDeviceStrategy(name) if name.startswith("GPU") else tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy(list(devices.names))

@@ -48,6 +48,9 @@ def test_the_test_cases_are_scored_and_recorded(settings, records, params, model
     assert json.loads((results / "metrics.json").read_text())["hd95_mm_wt"] == pytest.approx(summary["hd95_mm_wt"])
     table = tracker.fetch_file(run.info.run_id, f"{SCORES}/{CASES}", tmp_path)
     assert table.read_text() == (results / CASES).read_text()
+    assert [path.name for path in (results / "sheets").iterdir()] == [f"{records.split.test[0]}.png"]
+    assert tracker.fetch_file(run.info.run_id, f"sheets/{records.split.test[0]}.png", tmp_path) is not None
+    assert [path.name for path in (results / "volumes").iterdir()] == [records.split.test[0]]
     assert table.read_text().splitlines()[1].startswith(f"{records.split.test[0]},")
     # It is registered, and predicts from there.
     version = tracker.find_model("mis", "champion")
@@ -88,5 +91,5 @@ def test_a_test_case_whose_record_is_damaged_is_told_in_one_line(settings, recor
     with pytest.raises(MisError, match="must be as they were written") as error:
         evaluate({"train": (model, 0.5)}, params, settings, results)
     assert "\n" not in str(error.value)
-    assert not (results / "slices").exists()
+    assert not (results / "sheets").exists()
     assert not (results / CASES).exists()

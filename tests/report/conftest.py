@@ -1,8 +1,13 @@
 """Results of a run, small and made by hand, in the formats that the stages write."""
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from mis.data.case import MODALITIES
+from mis.evaluate.cases import CaseScores, Prediction
+from mis.evaluate.scores import brats2023
+from mis.evaluate.volumes import write_volumes
 from mis.files import write_csv, write_json
 from mis.params.scaling import each_of
 from mis.scaling.comparison import Comparison, write_comparison
@@ -69,11 +74,24 @@ class Run:
         write_csv(self._path("tune", "history.csv"), [epoch for _, epochs in self.trials for epoch in epochs])
         write_json(self._path("evaluate", "metrics.json"), self.chosen)
         write_csv(self._path("evaluate", "cases.csv"), self.cases)
-        self._path("evaluate", "slices").mkdir(parents=True)
+        self._path("evaluate", "sheets").mkdir(parents=True)
+        self._path("evaluate", "volumes").mkdir(parents=True)
+        for case in self.cases:
+            self._path("evaluate", "sheets", f"{case['case']}.png").write_bytes(png(Figure(figsize=(0.2, 0.2))))
         for name in self.pictures:
-            self._path("evaluate", "slices", f"{name}.png").write_bytes(png(Figure(figsize=(0.2, 0.2))))
+            write_volumes(self.prediction(name), MODALITIES, self._path("evaluate", "volumes", name))
         self._write_scaling()
         return self.folder
+
+    def prediction(self, name):
+        """Return a case of a cube in a sphere; a part of the cube was missed, and some air taken for tumour."""
+        x, y, z = np.indices((20, 24, 18)) - np.array([10, 12, 9]).reshape(3, 1, 1, 1)
+        brain = (x**2 + y**2 + z**2 < 64)[..., np.newaxis]
+        image = np.where(brain, np.random.default_rng(0).normal(size=(20, 24, 18, 4)), 0).astype(np.float32)
+        truth = np.stack([(abs(x) < 5 - n) & (abs(y) < 5 - n) & (abs(z) < 5 - n) for n in range(len(self.regions))], -1)
+        score = brats2023(truth[..., 0], truth[..., 0], (1, 1, 1))
+        scores = CaseScores(name, dict.fromkeys((region.upper() for region in self.regions), score))
+        return Prediction(scores, image, truth, np.roll(truth, 2, axis=0), np.diag([-1.0, -1.0, 1.0, 1.0]))
 
     def _path(self, *parts):
         return self.folder.joinpath(*parts)

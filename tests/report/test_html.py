@@ -64,7 +64,7 @@ def test_the_page_stands_alone(run, tmp_path):
         assert tag not in ("script", "iframe", "object", "embed", "base")
         assert not any(name.startswith("on") for name in attrs)
         for name in ("src", "srcset", "href", "data", "poster", "action"):
-            assert attrs.get(name, "#").startswith(("#", "data:")), (tag, attrs)
+            assert attrs.get(name, "#").startswith(("#", "data:")) or attrs[name] == "cases.html", (tag, attrs)
     assert "@import" not in page.html
     assert "url(" not in page.html
 
@@ -74,8 +74,8 @@ def test_the_pictures_are_in_the_page_and_beside_it(run, tmp_path):
     embedded = [base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) for image in images]
     beside = {path.stem: path.read_bytes() for path in (tmp_path / "report").glob("*.png")}
     assert set(beside) == PICTURES
-    slices = [(run.folder / "evaluate" / "slices" / f"{name}.png").read_bytes() for name in run.pictures]
-    assert sorted(embedded) == sorted([*beside.values(), *slices])
+    sheets = [(run.folder / "evaluate" / "sheets" / f"{name}.png").read_bytes() for name in run.pictures]
+    assert sorted(embedded) == sorted([*beside.values(), *sheets])
     assert all(png.startswith(b"\x89PNG") for png in embedded)
 
 
@@ -103,7 +103,7 @@ def test_under_each_figure_stands_what_it_was_measured_on(run, tmp_path):
 def test_headings_and_contents_agree(run, tmp_path):
     page = report(run, tmp_path)
     assert len(page.all("h1")) == 1
-    targets = {attrs["href"].removeprefix("#") for attrs in page.all("a")}
+    targets = {attrs["href"].removeprefix("#") for attrs in page.all("a") if attrs["href"] != "cases.html"}
     assert targets == {attrs["id"] for name in ("h2", "h3") for attrs in page.all(name)}
     assert page.all("html") == [{"lang": "en"}]
 
@@ -185,7 +185,7 @@ def test_the_same_results_make_the_same_report(run, tmp_path):
         write_report(results, tmp_path / name, data_root="data")
     one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two"))
     assert one == two
-    assert set(one) == {"report.html", *(f"{name}.png" for name in PICTURES)}
+    assert set(one) == {"report.html", "cases.html", *(f"{name}.png" for name in PICTURES)}
 
 
 def test_a_missing_file_leaves_the_old_report(run, tmp_path):

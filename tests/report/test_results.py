@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import pytest
 
@@ -22,13 +23,13 @@ def test_a_missing_file_is_named_with_its_stage(run, name):
     assert f"dvc repro {name.split('/')[0]}`" in str(caught.value)
 
 
-def test_missing_slices_are_named_too(run):
-    folder = run.write() / "evaluate" / "slices"
+def test_missing_volumes_are_named_too(run):
+    folder = run.write() / "evaluate" / "volumes"
     for path in folder.iterdir():
-        path.unlink()
-    assert read_results(run.folder).evaluation.slices == []
+        shutil.rmtree(path)
+    assert read_results(run.folder).evaluation.sheets == []
     folder.rmdir()
-    with pytest.raises(MisError, match=r"slices.*dvc repro evaluate"):
+    with pytest.raises(MisError, match=r"volumes.*dvc repro evaluate"):
         read_results(run.folder)
 
 
@@ -81,10 +82,11 @@ def test_no_trial_is_the_best_where_none_has_a_score(run):
     assert results.trials[0].epochs == 0
 
 
-def test_slices_come_from_the_worst_to_the_best(run):
+def test_cases_are_shown_from_the_worst_to_the_best(run):
     run.pictures = ["BRATS_003", "BRATS_011"]
-    slices = read_results(run.write()).evaluation.slices
-    assert [path.stem for path in slices] == ["BRATS_011", "BRATS_003"]
+    evaluation = read_results(run.write()).evaluation
+    assert [path.stem for path in evaluation.sheets] == ["BRATS_011", "BRATS_003"]
+    assert [path.name for path in evaluation.volumes] == ["BRATS_011", "BRATS_003"]
 
 
 def test_every_cell_has_its_trials(run):

@@ -12,8 +12,10 @@ import tensorflow as tf
 from mis.data.pipeline.dataset import case_batches, training_batches
 from mis.model.metrics import Dice
 from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, read_history, restore
+from mis.train.devices import Devices
 from mis.train.fit import compile_unet, fit
 from mis.train.graph_cache import GraphCache
+from mis.train.strategy import make_strategy
 
 # Ends by its own kill -9: in the second batch of an epoch, or while a checkpoint is being written.
 TRAIN = """
@@ -128,6 +130,24 @@ def test_every_epoch_has_its_metrics(fitted):
             mean = np.mean([epoch[f"{part}/{name}"] for name in regions[1:]])
             assert epoch[f"{part}/dice"] == pytest.approx(mean, abs=1e-6)
             assert all(0 <= epoch[f"{part}/{name}"] <= 1 for name in ("loss", *regions))
+
+
+@pytest.mark.slow
+def test_the_strategy_of_a_single_gpu_gives_the_same(tiny_params, records, tmp_path):
+    """It is TensorFlow's own, which copies batches ahead; here its device is the CPU."""
+    assert isinstance(make_strategy(Devices(("GPU:0",), 1)), tf.distribute.OneDeviceStrategy)
+    short = tiny_params.override({"train.epochs": 2, "train.patch_size": [8, 8, 8], "train.patches_per_case": 2})
+    one = fit(
+        short.model,
+        short.train,
+        records,
+        strategy=tf.distribute.OneDeviceStrategy("/cpu:0"),
+        checkpoints=Checkpoints(tmp_path / "one"),
+    )
+    default = train(short, records, tmp_path / "default")
+    for mine, other in zip(one.history, default.history, strict=True):
+        for name in set(mine) - TIMES:
+            assert mine[name] == other[name], name
 
 
 def test_times_add_up(fitted):

@@ -101,7 +101,7 @@ RECIPE = {
         "train.loss": "dice_cross_entropy",
         "train.optimizer": "sgd", "train.momentum": 0.9, "train.weight_decay": 1e-3, "train.clip_norm": 0.5,
         "train.learning_rate_decay": "poly", "train.warmup_epochs": 1, "train.ema": 0.5, "train.steps_per_epoch": 3,
-        "train.patch_size": [8, 8, 8], "train.val_batch_size": 4,
+        "train.patch_size": [8, 8, 8], "train.patches_per_case": 2, "train.val_batch_size": 4,
     },
 }  # fmt: skip
 ADAMW = {

@@ -1,4 +1,4 @@
-"""The planes of a volume in every picture of a case, and the outlines of regions on them."""
+"""The planes of a volume in every picture of a case, where they lie, and the outlines of regions on them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from mis.data.geometry import Shape
 from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
 
 PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
@@ -24,6 +26,27 @@ def take_plane(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
         index: The index of the plane along that axis.
     """
     return np.swapaxes(volume.take(index, axis=axis), 0, 1)
+
+
+def lesion_centre(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Shape:
+    """Return the index along each axis of the plane with most of the largest lesion.
+
+    A lesion is a connected part of the tumour of the truth; where that has none, of what was predicted, and where there
+    is nothing either, the planes go through the middle.
+
+    Args:
+        truth: bool (x, y, z, region).
+        predicted: The same of the prediction.
+    """
+    for masks in (truth, predicted):
+        parts, count = ndimage.label(masks.any(axis=-1), ndimage.generate_binary_structure(3, 3))
+        if count:
+            largest = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
+            areas = (largest.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3))
+            x, y, z = (int(area.argmax()) for area in areas)
+            return x, y, z
+    x, y, z = (length // 2 for length in truth.shape[:3])
+    return x, y, z
 
 
 def outline(axes: Axes, masks: NDArray[Any], regions: Sequence[str]) -> None:

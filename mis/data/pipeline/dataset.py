@@ -27,8 +27,8 @@ from mis.settings import cores
 View = Callable[[Voxels, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 """Returns image and target of one sight of a case, from its voxels and the number of this sight, int64 ()."""
 
-READERS = max(2, min(8, cores()))
-"""Cases that are read at once, each of some 60 MB; two batches for each replica are held ready beside."""
+READERS_PER_REPLICA = 8
+"""The most cases that are read at once for a replica, each of some 60 MB; two batches are held ready beside."""
 
 as_written = tf.autograph.experimental.do_not_convert
 """Leaves out AutoGraph, which takes half a second to find that these functions have no control flow on tensors."""
@@ -58,6 +58,11 @@ class Part:
 WHOLE = Part()
 
 
+def readers(replicas: int = 1) -> int:
+    """Return how many cases a process reads at once: as many as it has cores, up to a number for each replica."""
+    return max(2, min(READERS_PER_REPLICA * replicas, cores()))
+
+
 def steps_per_epoch(cases: int, batch_size: int) -> int:
     """Return how many batches hold `cases`.
 
@@ -71,6 +76,9 @@ def training_batches(
     records: Records, cases: Sequence[str], params: TrainParams, *, first_step: int = 0, part: Part = WHOLE
 ) -> tf.data.Dataset:
     """Return batches without end, every case once in each `steps_per_epoch` of them.
+
+    Where a case that is read gives several patches (`params.patches_per_case`), so many batches after one another have
+    patches of the same cases, each batch one of each case; every case then comes once in so many times more batches.
 
     The patch of a case and how it is augmented depend on the seed, the number of the pass over all cases, and the
     case's name alone, the order within a pass on how many cases there are as well: a training that is resumed at
@@ -96,18 +104,31 @@ def training_batches(
         order = tf.random.experimental.stateless_shuffle(tf.range(len(cases)), seed=seed)
         return full_batches(tf.gather(paths, order), tf.gather(numbers, order) + number, params.batch_size, part)
 
-    first_pass, steps = divmod(first_step, steps_per_epoch(len(cases), params.batch_size))
+    each = params.patches_per_case
+    first_batch, step_of_batch = divmod(first_step, each)
+    first_pass, batches = divmod(first_batch, steps_per_epoch(len(cases), params.batch_size))
     passes = tf.data.Dataset.range(first_pass, tf.int64.max)
-    samples = passes.flat_map(as_written(samples_of_pass)).skip(steps * params.batch_size // part.workers)
-    return _read(samples, records, params.batch_size, part, _training_view(records, params))
+    samples = passes.flat_map(as_written(samples_of_pass)).skip(batches * params.batch_size // part.workers)
+    if each == 1:
+        return _read(samples, records, params.batch_size, part, _training_view(records, params))
+    steps = _read_several(samples, records, params, part)
+    return steps.skip(step_of_batch * part.replicas)
 
 
-def _training_view(records: Records, params: TrainParams) -> View:
-    """Return what a training sees of a case: the whole of it or a random patch, augmented."""
+def _training_view(records: Records, params: TrainParams, patch: int = 0) -> View:
+    """Return what a training sees of a case: the whole of it or a random patch, augmented.
+
+    Args:
+        records: The records.
+        params: The patches and the augmentation.
+        patch: The number of the patch, of several of one sight of the case.
+    """
     patch_size, is_augmented = params.patch_size, is_active(params.augment)
 
     def view(voxels: Voxels, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seed = tf.stack([tf.constant(params.seed, tf.int64), number])
+        if patch:
+            seed = named_seed(seed, f"patch {patch}")
         if patch_size is None:
             image, target = whole_case(voxels, records.shape, records.bits)
         else:
@@ -186,12 +207,40 @@ def _read(samples: tf.data.Dataset, records: Records, batch_size: int, part: Par
     def read(path: tf.Tensor, number: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return *view(decode(_content(path, records), records), number), weight
 
+    batches = _map_cases(samples, read, part).batch(batch_size // (part.workers * part.replicas), drop_remainder=True)
+    return _held_ready(batches, part)
+
+
+def _read_several(samples: tf.data.Dataset, records: Records, params: TrainParams, part: Part) -> tf.data.Dataset:
+    """Return the batches of (path, number, weight) samples, each of which gives several patches of the case."""
+    each, cases = params.patches_per_case, params.batch_size // part.workers
+    views = [_training_view(records, params, patch) for patch in range(each)]
+
+    def read(path: tf.Tensor, number: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        voxels = decode(_content(path, records), records)
+        images, targets = zip(*(view(voxels, number) for view in views), strict=True)
+        return tf.stack(images), tf.stack(targets), tf.fill((each,), weight)
+
+    def by_step(*values: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Turn (case, patch, ...) into (patch * replica, case, ...): the first patches of all cases come first."""
+        shape = (each * part.replicas, cases // part.replicas)
+        swapped = (tf.transpose(value, (1, 0, *range(2, value.shape.rank))) for value in values)
+        return tuple(tf.reshape(value, (*shape, *value.shape[2:])) for value in swapped)
+
+    batches = _map_cases(samples, read, part).batch(cases, drop_remainder=True).map(as_written(by_step)).unbatch()
+    return _held_ready(batches, part)
+
+
+def _map_cases(samples: tf.data.Dataset, read: Callable[..., tuple[tf.Tensor, ...]], part: Part) -> tf.data.Dataset:
+    """Read cases, several at once, in their order."""
+    return samples.map(as_written(read), num_parallel_calls=readers(part.replicas), deterministic=True)
+
+
+def _held_ready(batches: tf.data.Dataset, part: Part) -> tf.data.Dataset:
     # Each training builds and drops its own pipeline, and tf.data's autotuner is slow to go: with it the
     # end of one training in three took 5 s (TensorFlow 2.21, two processes on two cores).
     options = tf.data.Options()
     options.autotune.enabled = False
-    batches = samples.map(as_written(read), num_parallel_calls=READERS, deterministic=True)
-    batches = batches.batch(batch_size // (part.workers * part.replicas), drop_remainder=True)
     return batches.prefetch(2 * part.replicas).with_options(options)
 
 

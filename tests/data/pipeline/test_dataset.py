@@ -306,6 +306,70 @@ def test_a_patch_is_a_part_of_its_case(records, training):
         np.testing.assert_array_equal(volumes[case][1][tuple(slice(a, a + 8) for a in start)], target)
 
 
+SEVERAL = {"patch_size": [8, 8, 8], "patches_per_case": 3, "foreground_share": 0.5, "augment.flip": 0.5}
+
+
+def arrays(batches):
+    return [tuple(part.numpy() for part in batch) for batch in batches]
+
+
+def test_several_patches_of_a_case_come_one_batch_after_another(training):
+    """The first of them are those of a training that takes one, and every batch has one of each of its cases."""
+    one = arrays(training(CASES[:7], 3, **{**SEVERAL, "patches_per_case": 1}).take(6))
+    several = arrays(training(CASES[:7], 3, **SEVERAL).take(18))
+    for number, alone in enumerate(one):
+        first, *others = several[3 * number : 3 * number + 3]
+        for expected, got in zip(alone, first, strict=True):
+            np.testing.assert_array_equal(got, expected)
+        for image, _, weight in others:
+            np.testing.assert_array_equal(weight, alone[2])
+            assert not np.array_equal(image, alone[0])
+    images = {image.tobytes() for image, _, _ in several}
+    assert len(images) == 18
+
+
+def test_each_of_several_patches_is_a_part_of_its_case(records, training):
+    wholes = [image.numpy()[0] for _, (image, _, _) in each_alone(records)]
+    options = {**SEVERAL, "augment.flip": 0.0, "foreground_share": 1.0}
+    several = arrays(training(CASES, 2, **options).take(12))
+    for first in range(0, 12, 3):
+        for index in range(2):
+            (case,) = {
+                next(number for number, whole in enumerate(wholes) if has_part(whole, image[index]))
+                for image, _, _ in several[first : first + 3]
+            }
+            assert 0 <= case < len(CASES)
+
+
+def has_part(whole, patch):
+    windows = np.lib.stride_tricks.sliding_window_view(whole, patch.shape[:3], axis=(0, 1, 2))
+    same = (windows == patch.transpose(3, 0, 1, 2)).all(axis=(3, 4, 5, 6))
+    return bool(same.any())
+
+
+@pytest.mark.parametrize("part", [WHOLE, Part(1, 2, 2)])
+def test_a_training_on_several_patches_may_begin_at_any_step(training, part):
+    whole = arrays(training(CASES[:7], 4, part=part, **SEVERAL).take(18 * part.replicas))
+    for first in (1, 2, 3, 7):
+        rest = arrays(training(CASES[:7], 4, part=part, first_step=first, **SEVERAL).take(4))
+        for got, expected in zip(rest, whole[first * part.replicas :], strict=False):
+            for one, other in zip(got, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("workers", "replicas"), [(1, 2), (2, 1), (2, 2)])
+def test_several_patches_are_the_same_on_any_number_of_devices(training, workers, replicas):
+    whole = arrays(training(CASES[:7], 4, **SEVERAL).take(9))
+    parts = [
+        arrays(training(CASES[:7], 4, part=Part(worker, workers, replicas), **SEVERAL).take(9 * replicas))
+        for worker in range(workers)
+    ]
+    for step, expected in enumerate(whole):
+        pieces = [part[step * replicas + replica] for part in parts for replica in range(replicas)]
+        for number in range(3):
+            np.testing.assert_array_equal(np.concatenate([piece[number] for piece in pieces]), expected[number])
+
+
 def test_a_record_that_is_damaged_is_told_in_one_line(records, tmp_path):
     folder = shutil.copytree(records.folder, tmp_path / "records")
     case = records.split.train[0]
