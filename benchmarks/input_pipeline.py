@@ -9,7 +9,8 @@ rounds, with as many cases at once as there are cores:
 - memory of preprocessing: the highest that a process ever had, divided by its workers; also of the input that takes
   most, float64 with scl_slope;
 - samples a second of the input pipeline for whole cases and for patches, with the records in the page cache and
-  dropped from it.
+  dropped from it;
+- samples a second, and CPU seconds of a sample, where a case that was read gives one patch and where it gives several.
 
 It prints the table and, with `--write`, puts it into docs/data.md (then nothing may be uncommitted). The exit code is 1
 where a bar is missed. About 5 minutes on two cores.
@@ -60,6 +61,8 @@ AUGMENT: dict[str, object] = {
     "train.augment.noise": 0.1, "train.augment.blur_vox": 1.0,
 }  # fmt: skip
 """nnU-Net's strengths in our terms: docs/augmentation.md."""
+SEVERAL = 4
+"""Patches of a case that is read once."""
 
 PREPROCESS = """
 import re, sys
@@ -195,6 +198,40 @@ class Bench:
         }
         return [f"| {name} | {self._rates(records, changes)} |" for name, changes in kinds.items()]
 
+    def feeding(self) -> list[str]:
+        """Compare one patch of a case that is read with several, in turn."""
+        records = self.records()
+        lines = []
+        for name, changes in (("", {}), (", augmented", AUGMENT)):
+            one, several = (
+                [self._feed(records, {"train.patch_size": PATCH, "train.patches_per_case": each, **changes})]
+                for each in (1, SEVERAL)
+            )
+            for _ in range(self.rounds - 1):
+                for measured, each in ((one, 1), (several, SEVERAL)):
+                    again = {"train.patch_size": PATCH, "train.patches_per_case": each, **changes}
+                    measured.append(self._feed(records, again))
+            for what, index, sign in (("samples a second", 0, "x"), ("CPU seconds of a sample", 1, "1/")):
+                before, after = ([pair[index] for pair in measured] for measured in (one, several))
+                ratios = [new / old if sign == "x" else old / new for old, new in zip(before, after, strict=True)]
+                compared = f"{sign}{statistics.median(ratios):.1f} ({sign}{min(ratios):.1f} to {sign}{max(ratios):.1f})"
+                lines.append(
+                    f"| patches of {PATCH[0]}³{name}, {what} | {_spread(before)} | {_spread(after)} | {compared} |"
+                )
+        return lines
+
+    def _feed(self, records: Records, changes: dict[str, object]) -> tuple[float, float]:
+        """Return samples a second and CPU seconds of a sample, over all threads, once the pipeline has been traced."""
+        train = self.params.override({"train.batch_size": 2, **changes}).train
+        epoch = iter(training_batches(records, self.names(), train))
+        for _ in range(SEVERAL):
+            next(epoch)
+        steps = SEVERAL * len(self.names()) // 2
+        begun, cpu = time.perf_counter(), time.process_time()
+        for _ in range(steps):
+            next(epoch)
+        return 2 * steps / (time.perf_counter() - begun), (time.process_time() - cpu) / (2 * steps)
+
     def _rates(self, records: Records, changes: dict[str, object]) -> str:
         train = self.params.override({"train.batch_size": 2, **changes}).train
         rates: dict[bool, list[float]] = {False: [], True: []}
@@ -259,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with TemporaryDirectory() as name:
         bench = Bench.prepared(Path(name), options.cases, options.rounds)
         compared = [*bench.preprocessing(), *bench.reading(), *bench.memory()]
-        compression, rates = bench.compression(), bench.pipeline()
+        compression, rates, feeding = bench.compression(), bench.pipeline(), bench.feeding()
     details = f"{options.cases} phantoms of 240 x 240 x 155, medians of {options.rounds} rounds with their spread"
     text = "\n".join([
         measured_where(ROOT, details),
@@ -267,6 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         *(line for line, _ in compared),
         "", "| records | bytes of a case | CPU to read one |", "|---|---|---|", *compression,
         "", "| input pipeline, samples a second | warm | cold |", "|---|---|---|", *rates,
+        "", f"| `train.patches_per_case` | 1 | {SEVERAL} | {SEVERAL} / 1 |", "|---|---|---|---|", *feeding,
     ])  # fmt: skip
     print(text)
     if options.write:

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     text = "compare two runs of `evaluate` case by case: Wilcoxon's signed-rank test, the effect and its interval"
     compare = commands.add_parser("compare", help=text, description=text, allow_abbrev=False)
-    compare.add_argument("first", metavar="RUN_A", help="MLflow's id of a run of `evaluate`")
+    compare.add_argument("first", metavar="RUN_A", help="MLflow's id of a run of the stage evaluate, which prints it")
     compare.add_argument("second", metavar="RUN_B", help="another one, whose scores are the later ones")
     compare.add_argument("--json", action="store_true", help="print JSON, for a program to read")
     compare.set_defaults(command=_compare)

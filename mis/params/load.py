@@ -16,7 +16,7 @@ from mis.params.data import DataParams, PhantomParams
 from mis.params.distribute import DistributeParams
 from mis.params.evaluate import EvaluateParams
 from mis.params.model import ModelParams
-from mis.params.predict import PredictParams
+from mis.params.predict import PLAIN, PredictParams
 from mis.params.scaling import ScalingParams
 from mis.params.space import fixed_values
 from mis.params.train import TrainParams
@@ -283,6 +283,29 @@ def parse_override(text: str) -> tuple[str, Any]:
         return name.strip(), YAML(typ="safe").load(value)
     except YAMLError as error:
         raise MisError(f"--set {name.strip()}: the value must be YAML", got=repr(value)) from error
+
+
+def load_predict_params(path: Path, overrides: Sequence[str] = ()) -> PredictParams:
+    """Return how a model is applied: as params.yaml says or, where there is none, as it is usual.
+
+    Raises:
+        MisError: As `load_params`; where there is no params.yaml an override may set what is under `predict` alone.
+    """
+    if path.exists():
+        return load_params(path, overrides).predict
+    tree: dict[str, Any] = {"predict": PLAIN.model_dump(mode="json")}
+    for name, value in map(parse_override, overrides):
+        _assign(tree, name, value)
+    try:
+        return _PredictAlone.model_validate(tree).predict
+    except ValidationError as error:
+        raise _explain(error, "params") from None
+
+
+class _PredictAlone(Section):
+    """What of params.yaml a prediction needs."""
+
+    predict: PredictParams
 
 
 def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:

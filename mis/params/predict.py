@@ -22,3 +22,7 @@ class PredictParams(Section):
     """A voxel belongs to a region from this probability on."""
     min_voxels: Annotated[int, Field(ge=0)]
     """The fewest voxels of a lesion: a connected part of a region with fewer is taken away."""
+
+
+PLAIN = PredictParams(window=None, overlap=0.5, mirror=False, batch_size=1, threshold=0.5, min_voxels=0)
+"""How a model is applied where there is no params.yaml: a script in a clinic has a model and no project."""

@@ -10,9 +10,9 @@ from mis.cli import add_overrides, exit_code
 from mis.data.case import MODALITIES
 from mis.errors import MisError
 from mis.params.data import LAYOUTS
-from mis.params.load import load_params
+from mis.params.load import load_params, load_predict_params
 from mis.quiet import import_tensorflow
-from mis.settings import load_settings
+from mis.settings import Settings, load_settings
 
 OPTIONS: Mapping[str, str] = {"FLAIR": "flair", "T1w": "t1", "T1gd": "t1gd", "T2w": "t2"}
 """The option that names the file of each modality."""
@@ -39,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "whose mean probability counts",
     )  # fmt: skip
     parser.add_argument(
+        "--best", type=int, metavar="N",
+        help="where MODEL is the run of a study: its N best trials (at most tune.keep), as an ensemble",
+    )  # fmt: skip
+    parser.add_argument(
         "paths", type=Path, nargs="+", metavar="INPUT OUTPUT",
         help="the input: a data set's folder, a case's folder, or a 4-D NIfTI file (left out where four files are "
         "named); and the folder of the label maps, or with four files the label map's file",
@@ -54,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--probabilities", action="store_true", help="write the probability of each region as well")
     parser.add_argument("--again", action="store_true", help="replace label maps that are there")
-    parser.add_argument("--params", type=Path, metavar="FILE", help="instead of the project's params.yaml")
+    parser.add_argument("--params", type=Path, metavar="FILE", help="instead of params.yaml, which need not be there")
     add_overrides(parser)
     arguments = parser.parse_args(argv)
     return exit_code(partial(_run, arguments))
@@ -70,15 +74,21 @@ def _run(arguments: argparse.Namespace) -> int:
     if len(arguments.paths) != wanted:
         names = "OUTPUT alone, beside the four files" if named else "INPUT and OUTPUT"
         raise MisError(f"the command must have {names}", got=", ".join(map(str, arguments.paths)))
+    if arguments.best is not None and (arguments.best < 1 or len(arguments.model) > 1):
+        raise MisError(
+            "--best must be at least 1 and stand beside one --model, the run of a study",
+            got=f"{arguments.best} beside {len(arguments.model)}",
+        )
     settings = load_settings()
-    params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides).predict
+    if arguments.params is not None:
+        params = load_params(arguments.params, arguments.overrides).predict
+    else:
+        params = load_predict_params(settings.workspace / "params.yaml", arguments.overrides)
 
     import_tensorflow()
     from mis.predict.cases import LABEL_VALUES, four_files, read_input
     from mis.predict.model import load_segmenter
     from mis.predict.session import SUFFIX, predict_cases
-    from mis.predict.source import find_model
-    from mis.track.mlflow import MlflowTracker
 
     output = arguments.paths[-1]
     folder = output
@@ -92,7 +102,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise MisError("OUTPUT must be a folder, where four files are not named one by one", got=output)
         data = read_input(arguments.paths[0], arguments.layout)
     with TemporaryDirectory() as fetched:
-        models = [find_model(name, Path(fetched), lambda: MlflowTracker(settings)) for name in arguments.model]
+        models = _find_models(arguments, Path(fetched), settings)
         segmenter = load_segmenter(models)
     outcome = predict_cases(
         segmenter,
@@ -108,6 +118,15 @@ def _run(arguments: argparse.Namespace) -> int:
     kept = f", {len(outcome.kept)} were there" if outcome.kept else ""
     print(f"{len(outcome.predicted)} label maps written to {folder}{kept}")
     return 2 if outcome.failed else 0
+
+
+def _find_models(arguments: argparse.Namespace, folder: Path, settings: Settings) -> list[Path]:
+    from mis.predict.source import best_models, find_model
+    from mis.track.mlflow import MlflowTracker
+
+    if arguments.best is not None:
+        return best_models(arguments.model[0], arguments.best, folder, lambda: MlflowTracker(settings))
+    return [find_model(name, folder, lambda: MlflowTracker(settings)) for name in arguments.model]
 
 
 if __name__ == "__main__":

@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
 from mis.data.case import MODALITIES, Case, DataSet, patient_of
 from mis.data.layouts.brats import BRATS_2021, BRATS_2023
 from mis.data.layouts.files import is_volume, stem, volumes
+from mis.data.layouts.index import INDEX
 from mis.data.layouts.msd import MSD_REGIONS
 from mis.data.layouts.recognise import read_data
 from mis.errors import MisError
@@ -25,7 +30,8 @@ def read_input(path: Path, layout: str = "auto") -> DataSet:
     """Return the cases of a path, none with a label: a case is predicted whatever its label is.
 
     Args:
-        path: A data set's folder, the folder of a single case, or a 4-D file with the modalities as MSD has them.
+        path: A data set's folder, the folder of a single case, or a 4-D file with the modalities as MSD has them, or a
+            folder with such files and nothing else, as `imagesTs` is.
         layout: As `data.layout`, for a folder.
 
     Raises:
@@ -34,12 +40,14 @@ def read_input(path: Path, layout: str = "auto") -> DataSet:
     if path.is_file():
         if not is_volume(path):
             raise MisError("an image must be a NIfTI file (.nii.gz or .nii)", got=path)
-        case = Case(stem(path), patient_of(stem(path)), (path,), None)
-        return _data_set(path.parent, IN_MSD, case)
+        return _data_set(path.parent, IN_MSD, _of_file(path))
     if not path.is_dir():
         raise MisError("INPUT must be a folder with cases, or a 4-D NIfTI file", got=path)
-    if not any(volumes(path)):
+    files = list(volumes(path))
+    if not files:
         raise MisError("INPUT must be a folder with NIfTI files (.nii.gz or .nii)", got=f"none in {path}")
+    if layout == "auto" and not (path / INDEX).is_file() and all(_has_modalities(file, path) for file in files):
+        return _data_set(path, IN_MSD, *(_of_file(file) for file in files))
     data = read_data(path, layout, with_labels=False)
     return replace(data, unlabelled=tuple(sorted(data.unlabelled, key=lambda case: case.id)))
 
@@ -61,6 +69,21 @@ def four_files(files: Mapping[str, Path], name: str) -> DataSet:
     return _data_set(files[MODALITIES[0]].parent, IN_BRATS, case)
 
 
-def _data_set(root: Path, layout: str, case: Case) -> DataSet:
+def _of_file(path: Path) -> Case:
+    return Case(stem(path), patient_of(stem(path)), (path,), None)
+
+
+def _has_modalities(path: Path, folder: Path) -> bool:
+    """Return whether a file lies in a folder itself and is 4-D, with a volume for each modality."""
+    if path.parent != folder:
+        return False
+    try:
+        shape: tuple[int, ...] = nib.load(path).shape
+    except (OSError, ImageFileError, HeaderDataError):
+        return False
+    return len(shape) == 4 and shape[3] == len(MODALITIES)
+
+
+def _data_set(root: Path, layout: str, *cases: Case) -> DataSet:
     regions = LABEL_VALUES[layout]
-    return DataSet(root, layout, regions, (0, *sorted(regions["WT"])), (), (case,))
+    return DataSet(root, layout, regions, (0, *sorted(regions["WT"])), (), cases)

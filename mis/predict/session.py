@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ FAILED = "failed.csv"
 
 SUFFIX = ".nii.gz"
 PROBABILITIES = "_probabilities"
+MOST_SHOWN = 60
+"""The most characters of two values that a message has: hashes are longer."""
+
 PROBABILITY_STEP = 1 / 255
 """Probabilities are stored as whole numbers of it, a byte each; a viewer multiplies them by it again."""
 
@@ -156,11 +160,11 @@ class _Notes:
         self.recipe = task.recipe()
         self.path = task.folder / NOTES
         earlier = read_json(self.path) if self.path.is_file() else {"recipe": {}, "cases": {}}
-        changed = [name for name in self.recipe if earlier["recipe"].get(name) != self.recipe[name]]
+        changed = differences(earlier["recipe"], self.recipe)
         if earlier["cases"] and changed and not again:
             raise MisError(
-                f"{task.folder} must have label maps of one kind, got others, which differ in {', '.join(changed)} "
-                f"({NOTES})",
+                f"{task.folder} must have label maps of one kind ({NOTES})",
+                got=f"others, which differ in {', '.join(changed)}",
                 do="take another folder, or --again to replace them",
             )
         # After a change nothing that an earlier call has made is done.
@@ -189,6 +193,26 @@ class _Notes:
     def _images(case: Case) -> list[list[object]]:
         states = ((path, path.stat()) for path in case.images if path.exists())
         return [[str(path.resolve()), state.st_size, state.st_mtime_ns] for path, state in states]
+
+
+def differences(earlier: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the names of what is not as it was, each with both values where they are short.
+
+    >>> differences({"rule": "nested", "predict": {"overlap": 0.5}}, {"rule": "nested", "predict": {"overlap": 0.25}})
+    ['predict.overlap (0.5 there, 0.25 now)']
+    """
+    found = []
+    for name, value in now.items():
+        before = earlier.get(name)
+        if before == value:
+            continue
+        if isinstance(before, dict) and isinstance(value, dict):
+            found += differences(before, value, f"{prefix}{name}.")
+        elif len(f"{before}{value}") < MOST_SHOWN:
+            found.append(f"{prefix}{name} ({before} there, {value} now)")
+        else:
+            found.append(f"{prefix}{name}")
+    return found
 
 
 def image_of(checked: CheckedCase) -> NDArray[np.float16]:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 from mis.errors import MisError
-from mis.track.base import Tracker
-from mis.track.names import REGISTERED_FILE
+from mis.track.base import TUNE, Tracker
+from mis.track.names import BEST_DICE, REGISTERED_FILE, STUDY_TAG, TRIAL_TAG
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 REGISTERED = re.compile(r"models:/([^/@]+)(?:@|/)([^/@]+)")
@@ -48,6 +49,39 @@ def find_model(name: str, folder: Path, open_tracker: Callable[[], Tracker]) -> 
             f"the run must have a model ({MODEL_FILE} among its artifacts)",
             got=name,
             do="name the run of a training, of a study, or of one of its best trials",
+        )
+    return found
+
+
+def best_models(study: str, count: int, folder: Path, open_tracker: Callable[[], Tracker]) -> list[Path]:
+    """Return the models of the best trials of a study, the best first.
+
+    Args:
+        study: MLflow's id of the study's run.
+        count: How many, at most `tune.keep` of the study.
+        folder: Where they are put.
+        open_tracker: Opens MLflow.
+
+    Raises:
+        MisError: There is no such run, it is no study's, or fewer of its trials have a model.
+    """
+    tracker = open_tracker()
+    run = tracker.read_run(study)
+    name = None if run is None else run.tags.get(STUDY_TAG)
+    if run is None or name is None or TRIAL_TAG in run.tags:
+        raise MisError(f"--best takes the run of a study in {tracker.location()}", got=study)
+    trials = [trial for trial in tracker.find_finished(TUNE, {STUDY_TAG: name}) if TRIAL_TAG in trial.tags]
+    trials.sort(key=lambda trial: (-trial.metrics.get(BEST_DICE, -inf), trial.tags[TRIAL_TAG]))
+    models = []
+    for trial in trials[:count]:
+        target = folder / trial.id
+        target.mkdir(parents=True, exist_ok=True)
+        models.append(tracker.fetch_file(trial.id, MODEL_FILE, target))
+    found = [model for model in models if model is not None]
+    if len(found) < count:
+        raise MisError(
+            f"--best must be at most {len(found)}, the trials of study {name} whose models were kept (tune.keep)",
+            got=count,
         )
     return found
 

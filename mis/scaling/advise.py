@@ -188,4 +188,5 @@ def _check(devices: int, devices_per_node: int | None, spread: float | None, cas
 def _workload(params: Params, settings: Settings, cases: tuple[int, int] | None) -> Workload:
     if cases is None:
         return workload_of(params, own_records(params, settings))
-    return Workload(*cases, params.train.batch_size, params.distribute.batch_rule)
+    train = params.train
+    return Workload(*cases, train.batch_size, params.distribute.batch_rule, fixed_steps=train.steps_per_epoch)

@@ -45,6 +45,7 @@ def workload_of(params: Params, records: Records) -> Workload:
         len(split.val),
         params.train.batch_size,
         params.distribute.batch_rule,
+        fixed_steps=params.train.steps_per_epoch,
     )
 
 

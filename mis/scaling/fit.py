@@ -128,7 +128,8 @@ def _readers(observation: Observation, devices_per_node: int) -> int:
 
 
 def _residual(observation: Observation, costs: Costs, workload: Workload, devices_per_node: int) -> Residual:
-    own = Workload(workload.cases, workload.validation_cases, observation.batch_size)
+    fixed = workload.fixed_steps
+    own = Workload(workload.cases, workload.validation_cases, observation.batch_size, fixed_steps=fixed)
     devices, readers = observation.devices, _readers(observation, devices_per_node)
     seconds = epoch_s(costs, own, compact_place(devices, (devices,)), Load(readers, readers))
     return Residual(observation.name, devices, observation.batch_size, observation.epoch_s, seconds)
@@ -227,7 +228,7 @@ def _beside_steps(observations: Sequence[Observation], workload: Workload) -> di
     """Return what an epoch takes beside its steps: the validation, and what does not scale."""
     beside = []
     for one in observations:
-        steps = Workload(workload.cases, 0, one.batch_size).steps(one.devices)
+        steps = Workload(workload.cases, 0, one.batch_size, fixed_steps=workload.fixed_steps).steps(one.devices)
         beside.append(max(1e-9, one.epoch_s - steps * one.step_s))
     validated = [float(workload.validated(one.devices)) for one in observations]
     written = 0.0, Origin("assumed", "it is part of what an epoch takes beside its steps")

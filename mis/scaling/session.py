@@ -27,6 +27,7 @@ from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
 from mis.track.provenance import find_origin, machine, versions
 from mis.train.allocate import Node, device_counts
+from mis.train.batch_rule import for_replicas
 from mis.train.cluster import cluster
 from mis.words import counted
 
@@ -168,14 +169,14 @@ class _Session:
         for measured in done.values():  # the process may have died before MLflow had it
             recorder.cell(measured, self.pictures([measured]))
         epochs = len(self.trials) * self.params.scaling.epochs
-        train = self.params.train
-        split = self.records.of_fold(train.folds, train.fold).split
+        split = self.records.of_fold(self.params.train.folds, self.params.train.fold).split
         with (
             tqdm(total=len(cells) * epochs, initial=len(done) * epochs, desc="scaling", unit="epoch") as bar,
             Pool(self.nodes, self.available, self.records.folder, _say) as pool,
         ):
             for cell in (cell for cell in cells if cell not in done):
                 bar.set_postfix_str(cell.name)
+                train = for_replicas(self.params.train, self.params.distribute, cell.each)
                 done[cell] = measured = measure(
                     cell,
                     pool,

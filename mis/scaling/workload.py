@@ -20,6 +20,7 @@ class Workload:
         batch_rule: `distribute.batch_rule`.
         drops_remainder: Whether the cases that do not fill the last batch are left out, as the paper's code does.
             Here they never are.
+        fixed_steps: `train.steps_per_epoch`: steps of an epoch, whatever its cases; None where these say it.
     """
 
     cases: int
@@ -27,6 +28,7 @@ class Workload:
     batch_size: int
     batch_rule: BatchRule = "fixed_global_batch"
     drops_remainder: bool = False
+    fixed_steps: int | None = None
 
     def per_device(self, devices: int) -> int:
         """Return how many cases of a step a device has, at most.
@@ -41,7 +43,11 @@ class Workload:
 
         >>> [Workload(338, 73, 2, "per_replica_batch").steps(devices) for devices in (1, 32)]
         [169, 6]
+        >>> Workload(338, 73, 2, fixed_steps=250).steps(32)
+        250
         """
+        if self.fixed_steps is not None:
+            return self.fixed_steps
         batch = self.batch_size * (devices if self.batch_rule == "per_replica_batch" else 1)
         return max(1, self.cases // batch) if self.drops_remainder else ceil(self.cases / batch)
 

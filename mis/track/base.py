@@ -67,19 +67,23 @@ class RecordedRun:
         params: The last value of each parameter, as text.
         metrics: The last value of each metric.
         tags: Its tags.
+        id: Its unique name in the store.
     """
 
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    id: str = ""
 
     @classmethod
-    def of(cls, params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]) -> "RecordedRun":
+    def of(
+        cls, run_id: str, params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]
+    ) -> "RecordedRun":
         """Return a run whose parameters have their last values: those that changed are among the tags."""
         changed = {
             name.removeprefix(CHANGED_PREFIX): text for name, text in tags.items() if name.startswith(CHANGED_PREFIX)
         }
-        return cls({**params, **changed}, metrics, tags)
+        return cls({**params, **changed}, metrics, tags, run_id)
 
 
 @dataclass(frozen=True)

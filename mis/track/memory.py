@@ -69,7 +69,8 @@ class MemoryRun:
 
     def recorded(self) -> RecordedRun:
         """Return what a store has of the run."""
-        return RecordedRun.of(self.params, {name: curve[-1][1] for name, curve in self.metrics.items()}, self.tags)
+        metrics = {name: curve[-1][1] for name, curve in self.metrics.items()}
+        return RecordedRun.of(self.id, self.params, metrics, self.tags)
 
 
 class MemoryTracker:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import Timeout
@@ -154,6 +154,10 @@ class MlflowRun:
         self._client.set_terminated(self.id, status)
 
 
+def _recorded(run: Any) -> RecordedRun:  # noqa: ANN401 - MLflow's own
+    return RecordedRun.of(run.info.run_id, run.data.params, run.data.metrics, run.data.tags)
+
+
 def _found(get: Callable[[], Item]) -> Item | None:
     """Return what MLflow has; None where it says that there is no such thing."""
     from mlflow.exceptions import MlflowException
@@ -240,12 +244,12 @@ class MlflowTracker:
     def find_finished(self, experiment: str, tags: Mapping[str, str]) -> list[RecordedRun]:
         """Return the runs that have all the tags and were FINISHED, newest first."""
         found = self._search(experiment, [*_tag_terms(tags), "attributes.status = 'FINISHED'"])
-        return [RecordedRun.of(run.data.params, run.data.metrics, run.data.tags) for run in found]
+        return [_recorded(run) for run in found]
 
     def read_run(self, run_id: str) -> RecordedRun | None:
         """Return a run by its id; None if there is none."""
         run = _found(lambda: self.client.get_run(run_id))
-        return None if run is None else RecordedRun.of(run.data.params, run.data.metrics, run.data.tags)
+        return None if run is None else _recorded(run)
 
     def fetch_file(self, run_id: str, name: str, folder: Path) -> Path | None:
         """Copy a file of a run's artifacts into a folder; None if there is no such file."""

@@ -17,7 +17,10 @@ from mis.predict.__main__ import main
 from mis.predict.cases import four_files, read_input
 from mis.predict.model import load_segmenter
 from mis.predict.session import FAILED, NOTES, predict_cases
+from mis.predict.source import best_models
 from mis.settings import load_settings
+from mis.track.base import TUNE
+from mis.track.memory import MemoryTracker
 from mis.track.mlflow import MlflowTracker
 from tests.data.test_geometry import ORIENTATIONS, affine_of
 
@@ -142,6 +145,99 @@ def test_every_layout_is_predicted_with_its_own_label_values(layout, layout_root
         assert set(np.unique(written.dataobj)) == {0, *known.regions["WT"]}
 
 
+@pytest.mark.parametrize("layout", ["msd", "brats2021", "brats2023", "nnunet"])
+def test_a_case_of_every_layout_may_have_any_orientation(layout, layout_roots, segmenter, predict, tmp_path):
+    """The label map of a turned image is the turned label map, whether the image is one file or four."""
+    data = read_input(layout_roots[layout])
+    case = data.unlabelled[0]
+    sources = [nib.load(path) for path in case.images]
+    turned = []
+    for orientation in ORIENTATIONS:
+        name = "".join(orientation)
+        paths = tuple(tmp_path / f"{name}-{number}.nii.gz" for number in range(len(sources)))
+        for path, image in zip(paths, sources, strict=True):
+            turn = nib.orientations.ornt_transform(
+                nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(orientation)
+            )
+            nib.save(image.as_reoriented(turn), path)
+        turned.append(replace(case, id=name, images=paths))
+    turned_data = replace(data, unlabelled=(case, *turned))
+    outcome = predict_cases(segmenter, turned_data, tmp_path / "out", predict, progress=False)
+    assert len(outcome.predicted) == 1 + 48
+    upright = nib.load(tmp_path / "out" / f"{case.id}.nii.gz")
+    assert set(np.unique(upright.dataobj)) == {0, *data.regions["WT"]}
+    for one in turned:
+        written, image = nib.load(tmp_path / "out" / f"{one.id}.nii.gz"), nib.load(one.images[0])
+        assert written.shape == image.shape[:3]
+        np.testing.assert_array_equal(written.affine, image.affine)
+        assert "".join(nib.aff2axcodes(written.affine)) == one.id
+        back = nib.orientations.ornt_transform(nib.io_orientation(written.affine), nib.io_orientation(upright.affine))
+        # The mean over the brain is of the same numbers in another order: a voxel at a threshold may be rounded.
+        wrong = np.asarray(written.as_reoriented(back).dataobj) != np.asarray(upright.dataobj)
+        assert wrong.mean() < 1e-3
+
+
+def test_a_folder_of_4_d_files_is_an_input_as_it_is(layout_roots, params, segmenter, predict, tmp_path):
+    data = read_input(layout_roots["msd"] / "imagesTs")
+    (case,) = data.unlabelled
+    assert (data.layout, case.images[0].parent.name) == ("msd", "imagesTs")
+    assert predict_cases(segmenter, data, tmp_path / "out", predict, progress=False).predicted == [case.id]
+    # Anything else beside them, and it must be a data set's folder.
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "a.nii.gz").write_bytes(case.images[0].read_bytes())
+    assert [one.id for one in read_input(tmp_path / "mixed").unlabelled] == ["a"]
+    (tmp_path / "mixed" / "b.nii.gz").write_bytes(b"no image")
+    with pytest.raises(MisError, match="one of the layouts"):
+        read_input(tmp_path / "mixed")
+
+
+def test_a_script_outside_of_a_project_needs_no_params(model_file, layout_roots, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = str(layout_roots["msd"] / "imagesTs")
+    assert main(["--model", str(model_file), folder, "out", "--set", "predict.threshold=0.4"]) == 0
+    assert "1 label maps written" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / NOTES).read_text())["recipe"]["predict"]["threshold"] == 0.4
+    for wrong, words in (
+        ("predict.overlap=2", "predict.overlap: input should be less than 1, got 2"),
+        ("predict.overlp=0.5", "did you mean predict.overlap?"),
+        ("train.epochs=2", "a parameter must exist, got train.epochs"),
+    ):
+        assert main(["--model", str(model_file), folder, "out", "--set", wrong]) == 2
+        assert words in capsys.readouterr().err
+    assert main(["--model", str(model_file), folder, "out"]) == 2
+    assert "which differ in predict.threshold (0.4 there, 0.5 now)" in capsys.readouterr().err
+    assert main(["--model", str(model_file), "--params", "none.yaml", folder, "other"]) == 2
+    assert "the params file must exist, got none.yaml" in capsys.readouterr().err
+
+
+def test_the_best_trials_of_a_study_are_an_ensemble(model_file, tmp_path):
+    tracker = MemoryTracker()
+    study = tracker.start_run(TUNE, "study", tags={"mis.study": "s", "mis.kind": "study"})
+    study.finish()
+    for number, dice in enumerate((0.2, 0.9, 0.5)):
+        trial = tracker.start_run(TUNE, f"trial-{number}", tags={"mis.study": "s", "mis.trial": f"00{number}"})
+        trial.log_metrics({"best/dice": dice})
+        if number:
+            (tmp_path / "best.keras").write_bytes(model_file.read_bytes())
+            trial.log_file(tmp_path / "best.keras", "model")
+        trial.finish()
+    runs = {
+        run.tags["mis.trial"]: run.id
+        for run in tracker.find_finished(TUNE, {"mis.study": "s"})
+        if "mis.trial" in run.tags
+    }
+    found = best_models(study.id, 2, tmp_path, lambda: tracker)
+    assert [path.parent.name for path in found] == [runs["001"], runs["002"]]
+    assert len(load_segmenter(found).models) == 2
+    with pytest.raises(
+        MisError, match=r"--best must be at most 2, the trials of study s whose models were kept.*got 3"
+    ):
+        best_models(study.id, 3, tmp_path, lambda: tracker)
+    with pytest.raises(MisError, match="--best takes the run of a study"):
+        best_models(runs["001"], 1, tmp_path, lambda: tracker)
+    assert main(["--model", "a", "--model", "b", "--best", "2", "in", "out"]) == 2
+
+
 def test_a_resampled_case_comes_back_to_its_own_grid(segmenter, predict, tmp_path):
     affine = affine_of("LPS", spacing=(1.0, 1.0, 2.0))
     files = write_four(tmp_path, volumes(), affine)
@@ -185,7 +281,7 @@ def test_label_maps_of_other_models_or_windows_are_not_mixed(layout_roots, segme
     more = predict.model_copy(update={"batch_size": 1})
     assert predict_cases(segmenter, data, tmp_path, more, progress=False).kept
     other = predict.model_copy(update={"threshold": 0.4})
-    with pytest.raises(MisError, match=r"of one kind.* differ in predict"):
+    with pytest.raises(MisError, match=r"of one kind.* differ in predict.threshold"):
         predict_cases(segmenter, data, tmp_path, other, progress=False)
     with pytest.raises(MisError, match="differ in models"):
         predict_cases(replace(segmenter, digest="x"), data, tmp_path, predict, progress=False)

@@ -25,7 +25,7 @@ def read_index(root: Path) -> dict[str, Any]:
         raise MisError(
             f"a data set in this layout must have {INDEX}",
             got=f"none in {root}",
-            do="point data.root at the folder that holds it",
+            do="give the folder that holds it",
         )
     try:
         index = json.loads(path.read_text(encoding="utf-8-sig"))

@@ -117,4 +117,4 @@ def recognise(root: Path) -> str:
 def _hint(root: Path) -> str:
     """Return what to do where no layout was recognised: the data set is often one folder further down."""
     inner = [path for path in sorted(root.iterdir()) if path.is_dir() and (path / INDEX).is_file()]
-    return f"point data.root at {inner[0]}" if inner else "point data.root at the folder that holds it"
+    return f"give {inner[0]}" if inner else "give the folder that holds it"

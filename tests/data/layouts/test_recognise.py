@@ -40,7 +40,7 @@ def test_a_folder_that_has_no_layout_is_told_which_there_are(tmp_path):
 
 
 def test_the_folder_above_is_told_where_the_data_set_is(layout_roots):
-    assert f"point data.root at {layout_roots['msd']}" in refused(layout_roots["msd"].parent)
+    assert f"give {layout_roots['msd']}" in refused(layout_roots["msd"].parent)
 
 
 def test_two_layouts_in_one_folder_are_refused_and_either_can_be_named(layout_roots, tmp_path):

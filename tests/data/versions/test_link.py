@@ -105,7 +105,7 @@ def test_what_is_no_data_set_is_refused_and_nothing_is_changed(settings, tmp_pat
     (tmp_path / "above" / "Task01").mkdir(parents=True)
     (tmp_path / "above" / "Task01" / "dataset.json").write_text('{"training": []}')
     before = root_of(settings)
-    with pytest.raises(MisError, match=f"point data.root at {tmp_path / 'above' / 'Task01'}"):
+    with pytest.raises(MisError, match=f"give {tmp_path / 'above' / 'Task01'}"):
         link(tmp_path / "above", settings)
     assert root_of(settings) == before
     assert not (settings.workspace / "data/raw/above").is_symlink()
