@@ -29,6 +29,9 @@ from mis.track.server import server, wait_until_ready
 
 ROOT = Path(__file__).parents[1]
 
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+"""Of the browser: containers run as root and have no GPU, and WebGL is drawn by the processor."""
+
 
 def main() -> int:
     """Run the pipeline, and write README.md and its pictures."""
@@ -41,6 +44,7 @@ def main() -> int:
         take_picture(clone / "results" / "report" / "report.html", ROOT / "docs" / "report.png")
         copy_file(clone / "results" / "report" / "speedup.png", ROOT / "docs" / "speedup.png")
         take_study_picture(clone, ROOT / "docs" / "search.png")
+        take_case_pictures(clone / "results", ROOT / "docs")
     write_figures(ROOT / "README.md", "benchmarks/readme.py", text)
     print(text)
     return 0
@@ -130,6 +134,18 @@ def take_study_picture(root: Path, path: Path) -> None:
         page.screenshot(path=unfinished, clip={"x": 0, "y": 0, "width": 1110, "height": 1100})  # without MLflow's chat
 
 
+def take_case_pictures(results: Path, docs: Path) -> None:
+    """Take the sheet of the worst test case, and a picture of the page on which it is looked at in 3-D."""
+    with (results / "evaluate" / "cases.csv").open(encoding="utf-8") as file:
+        worst = min(csv.DictReader(file), key=lambda row: float(row["dice"]))["case"]
+    copy_file(results / "evaluate" / "sheets" / f"{worst}.png", docs / "sheet.png")
+    with browser_page(1400, 640) as page, new_file(docs / "cases.png") as unfinished:
+        page.goto((results / "report" / "cases.html").as_uri())
+        page.wait_for_function("document.body.dataset.shown")
+        page.wait_for_timeout(3000)  # until all of it is drawn
+        page.screenshot(path=unfinished)
+
+
 @contextmanager
 def browser_page(width: int, height: int) -> Iterator[Page]:
     """Open an empty page of so many pixels."""
@@ -137,7 +153,7 @@ def browser_page(width: int, height: int) -> Iterator[Page]:
     if program is None:
         raise MisError("the picture needs Chromium", do="install it")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         try:
             yield browser.new_page(viewport={"width": width, "height": height})
         finally:

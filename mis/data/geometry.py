@@ -107,19 +107,6 @@ class Geometry:
         back = nib.orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), np.array(self.orientation))
         return np.ascontiguousarray(nib.apply_orientation(grid, back))
 
-    def prediction_to_file(self, volume: NDArray[Any], fill: float = 0) -> NDArray[Any]:
-        """Bring what a network predicted for the whole case back to the file's grid.
-
-        Args:
-            volume: The prediction, (x, y, z), on the grid that all cases share: `mis.data.records.index.Records.shape`.
-            fill: The value outside of the box.
-
-        Returns:
-            A volume with the axes and the shape of the file: with the file's affine it lies on the image.
-        """
-        start = as_shape(-centred_start(size, target) for size, target in zip(self.size, volume.shape, strict=True))
-        return self.to_file(take_window(volume, start, self.size), fill)
-
     def to_json(self) -> dict[str, Any]:
         """Return the geometry as JSON values, which `from_json` reads."""
         return asdict(self)

@@ -16,6 +16,7 @@ from mis.data.pipeline.dataset import case_batches
 from mis.data.records.preprocess import region_bits
 from mis.data.records.writer import write_records
 from mis.params.data import LAYOUTS, PhantomParams
+from tests.data.grids import to_file
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +55,7 @@ def test_a_data_set_is_checked_stored_read_and_brought_back(root, params, tmp_pa
     truth = region_bits(np.asarray(nib.load(first.label).dataobj).astype(np.uint8), data.regions)
     geometry = records.cases[first.id].geometry
     for number in range(len(data.regions)):
-        back = geometry.prediction_to_file(target.numpy()[0, ..., number].astype(np.uint8))
+        back = to_file(geometry, target.numpy()[0, ..., number].astype(np.uint8))
         np.testing.assert_array_equal(back, truth >> number & 1)
     stored = {case.id: hashlib.sha256(records.path(case.id).read_bytes()).hexdigest() for case in data.cases}
     assert known.setdefault("records", list(stored.values())) == list(stored.values()), "the same in every layout"

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mis.data.geometry import Geometry, centred_start, take_window
+from tests.data.grids import to_file
 
 
 def fit(size, target):
@@ -77,7 +78,7 @@ def test_what_a_network_says_of_a_case_goes_back_to_the_file(shape, orientation,
     ras = geometry.to_grid(volume, nearest=True)
     target = tuple(n + more for n in ras.shape)
     seen = take_window(ras, fit(ras.shape, target), target)
-    np.testing.assert_array_equal(geometry.prediction_to_file(seen), volume)
+    np.testing.assert_array_equal(to_file(geometry, seen), volume)
 
 
 def test_a_geometry_comes_back_from_json():

@@ -177,7 +177,7 @@ def test_a_case_of_every_layout_may_have_any_orientation(layout, layout_roots, s
         assert wrong.mean() < 1e-3
 
 
-def test_a_folder_of_4_d_files_is_an_input_as_it_is(layout_roots, params, segmenter, predict, tmp_path):
+def test_a_folder_of_4_d_files_is_an_input_as_it_is(layout_roots, segmenter, predict, tmp_path):
     data = read_input(layout_roots["msd"] / "imagesTs")
     (case,) = data.unlabelled
     assert (data.layout, case.images[0].parent.name) == ("msd", "imagesTs")

@@ -24,6 +24,7 @@ from mis.data.records.summary import summary, tables_folder
 from mis.data.records.writer import write_records
 from mis.errors import MisError
 from mis.params.data import LAYOUTS
+from tests.data.grids import to_file
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_a_target_goes_back_into_the_grid_of_its_file(tiny, params, tmp_path, cr
     for case, (_, target, _) in zip(tiny.cases, batches, strict=True):
         label = nib.load(case.label)
         for number, values in enumerate(tiny.regions.values()):
-            back = records.cases[case.id].geometry.prediction_to_file(target[0, ..., number].numpy())
+            back = to_file(records.cases[case.id].geometry, target[0, ..., number].numpy())
             np.testing.assert_array_equal(back, np.isin(np.asarray(label.dataobj), values))
         np.testing.assert_array_equal(records.cases[case.id].geometry.affine, label.affine)
 
