@@ -83,7 +83,7 @@ def measure() -> dict[str, list[float]]:
     from mis.train.devices import claim
 
     claim(1)
-    params = load_params(ROOT / "params.yaml").model
+    params = load_params(ROOT / "pipelines" / "plain.yaml").model
     image = np.random.default_rng(0).normal(size=(2, 64, 64, 64, 4)).astype(np.float32)
     target = (image[..., :3] > 1).astype(np.float32)
 

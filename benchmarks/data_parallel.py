@@ -101,7 +101,7 @@ def plan(norms: Sequence[str], available: int) -> list[Cell]:
 
 def make_records(folder: Path, cases: int) -> Path:
     """Write phantoms of 64 x 64 x 64 voxels as records and return their folder."""
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(ROOT / "pipelines" / "plain.yaml")
     make_phantom(
         folder / "raw", PhantomParams(layout="msd", cases=cases, unlabelled=0, shape=(64, 64, 64), seed=1), jobs=2
     )
@@ -124,7 +124,7 @@ def train(worker: Any, cell: Cell, records: Path) -> dict[str, float]:  # noqa: 
     from mis.train.strategy import make_strategy
 
     values = {"model.norm": cell.norm, "model.base_filters": 8, "train.epochs": EPOCHS}
-    params = load_params(ROOT / "params.yaml").override({**values, "train.batch_size": cell.batch})
+    params = load_params(ROOT / "pipelines" / "plain.yaml").override({**values, "train.batch_size": cell.batch})
     strategy = worker.strategy if cell.kind == "multiworker" else make_strategy(worker.devices)
     with TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), writes=worker.is_chief)

@@ -140,7 +140,7 @@ class Own:
         from mis.train.devices import claim
 
         claim(1)
-        self.params = load_params(ROOT / "params.yaml", ["model.norm=instance"])
+        self.params = load_params(ROOT / "pipelines" / "plain.yaml", ["model.norm=instance"])
         phantom = self.params.phantom.model_copy(update={"cases": 1, "unlabelled": 1, "shape": SHAPE})
         make_phantom(folder / "phantom", phantom, jobs=2, progress=False)
         data = read_input(folder / "phantom")

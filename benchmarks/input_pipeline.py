@@ -53,6 +53,7 @@ from mis.params.load import Params, load_params  # noqa: E402
 from mis.settings import cores  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
+PARAMS = ROOT / "pipelines" / "plain.yaml"
 SHAPE = (240, 240, 155)
 PATCH = [96, 96, 96]
 AUGMENT: dict[str, object] = {
@@ -97,7 +98,7 @@ class Bench:
         """Make the phantoms, and return the measurements to be made on them."""
         phantom = PhantomParams(layout="msd", cases=cases, unlabelled=0, shape=SHAPE, seed=7)
         make_phantom(folder / "raw", phantom, jobs=cores())
-        return cls(folder, read_data(folder / "raw"), load_params(ROOT / "params.yaml"), rounds)
+        return cls(folder, read_data(folder / "raw"), load_params(PARAMS), rounds)
 
     def records(self, **changes: object) -> Records:
         """Preprocess everything anew."""
@@ -159,7 +160,12 @@ class Bench:
         lines = []
         for jobs, root in cells:
             target = self.folder / "memory"
-            command = [sys.executable, "-c", PREPROCESS, *map(str, (root, ROOT / "params.yaml", target, jobs))]
+            command = [
+                sys.executable,
+                "-c",
+                PREPROCESS,
+                *map(str, (root, PARAMS, target, jobs)),
+            ]
             output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
             shutil.rmtree(target)
             peak = int(output.splitlines()[-1]) / 1e9

@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def benchmark_params(available: int, options: argparse.Namespace) -> Params:
     """Return the parameters of the comparison."""
     counts = [2**power for power in range(available.bit_length()) if 2**power <= available]
-    return load_params(ROOT / "params.yaml").override(
+    return load_params(ROOT / "pipelines" / "plain.yaml").override(
         {
             "model.base_filters": 8,
             "model.norm": "group",

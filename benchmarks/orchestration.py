@@ -222,7 +222,7 @@ class Benchmark:
 
     def params(self, mode: Mode) -> Params:
         """Return the parameters of a study."""
-        return load_params(ROOT / "params.yaml").override(
+        return load_params(ROOT / "pipelines" / "plain.yaml").override(
             {
                 "tune.num_samples": len(self.lengths_s),
                 "tune.epochs": self.options.epochs,
@@ -345,7 +345,7 @@ def _train(worker: Any, records: Path) -> list[float]:  # noqa: ANN401 - a Worke
         seconds.append(time.perf_counter())
 
     times = keras.callbacks.LambdaCallback(on_train_batch_end=note)
-    params = load_params(ROOT / "params.yaml").override({"model.norm": "group", "train.epochs": 3})
+    params = load_params(ROOT / "pipelines" / "plain.yaml").override({"model.norm": "group", "train.epochs": 3})
     with TemporaryDirectory() as folder:
         fit(
             params.model,

@@ -17,6 +17,7 @@ from mis.train.cluster import cluster
 from tests.warm import warm_server
 
 ROOT = Path(__file__).parents[1]
+PARAMS = ROOT / "pipelines" / "plain.yaml"
 TINY = PhantomParams(layout="msd", cases=8, unlabelled=1, shape=(16, 16, 16), seed=5)
 
 
@@ -28,8 +29,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def params():
-    """The project's own params.yaml."""
-    return load_params(ROOT / "params.yaml")
+    """The parameters of the tests, which stay as they are where the project's own become better ones."""
+    return load_params(PARAMS)
 
 
 @pytest.fixture(scope="session")
@@ -115,5 +116,5 @@ def project(tmp_path, records):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "records").symlink_to(records.folder)
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "params.yaml").write_bytes(PARAMS.read_bytes())
     return tmp_path

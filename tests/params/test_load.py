@@ -13,7 +13,7 @@ from mis.params.space import Distribution
 from mis.tune.samplers import number_of_trials
 
 ROOT = Path(__file__).parents[2]
-FILE = ROOT / "params.yaml"
+FILE = ROOT / "pipelines" / "plain.yaml"
 TEXT = FILE.read_text(encoding="utf-8")
 
 
@@ -40,7 +40,7 @@ KNOWN = [
 
 @pytest.fixture
 def load(tmp_path):
-    """Load the project's params.yaml with the line of one key replaced."""
+    """Load a params.yaml with the line of one key replaced."""
 
     def load(section, key, line):
         before, header, rest = TEXT.partition(f"\n{section}:")

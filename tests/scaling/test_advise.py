@@ -150,7 +150,7 @@ def test_a_calibration_is_a_search_that_params_yaml_allows(params):
     assert arguments[:4] == ["-m", "mis.tune", "--name", "calibration-2"]
     values = dict(text.split("=", 1) for text in arguments[5::2])
     assert values["tune.devices_per_trial"] == "2"
-    changed = load_params(ROOT / "params.yaml", [f"{name}={value}" for name, value in values.items()])
+    changed = load_params(ROOT / "pipelines" / "plain.yaml", [f"{name}={value}" for name, value in values.items()])
     assert (changed.tune.devices, changed.tune.epochs, changed.tune.num_samples) == (2, 3, 2)
     assert changed.tune.hours is None
     assert changed.tune.scheduler.name == "none"

@@ -8,7 +8,7 @@ from mis.params.load import load_params
 from mis.train.batch_rule import for_replicas
 from mis.train.in_force import in_force
 
-PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
+PARAMS = load_params(Path(__file__).parents[2] / "pipelines" / "plain.yaml")
 
 
 def resolved(replicas, **rule):

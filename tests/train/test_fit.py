@@ -30,7 +30,7 @@ from mis.train.checkpoint import Checkpoints
 from mis.train.fit import fit
 
 records, folder, when = read_records(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
-params = load_params(Path("params.yaml"), json.loads(sys.argv[4]))
+params = load_params(Path("pipelines/plain.yaml"), json.loads(sys.argv[4]))
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)

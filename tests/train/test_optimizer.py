@@ -75,7 +75,7 @@ from pathlib import Path
 from mis.train.optimizer import make_optimizer
 
 options = {"train.optimizer": "sgd", "train.momentum": 0.0, "train.learning_rate": 1.0, "train.clip_norm": 1.0}
-params = load_params(Path("params.yaml")).override(options).train
+params = load_params(Path("pipelines/plain.yaml")).override(options).train
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     weight = keras.Variable(np.zeros(2, np.float32), name="kernel")

@@ -138,7 +138,14 @@ def start(warm, mode, records, out):
     """Start the trainings of a mode, in as many processes as it takes."""
     values, processes, _, _ = MODES[mode]
     (out / mode).mkdir()
-    arguments = [records.folder, "params.yaml", out, out / mode, json.dumps(values), json.dumps(TRAININGS[mode])]
+    arguments = [
+        records.folder,
+        "pipelines/plain.yaml",
+        out,
+        out / mode,
+        json.dumps(values),
+        json.dumps(TRAININGS[mode]),
+    ]
     # They find each other as the tasks of one step of SLURM do.
     step = {"SLURM_JOB_ID": mode, "SLURM_STEP_NUM_TASKS": str(processes), "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1"}
     env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

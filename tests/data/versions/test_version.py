@@ -153,7 +153,12 @@ def test_where_nothing_has_changed_all_is_the_same(linked):
 def test_what_has_changed_is_said_then_and_now(linked, data, params):
     before = content_hash(linked.root, f"data/raw/{NAME}")
     (data / "extra.txt").write_text("x")
-    linked.run("sed", "-i", "s/^  depth: .*/  depth: 2/; s/^  threshold: .*/  threshold: 0.25/", "params.yaml")
+    linked.run(
+        "sed",
+        "-i",
+        r"s/^  base_filters: [0-9]*/  base_filters: 12/; s/^  threshold: .*/  threshold: 0.25/",
+        "params.yaml",
+    )
     try:
         said = linked.call("which", linked.run_id, code=1).stdout.splitlines()
         head, now = linked.git("rev-parse", "HEAD"), content_hash(linked.root, f"data/raw/{NAME}")
@@ -165,7 +170,7 @@ def test_what_has_changed_is_said_then_and_now(linked, data, params):
         f"DVC hash:   {before} -> {now}",
         f"git commit: {head} -> {head}-dirty",
         "params:     2 differ (then -> now)",
-        f"  model.depth: {params.model.depth} -> 2",
+        f"  model.base_filters: {params.model.base_filters} -> 12",
         f"  predict.threshold: {params.predict.threshold} -> 0.25",
     ]
 
