@@ -15,9 +15,10 @@ def stage(params: Params, settings: Settings) -> None:
 
     root = settings.workspace
     trained, searched = (read_json(root / "results" / name / "metrics.json") for name in ("train", "tune"))
+    of_folds = trained.get("fold_dice", {})
     models = {
         # Of folds, the Dice of the one that the search is validated on: the two compare.
-        "train": (root / "models" / "train.keras", trained.get("fold_dice", trained["dice"])),
+        "train": (root / "models" / "train.keras", of_folds.get(str(params.train.fold), trained["dice"])),
         "tune": (root / "models" / "tune.keras", searched[BEST_DICE]),
     }
     results = root / "results" / "evaluate"

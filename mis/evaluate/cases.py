@@ -97,7 +97,7 @@ def truth_of_files(data: DataSet, regions: Sequence[str]) -> TruthOfCase:
         case = cases.get(name)
         if case is None or case.label is None:
             raise MisError(
-                f"{data.root} must have the label of test case {name}", got="none", do="run `dvc repro preprocess`"
+                f"{data.root} must have the label of case {name}", got="none", do="run `dvc repro preprocess`"
             )
         label = without_trailing_axes(read_image(case.label).voxels, 3)
         return _regions_of(np.asarray(label).astype(np.uint8), data, regions)

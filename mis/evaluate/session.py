@@ -1,7 +1,7 @@
 """The stage `evaluate`: the better of two models on the test cases."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 from statistics import mean
@@ -24,7 +24,7 @@ from mis.evaluate.sheet import draw_sheet, worst_first
 from mis.evaluate.statistics import bootstrap_mean
 from mis.evaluate.volumes import write_volumes
 from mis.files import new_folder, write_csv, write_json
-from mis.model.card import ModelCard
+from mis.model.card import ModelCard, validation_cases
 from mis.params.load import Params
 from mis.predict.model import Segmenter, load_segmenter
 from mis.settings import Settings
@@ -127,12 +127,17 @@ def evaluate(
         for prediction in predictions([score.case for score in worst_first(scores)[: params.evaluate.pictures]]):
             write_volumes(prediction, records.modalities, volumes_folder / prediction.scores.case)
         model_scores = ModelScores(name, val_dice, scores, _baseline_dice(records))
-    folds = score_folds(models[FOLDS][0], records, data, params) if params.train.folds else None
     write_csv(results / CASES, model_scores.rows())
-    write_csv(results / TABLE, folds.rows() if folds else [], header=("fold", "case"))
-    summary = {**model_scores.summary(), **(folds.metrics() if folds else {})}
-    write_json(results / "metrics.json", {"model": name, "val_dice": val_dice, **summary})
-    _log(model_scores, folds, params, settings, results, records=records, model=path, card=segmenter.card)
+    write_csv(results / TABLE, [], header=("fold", "case"))  # without folds a header alone
+    chosen = {"model": name, "val_dice": val_dice, **model_scores.summary()}
+    write_json(results / "metrics.json", chosen)
+    folds = None
+    if params.train.folds is not None:
+        folds = score_folds(models[FOLDS][0], records, data, params)
+        write_csv(results / TABLE, folds.rows())
+        write_json(results / "metrics.json", {**chosen, **folds.metrics()})
+    card = replace(segmenter.card, validated_on=validation_cases(params.train))
+    _log(model_scores, folds, params, settings, results, records=records, model=path, card=card)
     return model_scores
 
 

@@ -39,7 +39,8 @@ class ModelCard:
         multiple: Every axis of an image must be a multiple of it.
         records: The digest of the records that it was trained on.
         data_hash: DVC's hash of the data set; None where it is not versioned.
-        validated_on: The cases that its validation Dice is of: `val` for those of the split, or `fold 0 of 5`.
+        validated_on: The cases that its validation Dice is of: `val` for those of the split, `fold 0 of 5`, or of an
+            ensemble `each of 5 folds`.
     """
 
     modalities: tuple[str, ...]
@@ -64,7 +65,7 @@ class ModelCard:
             multiple=model.multiple,
             records=records.digest,
             data_hash=records.data_hash,
-            validated_on=VALIDATION_SPLIT if train.folds is None else f"fold {train.fold} of {train.folds}",
+            validated_on=validation_cases(train),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -89,6 +90,11 @@ class ModelCard:
             data_hash=values["data_hash"],
             validated_on=values.get("validated_on", VALIDATION_SPLIT),  # which it was before there were folds
         )
+
+
+def validation_cases(train: TrainParams) -> str:
+    """Return which cases a training by itself is validated on, as a card has it."""
+    return VALIDATION_SPLIT if train.folds is None else f"fold {train.fold} of {train.folds}"
 
 
 def add_card(path: Path, card: ModelCard) -> None:

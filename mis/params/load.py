@@ -254,6 +254,8 @@ def _try_override(params: Params, values: Mapping[str, Scalar], source: str, spr
             raise MisError(f"{source}: a trial may set what stands under {' or '.join(SEARCHABLE)}", got=name)
         if name == "train.epochs":
             raise MisError(f"{source}: a trial's epochs are tune.epochs and scaling.epochs", got=name)
+        if name == "train.folds":
+            raise MisError(f"{source}: trials must be validated on the same cases, which train.folds changes", got=name)
         if name == "train.deterministic":
             raise MisError(f"{source}: trials of one process are deterministic or not together", got=name)
     tree = params.model_dump(mode="json")

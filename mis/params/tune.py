@@ -7,9 +7,6 @@ from pydantic import Field, model_validator
 from mis.params.base import Fraction, Positive, Scalar, Section, Seed
 from mis.params.space import Distribution
 
-FOLD = "train.fold"
-"""What a study searches over, and nothing else, where its trials are the folds of `train.folds`."""
-
 
 class SamplerParams(Section):
     """Who suggests the next configuration (Optuna)."""

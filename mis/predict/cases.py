@@ -1,5 +1,6 @@
 """What is predicted: the cases of a folder, one file, or four files that are named by their modalities."""
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ def read_input(path: Path, layout: str = "auto") -> DataSet:
 
     Args:
         path: A data set's folder, the folder of a single case, or a 4-D file with the modalities as MSD has them, or a
-            folder with such files and nothing else, as `imagesTs` is.
+            folder with such files, as `imagesTs` is.
         layout: As `data.layout`, for a folder.
 
     Raises:
@@ -43,11 +44,13 @@ def read_input(path: Path, layout: str = "auto") -> DataSet:
         return _data_set(path.parent, IN_MSD, _of_file(path))
     if not path.is_dir():
         raise MisError("INPUT must be a folder with cases, or a 4-D NIfTI file", got=path)
-    files = list(volumes(path))
-    if not files:
+    if not any(volumes(path)):
         raise MisError("INPUT must be a folder with NIfTI files (.nii.gz or .nii)", got=f"none in {path}")
-    if layout == "auto" and not (path / INDEX).is_file() and all(_has_modalities(file, path) for file in files):
-        return _data_set(path, IN_MSD, *(_of_file(file) for file in files))
+    if layout == "auto" and not (path / INDEX).is_file():
+        # Label maps of an earlier call may lie in a folder below; of two files of one stem the first counts.
+        files = {stem(file): file for file in reversed(list(volumes(path))) if file.parent == path}
+        if any(map(_has_modalities, files.values())):
+            return _data_set(path, IN_MSD, *(_of_file(file) for _, file in sorted(files.items())))
     data = read_data(path, layout, with_labels=False)
     return replace(data, unlabelled=tuple(sorted(data.unlabelled, key=lambda case: case.id)))
 
@@ -73,13 +76,11 @@ def _of_file(path: Path) -> Case:
     return Case(stem(path), patient_of(stem(path)), (path,), None)
 
 
-def _has_modalities(path: Path, folder: Path) -> bool:
-    """Return whether a file lies in a folder itself and is 4-D, with a volume for each modality."""
-    if path.parent != folder:
-        return False
+def _has_modalities(path: Path) -> bool:
+    """Return whether a file is 4-D, with a volume for each modality; one that cannot be read is not."""
     try:
         shape: tuple[int, ...] = nib.load(path).shape
-    except (OSError, ImageFileError, HeaderDataError):
+    except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError):
         return False
     return len(shape) == 4 and shape[3] == len(MODALITIES)
 

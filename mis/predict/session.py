@@ -137,6 +137,7 @@ def predict_cases(
                 kept.append(case.id)
                 continue
             try:
+                notes.begin(case)
                 task.predict(case)
                 notes.done(case)
                 predicted.append(case.id)
@@ -154,7 +155,8 @@ class _Notes:
         """Read the notes of earlier calls.
 
         Raises:
-            MisError: There are label maps that were made otherwise, and they are not to be replaced.
+            MisError: There are label maps that were made otherwise, and they are not to be replaced; or files of their
+                names that no earlier call has written.
         """
         self.task, self.again = task, again
         self.recipe = task.recipe()
@@ -167,8 +169,15 @@ class _Notes:
                 got=f"others, which differ in {', '.join(changed)}",
                 do="take another folder, or --again to replace them",
             )
+        new = [case for case in task.data.unlabelled if case.id not in earlier["cases"]]
+        if of_others := [path for case in new for path in task.files(case) if path.exists()]:
+            raise MisError(  # it may be the image itself, or a label
+                "OUTPUT must not have files of these names that no earlier call has written",
+                got=of_others[0],
+                do="name another one",
+            )
         # After a change nothing that an earlier call has made is done.
-        self.cases: dict[str, object] = {} if changed else dict(earlier["cases"])
+        self.cases: dict[str, object] = dict.fromkeys(earlier["cases"]) if changed else dict(earlier["cases"])
 
     def is_done(self, case: Case) -> bool:
         """Return whether a case's files are there, made in this way from these images."""
@@ -178,9 +187,16 @@ class _Notes:
             and all(path.is_file() for path in self.task.files(case))
         )
 
+    def begin(self, case: Case) -> None:
+        """Note that the files of a case are about to be written: they are of this folder's calls."""
+        self._note(case, None)
+
     def done(self, case: Case) -> None:
         """Note that a case was predicted."""
-        self.cases[case.id] = self._images(case)
+        self._note(case, self._images(case))
+
+    def _note(self, case: Case, images: object) -> None:
+        self.cases[case.id] = images
         write_json(self.path, {"recipe": self.recipe, "cases": self.cases})
 
     def failed(self, case: Case) -> None:

@@ -100,6 +100,7 @@ def render(results: Results, pictures: Mapping[str, Picture], data_root: str) ->
     values = {
         "data_root": data_root,
         "phantom": is_phantom(data_root),
+        "folds": results.folds,
         "verdict": tables.verdict(results),
         "key_figures": tables.key_figures(results),
         "pictures": pictures,

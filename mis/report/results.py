@@ -13,7 +13,7 @@ from mis.data.case import REGIONS
 from mis.errors import MisError
 from mis.params.base import Scalar
 from mis.scaling.comparison import Comparison, read_comparison
-from mis.track.names import VAL_DICE
+from mis.track.names import OUT_OF_FOLD_PREFIX, VAL_DICE
 from mis.train.checkpoint import best_epoch as first_best_epoch
 from mis.tune.trial import Trial, TrialState, best_of
 
@@ -41,6 +41,7 @@ class Evaluation:
     Attributes:
         model: The stage whose model was the better one.
         val_dice: The validation Dice that it was chosen by.
+        out_of_fold: The mean Dice out of fold of each region, and under "" the mean over regions; empty without folds.
         cases: Every test case.
         sheets: Pictures of the worst of them, the worst first.
         volumes: The folders with the volumes of the same cases.
@@ -48,6 +49,7 @@ class Evaluation:
 
     model: str
     val_dice: float
+    out_of_fold: Mapping[str, float]
     cases: Sequence[Case]
     sheets: Sequence[Path]
     volumes: Sequence[Path]
@@ -63,7 +65,8 @@ class Results:
     """All stages.
 
     Attributes:
-        history: The training's learning curve.
+        history: The training's learning curve; with folds, the mean over their cases.
+        folds: How many folds were trained; None where one training was.
         trials: The search, in the order of the trials' starts.
         evaluation: The test split.
         scaling: The comparison of the modes.
@@ -71,6 +74,7 @@ class Results:
     """
 
     history: Epochs
+    folds: int | None
     trials: Sequence[Trial]
     evaluation: Evaluation
     scaling: Comparison
@@ -94,6 +98,7 @@ def read_results(folder: Path) -> Results:
     train, tune, evaluate, scaling = (_Stage(folder / name) for name in STAGES)
     return Results(
         history=[_numbers(row) for row in train.rows("history.csv", "epoch", VAL_DICE)],
+        folds=_folds(train),
         trials=_trials(tune),
         evaluation=_evaluation(evaluate),
         scaling=_scaling(scaling),
@@ -222,6 +227,11 @@ def _scalar(text: str) -> Scalar:
     return text
 
 
+def _folds(stage: _Stage) -> int | None:
+    folds = stage.json("metrics.json").get("folds")
+    return None if folds is None else int(folds)
+
+
 def _evaluation(stage: _Stage) -> Evaluation:
     chosen = stage.json("metrics.json")
     missing = {"model", "val_dice"} - set(chosen)
@@ -233,9 +243,18 @@ def _evaluation(stage: _Stage) -> Evaluation:
     ]
     scores = {case.name: case.mean for case in cases}
     shown = [path for path in stage.path("volumes").iterdir() if path.is_dir()]
-    volumes = sorted(shown, key=lambda path: (scores.get(path.name, math.inf), path.name))
-    sheets = [stage.path("sheets") / f"{path.name}.png" for path in volumes]
-    return Evaluation(str(chosen["model"]), float(chosen["val_dice"]), cases, sheets, volumes)
+    volumes = sorted(shown, key=lambda path: _worst_first(scores.get(path.name, math.nan), path.name))
+    sheets = [stage.path(f"sheets/{path.name}.png") for path in volumes]
+    mean = f"{OUT_OF_FOLD_PREFIX}dice"
+    out_of_fold = {"": float(chosen[mean])} if mean in chosen else {}
+    for region in region_names(list(chosen), f"{mean}_"):
+        out_of_fold[region] = float(chosen[f"{mean}_{region.lower()}"])
+    return Evaluation(str(chosen["model"]), float(chosen["val_dice"]), out_of_fold, cases, sheets, volumes)
+
+
+def _worst_first(dice: float, name: str) -> tuple[bool, float, str]:
+    """Return the key that cases are sorted by: those without a Dice come last."""
+    return math.isnan(dice), dice, name
 
 
 def _scaling(stage: _Stage) -> Comparison:

@@ -228,7 +228,7 @@ def key_figures(results: Results) -> list[KeyFigure]:
         KeyFigure(
             dice(evaluation.val_dice),
             "best validation Dice",
-            "model of the search" if evaluation.model == "tune" else "model of the training",
+            _model_of(results),
         ),
         *(
             KeyFigure(
@@ -249,9 +249,18 @@ def key_figures(results: Results) -> list[KeyFigure]:
     ]
 
 
+def _model_of(results: Results) -> str:
+    if results.evaluation.model == "tune":
+        return "model of the search"
+    return "model of the training" if results.folds is None else "of one fold's model"
+
+
 def verdict(results: Results) -> str:
     """Return what came out, in one paragraph made from the figures."""
-    trained, tuned = "single training with the parameters as they stand", "search"
+    tuned = "search"
+    trained = "single training with the parameters as they stand"
+    if results.folds is not None:
+        trained = f"ensemble of {results.folds} folds with the parameters as they stand"
     phrases = {trained: _training_phrase(results), tuned: _search_phrase(results)}
     better, other = (tuned, trained) if results.evaluation.model == "tune" else (trained, tuned)
     sentences = (
@@ -264,6 +273,11 @@ def verdict(results: Results) -> str:
 
 
 def _training_phrase(results: Results) -> str:
+    if results.folds is not None:
+        scores = results.evaluation.out_of_fold
+        regions = ", ".join(f"{region} {dice(value)}" for region, value in scores.items() if region)
+        mean = dice(scores.get("", math.nan))
+        return f"Dice of {mean} ({regions}) out of fold, each case by the model that was not trained on it"
     best = max((epoch[VAL_DICE] for epoch in results.history if not math.isnan(epoch[VAL_DICE])), default=math.nan)
     return (
         f"validation Dice of {dice(best)} at epoch {best_epoch(results.history) or NOTHING} of {len(results.history)}"

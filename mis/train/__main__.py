@@ -56,7 +56,10 @@ def _train_folds(params: Params, settings: Settings) -> None:
         write_csv(table, scores.rows())
         run.log_file(table, SCORES)
     for number, trial in enumerate(folds.trials):
-        print(f"fold {number}: validation Dice {trial.score:.4f}, {folds.sizes[number]} cases, {trial.epochs} epochs")
+        print(
+            f"fold {number}: validation Dice {trial.score:.4f}, {folds.sizes[number]} cases, {trial.epochs} epochs, "
+            f"{trial.state}"
+        )
     regions = {name: value for name, value in means.items() if name.startswith("dice_")}
     by_region = ", ".join(f"{name.removeprefix('dice_').upper()} {value:.4f}" for name, value in regions.items())
     print(f"out of fold: Dice {means['dice']:.4f} ({by_region})")

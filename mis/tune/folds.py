@@ -4,8 +4,10 @@ The folds are the trials of a study: they run at once where there are devices, s
 runs below one run in MLflow.
 """
 
+import os
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,20 +16,28 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from mis.data.records.index import Records
-from mis.data.records.reader import read_records
+from mis.data.records.reader import check_patch, read_records
 from mis.errors import MisError
 from mis.model.card import read_card
 from mis.params.load import Params
-from mis.params.tune import FOLD
 from mis.predict.ensemble import write_ensemble
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import KIND_TAG, MODEL_PARAMETERS, STUDY_TAG, VAL_PREFIX
+from mis.train.batch_rule import for_replicas
 from mis.train.checkpoint import BEST
+from mis.train.progress import show_message
+from mis.train.session import fingerprint
 from mis.tune.result import StudyResult
-from mis.tune.session import Draw, tune
-from mis.tune.trial import Trial
+from mis.tune.session import Draw, StudyContext, run, studies_folder
+from mis.tune.study.store import StudyStore
+from mis.tune.trial import Trial, TrialState
+
+FOLD = "train.fold"
+
+STARTED_AS_ONE_OF_SEVERAL = ("TF_CONFIG", "SLURM_STEP_NUM_TASKS")
+"""The variables that say so; of the second every value above 1 does."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +46,10 @@ class Folds:
 
     Attributes:
         study: The study, whose trials are the folds.
-        compared: The number of the fold that a search, or another single training, is validated on.
         sizes: How many cases each fold has.
     """
 
     study: StudyResult
-    compared: int
     sizes: Sequence[int]
 
     @cached_property
@@ -51,21 +59,19 @@ class Folds:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """Return the metrics of each epoch, as means over the folds that have had it."""
-        epochs = max(trial.epochs for trial in self.trials)
-        had = [[trial.history[epoch] for trial in self.trials if trial.epochs > epoch] for epoch in range(epochs)]
-        return [_means(metrics) for metrics in had]
+        """The metrics of each epoch that all folds have had, as means over their cases."""
+        epochs = min(trial.epochs for trial in self.trials)
+        return [_means([trial.history[epoch] for trial in self.trials], self.sizes) for epoch in range(epochs)]
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, object]:
         """Return the validation metrics as means over all cases, each by the best epoch of its fold, and the cost.
 
-        `fold_dice` is the Dice of one fold, that of `train.fold`: a search, or a training by itself, is validated on
-        the same cases.
+        `fold_dice` has the Dice of each fold, by its number as a text.
         """
         best = _means([trial.best for trial in self.trials], self.sizes)
         return {
             **{name.removeprefix(VAL_PREFIX): value for name, value in best.items() if name.startswith(VAL_PREFIX)},
-            "fold_dice": self.trials[self.compared].score,
+            "fold_dice": {str(trial.values[FOLD]): trial.score for trial in self.trials},
             "folds": len(self.trials),
             "epochs": sum(trial.epochs for trial in self.trials),
             "elapsed_s": self.study.elapsed_s,
@@ -78,15 +84,16 @@ class Folds:
 
     def write_model(self, path: Path) -> None:
         """Write the ensemble: the models of the folds, in their order, as one model."""
-        models = [_model(self.study, trial) for trial in self.trials]
-        write_ensemble(models, read_card(models[self.compared]), path)
+        models = [trial.best_model for trial in self.trials if trial.best_model is not None]
+        card = replace(read_card(models[0]), validated_on=f"each of {len(self.trials)} folds")
+        write_ensemble(models, card, path)
 
 
 def train_folds(params: Params, settings: Settings, *, draw: Draw) -> Folds:
     """Train a model for each of `train.folds`, or go on where that was interrupted, and log their ensemble.
 
     Each has the devices of one training (`distribute.workers` times `distribute.devices_per_worker`); as many are
-    trained at once as there are such shares. `tune.allocation`, `tune.max_failures` and `tune.retry_oom` hold.
+    trained at once as there are such shares. `tune.allocation` and `tune.max_failures` hold.
 
     Args:
         params: All parameters.
@@ -97,17 +104,32 @@ def train_folds(params: Params, settings: Settings, *, draw: Draw) -> Folds:
         What came of them. Their checkpoints stay until `Folds.finish`: until then the same call trains nothing anew.
 
     Raises:
-        MisError: There are no records, fewer patients than folds, or a fold has no model in the end.
+        MisError: There are no records, fewer patients than folds, this process was started as one of several, or a fold
+            has failed; then the same call tries that one again.
     """
+    _check_started_alone(os.environ)
     records = read_records(settings.records, params.data)
+    check_patch(records, params.train.patch_size)
     sizes = [len(fold.split.val) for fold in folds_of(records, params)]
-    name = f"folds-{datetime.now():%Y%m%d-%H%M%S}"
-    study = tune(as_study(params), settings, draw=draw, name=name, go_on=True, how_to_go_on="the same command again")
-    folds = Folds(study, params.train.fold, sizes)
-    with TemporaryDirectory() as folder, tracked(run_of(study, settings)) as run:
-        ensemble = Path(folder) / BEST  # in place of the best fold's model, which a study has else
+    study_params = as_study(params)
+    study_params.check_spread("distribute.workers * distribute.devices_per_worker", study_params.tune.devices)
+    context = StudyContext(records, MlflowTracker(settings), settings, draw)
+    folder, prefix = studies_folder(settings), f"folds-{_fingerprint(params, records)}"
+    store = _find(folder, prefix)
+    if store is None:
+        name = f"{prefix}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        store = StudyStore.create(folder / name, study_params, records.digest, folds=True)
+    else:
+        with store.locked():
+            if failed := store.try_failed_again():
+                show_message(f"tried again from their last checkpoints: trials {', '.join(map(str, failed))}")
+    study = run(store, context, study_params)
+    _check_all_trained(study)
+    folds = Folds(study, sizes)
+    with TemporaryDirectory() as own, tracked(run_of(study, settings)) as study_run:
+        ensemble = Path(own) / BEST  # in place of the best fold's model, which a study has else
         folds.write_model(ensemble)
-        run.log_file(ensemble, "model")
+        study_run.log_file(ensemble, "model")
     return folds
 
 
@@ -134,6 +156,7 @@ def as_study(params: Params) -> Params:
             "tune.devices_per_trial": params.distribute.devices,
             "tune.sampler.name": "grid",
             "tune.scheduler.name": "none",
+            "tune.retry_oom": False,  # all folds are trained alike
             "tune.second_objective": None,
             "tune.hours": None,
             "tune.target_dice": None,
@@ -149,23 +172,51 @@ def run_of(study: StudyResult, settings: Settings) -> Run:
     Raises:
         MisError: It was deleted.
     """
-    run = MlflowTracker(settings).find_run(TUNE, {STUDY_TAG: study.name, KIND_TAG: "study"})
-    if run is None:
+    found = MlflowTracker(settings).find_run(TUNE, {STUDY_TAG: study.name, KIND_TAG: "study"})
+    if found is None:
         raise MisError("the run of a study must stay while its folds are trained", got=f"none of {study.name}")
-    return run
+    return found
 
 
-def _model(study: StudyResult, trial: Trial) -> Path:
-    if trial.best_model is None:
-        raise MisError(
-            f"every fold must have a model, got none of fold {trial.values[FOLD]}: {trial.error or trial.state}",
-            do=f"the others are in MLflow, study {study.name}; train this one with --one-fold and --set "
-            f"{FOLD}={trial.values[FOLD]}, or delete {study.store.path} to begin anew",
-        )
-    return trial.best_model
+def _check_started_alone(env: Mapping[str, str]) -> None:
+    for name in STARTED_AS_ONE_OF_SEVERAL:
+        if env.get(name, "1") != "1":
+            raise MisError(
+                f"train.folds must be trained by one process, which gives each fold its devices, got {name} that makes "
+                "this one of several",
+                do="start it once, with RAY_ADDRESS where there are several nodes; or --one-fold for one of them",
+            )
 
 
-def _means(metrics: Sequence[Mapping[str, float]], weights: Sequence[int] | None = None) -> dict[str, float]:
+def _fingerprint(params: Params, records: Records) -> str:
+    """Return a name for these trainings: another one where the records, the network or the training are others."""
+    rule = params.distribute
+    train = for_replicas(params.train.model_copy(update={"fold": 0}), rule, rule.devices)
+    return fingerprint(params.model_copy(update={"train": train}), records)
+
+
+def _find(folder: Path, prefix: str) -> StudyStore | None:
+    """Return the newest study of these trainings that has not been finished."""
+    for path in sorted(folder.glob(f"{prefix}-*/study.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        store = StudyStore.open(path.parent)
+        if not store.was_finished:
+            return store
+    return None
+
+
+def _check_all_trained(study: StudyResult) -> None:
+    for trial in study.trials:
+        if trial.state is TrialState.FAILED or trial.best_model is None:
+            raise MisError(
+                f"every fold must be trained to its end, got fold {trial.values[FOLD]} {trial.state}: "
+                f"{trial.error or 'it has no model'}",
+                do="the others are kept, and the same command tries this one again from its last checkpoint",
+            )
+        if trial.state is TrialState.DIVERGED:
+            show_message(f"fold {trial.values[FOLD]} diverged: its model is that of epoch {trial.epochs} or before")
+
+
+def _means(metrics: Sequence[Mapping[str, float]], weights: Sequence[int]) -> dict[str, float]:
     """Return the mean of each value that all have."""
     names = [name for name in metrics[0] if all(name in values for values in metrics)]
     return {name: float(np.average([values[name] for values in metrics], weights=weights)) for name in names}

@@ -7,7 +7,6 @@ from mis.data.records.prepare import find_records
 from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.params.load import parse_override
-from mis.params.tune import FOLD
 from mis.settings import Settings
 from mis.track.mlflow import MlflowTracker
 from mis.tune.result import StudyResult
@@ -32,7 +31,7 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw
             something else than its budget would change.
     """
     store = StudyStore.open(studies_folder(settings) / name)
-    if store.params.tune.space.keys() == {FOLD}:
+    if store.has_folds:
         # Ended here, it would have no ensemble, and the models that make one would be deleted.
         raise MisError(
             "the folds of a training go on with the command that began them, python -m mis.train or dvc repro", got=name

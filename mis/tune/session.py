@@ -56,28 +56,16 @@ class StudyContext:
         tracker: Where its runs are.
         settings: The machine.
         draw: Draws its figures, which its run has as artifacts.
-        how_to_go_on: How a person goes on with a study that was interrupted; None: `--resume`.
     """
 
     records: Records
     tracker: MlflowTracker
     settings: Settings
     draw: Draw
-    how_to_go_on: str | None = None
-
-    def way_on(self, study: str) -> str:
-        """Return how a person goes on with a study of this name."""
-        return self.how_to_go_on or f"python -m mis.tune --resume {study}"
 
 
 def tune(
-    params: Params,
-    settings: Settings,
-    *,
-    draw: Draw,
-    name: str | None = None,
-    go_on: bool = False,
-    how_to_go_on: str | None = None,
+    params: Params, settings: Settings, *, draw: Draw, name: str | None = None, go_on: bool = False
 ) -> StudyResult:
     """Search over the devices of the cluster, each trial a run below the study's.
 
@@ -87,7 +75,6 @@ def tune(
         draw: Draws the study's figures.
         name: The study's name; by default the time and some random digits.
         go_on: Whether to go on with a study of the same parameters and records that did not end.
-        how_to_go_on: How a person goes on with it after an interruption; None: `--resume`.
 
     Raises:
         MisError: There are no records, a trial wants more devices than there are, there is no such study
@@ -99,7 +86,7 @@ def tune(
     folder = studies_folder(settings)
     if name is not None:
         check_name(name, settings)
-    context = StudyContext(records, MlflowTracker(settings), settings, draw, how_to_go_on)
+    context = StudyContext(records, MlflowTracker(settings), settings, draw)
     if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
         return run(store, context)
     name = name or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -128,7 +115,7 @@ def check_name(name: str, settings: Settings) -> None:
 def run(store: StudyStore, context: StudyContext, params: Params | None = None) -> StudyResult:
     """Run a study that is on disk to its end, from wherever it is; `params` are its own with another budget."""
     with store.locked():
-        _say(f"study {store.name}; if it is interrupted: {context.way_on(store.name)}")
+        _say(f"study {store.name}; if it is interrupted: {store.way_on}")
         store = store if params is None else store.with_params(params)
         store.reopen()
         ended = len(store.trials())
@@ -171,7 +158,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
                 experience=_experience(store, records, tracker),
             )
         except KeyboardInterrupt:
-            _say(f"what has ended is kept; go on with {context.way_on(store.name)}")
+            _say(f"what has ended is kept; go on with {store.way_on}")
             raise
         result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent)
         _record(result, study_run, context)

@@ -78,7 +78,7 @@ def test_what_is_scored_is_the_label_map_that_is_written(bright, records, params
 
 
 def test_a_case_without_a_label_is_told(records, tiny):
-    with pytest.raises(MisError, match="must have the label of test case BRATS_999"):
+    with pytest.raises(MisError, match="must have the label of case BRATS_999"):
         truth_of_files(tiny, records.regions)("BRATS_999")
 
 

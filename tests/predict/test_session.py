@@ -13,6 +13,8 @@ from mis.data.layouts.recognise import read_data
 from mis.data.records.index import target_regions
 from mis.errors import MisError
 from mis.model.card import ModelCard, add_card, read_card
+from mis.params.load import load_params
+from mis.params.predict import PLAIN
 from mis.predict.__main__ import main
 from mis.predict.cases import four_files, read_input
 from mis.predict.model import load_segmenter
@@ -22,6 +24,7 @@ from mis.settings import load_settings
 from mis.track.base import TUNE
 from mis.track.memory import MemoryTracker
 from mis.track.mlflow import MlflowTracker
+from tests.conftest import ROOT
 from tests.data.test_geometry import ORIENTATIONS, affine_of
 
 SHAPE = (10, 12, 9)
@@ -182,13 +185,49 @@ def test_a_folder_of_4_d_files_is_an_input_as_it_is(layout_roots, segmenter, pre
     (case,) = data.unlabelled
     assert (data.layout, case.images[0].parent.name) == ("msd", "imagesTs")
     assert predict_cases(segmenter, data, tmp_path / "out", predict, progress=False).predicted == [case.id]
-    # Anything else beside them, and it must be a data set's folder.
-    (tmp_path / "mixed").mkdir()
-    (tmp_path / "mixed" / "a.nii.gz").write_bytes(case.images[0].read_bytes())
-    assert [one.id for one in read_input(tmp_path / "mixed").unlabelled] == ["a"]
-    (tmp_path / "mixed" / "b.nii.gz").write_bytes(b"no image")
+    # A bad file does not end the others, and label maps below are no cases.
+    mixed, good = tmp_path / "mixed", case.images[0].read_bytes()
+    mixed.mkdir()
+    (mixed / "a.nii.gz").write_bytes(good)
+    (mixed / "b.nii.gz").write_bytes(b"no image")
+    (mixed / "c.nii.gz").write_bytes(good[:60] + bytes([good[60] ^ 255]) + good[61:])
+    (mixed / "d.nii.gz").write_bytes(good[: len(good) // 2])
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), mixed / "a.nii")
+    for kept in ([], ["a"]):
+        outcome = predict_cases(segmenter, read_input(mixed), mixed / "out", predict, progress=False)
+        assert (outcome.predicted + outcome.kept, outcome.kept) == (["a"], kept)
+        assert sorted(outcome.failed) == ["b", "c", "d"]
+    for name in "acd":
+        (mixed / f"{name}.nii.gz").unlink()
     with pytest.raises(MisError, match="one of the layouts"):
-        read_input(tmp_path / "mixed")
+        read_input(mixed)
+
+
+def test_no_file_that_is_read_or_of_somebody_else_is_written_over(layout_roots, segmenter, predict, tmp_path):
+    image = read_input(layout_roots["msd"] / "imagesTs").unlabelled[0].images[0]
+    inputs, others = tmp_path / "in", tmp_path / "others"
+    for folder in (inputs, others):
+        folder.mkdir()
+        (folder / image.name).write_bytes(image.read_bytes())
+    data = read_input(inputs)
+    for folder in (inputs, others):
+        for again in (False, True):
+            with pytest.raises(MisError, match=f"no earlier call has written, got {folder / image.name}"):
+                predict_cases(segmenter, data, folder, predict, again=again, progress=False)
+        assert [path.name for path in folder.iterdir()] == [image.name]
+        assert (folder / image.name).read_bytes() == image.read_bytes()
+    # What a killed call has begun is its own.
+    predict_cases(segmenter, data, tmp_path / "out", predict, progress=False)
+    notes = json.loads((tmp_path / "out" / NOTES).read_text())
+    notes["cases"] = dict.fromkeys(notes["cases"])
+    (tmp_path / "out" / NOTES).write_text(json.dumps(notes))
+    assert predict_cases(segmenter, data, tmp_path / "out", predict, progress=False).predicted == [
+        data.unlabelled[0].id
+    ]
+
+
+def test_without_params_a_model_is_applied_as_the_project_s_own_params_say():
+    assert load_params(ROOT / "params.yaml").predict == PLAIN
 
 
 def test_a_script_outside_of_a_project_needs_no_params(model_file, layout_roots, tmp_path, monkeypatch, capsys):
@@ -210,7 +249,7 @@ def test_a_script_outside_of_a_project_needs_no_params(model_file, layout_roots,
     assert "the params file must exist, got none.yaml" in capsys.readouterr().err
 
 
-def test_the_best_trials_of_a_study_are_an_ensemble(model_file, tmp_path):
+def test_the_best_trials_of_a_study_are_an_ensemble(model_file, tmp_path, capsys):
     tracker = MemoryTracker()
     study = tracker.start_run(TUNE, "study", tags={"mis.study": "s", "mis.kind": "study"})
     study.finish()
@@ -235,7 +274,9 @@ def test_the_best_trials_of_a_study_are_an_ensemble(model_file, tmp_path):
         best_models(study.id, 3, tmp_path, lambda: tracker)
     with pytest.raises(MisError, match="--best takes the run of a study"):
         best_models(runs["001"], 1, tmp_path, lambda: tracker)
-    assert main(["--model", "a", "--model", "b", "--best", "2", "in", "out"]) == 2
+    for arguments in (["--model", "a", "--model", "b", "--best", "2"], ["--model", "a", "--best", "0"]):
+        assert main([*arguments, "in", "out"]) == 2
+        assert "--best must be at least 1 and stand beside one --model" in capsys.readouterr().err
 
 
 def test_a_resampled_case_comes_back_to_its_own_grid(segmenter, predict, tmp_path):

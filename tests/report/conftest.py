@@ -30,6 +30,7 @@ class Run:
         self.regions = [name.lower() for name in regions]
         self.measured = {stage: dict(MEASURED) for stage in ("train", "tune", "evaluate", "scaling")}
         self.history = [self.epoch(1, 0.2), self.epoch(2, 0.6), self.epoch(3, 0.5)]
+        self.trained = {"dice": 0.6}
         self.trials = [
             self.trial("000", "completed", [0.1, 0.3], 1e-3, "batch"),
             self.trial("001", "completed", [0.2, 0.4], 1e-2, "group"),
@@ -70,6 +71,7 @@ class Run:
         for stage, facts in self.measured.items():
             write_json(self._path(stage, "measured_on.json"), facts)
         write_csv(self._path("train", "history.csv"), self.history)
+        write_json(self._path("train", "metrics.json"), self.trained)
         write_csv(self._path("tune", "trials.csv"), [line for line, _ in self.trials])
         write_csv(self._path("tune", "history.csv"), [epoch for _, epochs in self.trials for epoch in epochs])
         write_json(self._path("evaluate", "metrics.json"), self.chosen)

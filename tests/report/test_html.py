@@ -201,3 +201,13 @@ def test_a_report_needs_none_of_the_heavy_libraries():
     code = "import sys, mis.report.html; print({'tensorflow', 'keras', 'ray', 'mlflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
+
+
+def test_folds_are_told_by_what_they_reach_out_of_fold(run, tmp_path):
+    run.trained = {"dice": 0.7, "fold_dice": {"0": 0.6, "1": 0.8}, "folds": 2}
+    run.chosen |= {"out_of_fold/dice": 0.71, **{f"out_of_fold/dice_{name}": 0.72 for name in run.regions}}
+    page = report(run, tmp_path)
+    assert "the ensemble of 2 folds" in page.html
+    assert "Dice of 0.710 (WT 0.720, TC 0.720, ET 0.720) out of fold" in page.html
+    assert "A training for each of 2 folds" in page.html
+    assert "One training with" not in page.html

@@ -82,6 +82,18 @@ def test_no_trial_is_the_best_where_none_has_a_score(run):
     assert results.trials[0].epochs == 0
 
 
+def test_a_case_without_a_dice_comes_last(run):
+    run.cases = [run.case("A", 0.8, 0.3), run.case("B", float("nan"), 0.3), run.case("C", 0.2, 0.3)]
+    run.pictures = ["A", "B", "C"]
+    assert [path.name for path in read_results(run.write()).evaluation.volumes] == ["C", "A", "B"]
+
+
+def test_a_missing_sheet_is_named(run):
+    (run.write() / "evaluate" / "sheets" / "BRATS_003.png").unlink()
+    with pytest.raises(MisError, match=r"BRATS_003.png.*dvc repro evaluate"):
+        read_results(run.folder)
+
+
 def test_cases_are_shown_from_the_worst_to_the_best(run):
     run.pictures = ["BRATS_003", "BRATS_011"]
     evaluation = read_results(run.write()).evaluation

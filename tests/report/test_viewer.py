@@ -1,13 +1,21 @@
 """The page on which cases are looked at in 3-D, in a browser and without a network."""
 
+import gzip
+import hashlib
 import re
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
+from mis.errors import MisError
 from mis.report.html import write_report
 from mis.report.viewer.page import viewer_page
 from tests.browser import PATIENCE_MS, open_page
+
+NIIVUE_SHA256 = "47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af"
+"""Of niivue.umd.js in the package @niivue/niivue 0.69.0."""
 
 
 def wait_until_shown(page, text):
@@ -61,6 +69,27 @@ def test_cases_are_drawn_with_what_is_chosen(run, tmp_path):
         assert green_pixels(page) < drawn / 10, "without an overlay nothing is green"
         assert not errors
         assert all(url.startswith(("file:", "data:", "blob:")) for url in asked)
+
+
+def test_niivue_is_what_was_published_and_its_licence_goes_with_the_page(run):
+    folder = run.write() / "evaluate" / "volumes" / "BRATS_003"
+    page = viewer_page([folder], ["WT"], {}, phantom=False)
+    licence = files("mis.report.viewer").joinpath("LICENSE").read_text(encoding="utf-8")
+    assert licence in page
+    assert "BSD 2-Clause License" in licence
+    library = gzip.decompress(files("mis.report.viewer").joinpath("niivue.js.gz").read_bytes())
+    assert hashlib.sha256(library).hexdigest() == NIIVUE_SHA256
+    assert len(page) < 2.5e6
+
+
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(b"no image")], ids=["missing", "damaged"]
+)
+def test_a_volume_that_is_not_as_it_was_written_is_told_in_one_line(run, tmp_path, damage):
+    damage(run.write() / "evaluate" / "volumes" / "BRATS_003" / "truth.nii.gz")
+    with pytest.raises(MisError, match=r"truth.nii.gz must be a volume .*dvc repro --force --single-item evaluate"):
+        write_report(run.folder, tmp_path / "report", data_root="data")
+    assert not (tmp_path / "report").exists()
 
 
 def test_what_stands_in_the_page_cannot_end_its_script(run):

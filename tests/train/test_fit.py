@@ -133,10 +133,18 @@ def test_every_epoch_has_its_metrics(fitted):
 
 
 @pytest.mark.slow
-def test_the_strategy_of_a_single_gpu_gives_the_same(tiny_params, records, tmp_path):
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"train.patch_size": [8, 8, 8], "train.patches_per_case": 2, "train.precision": "mixed_bfloat16"},
+        {"train.accumulate_steps": 2, "train.clip_norm": 0.5},
+    ],
+    ids=["patches", "accumulated"],
+)
+def test_the_strategy_of_a_single_gpu_gives_the_same(tiny_params, records, tmp_path, values):
     """It is TensorFlow's own, which copies batches ahead; here its device is the CPU."""
     assert isinstance(make_strategy(Devices(("GPU:0",), 1)), tf.distribute.OneDeviceStrategy)
-    short = tiny_params.override({"train.epochs": 2, "train.patch_size": [8, 8, 8], "train.patches_per_case": 2})
+    short = tiny_params.override({"train.epochs": 2, **values})
     one = fit(
         short.model,
         short.train,

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +16,9 @@ from mis.evaluate.session import evaluate
 from mis.model.card import read_card
 from mis.predict.model import load_segmenter
 from mis.settings import Settings
-from mis.tune.folds import Folds, as_study
+from mis.tune.folds import Folds, _check_all_trained, _check_started_alone, _fingerprint, as_study
 from mis.tune.resume import resume
+from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial, TrialState
 from tests.searches import OURS, kill, recorded, tracker_of, wait_until
 
@@ -50,7 +52,8 @@ def test_one_command_trains_every_fold_and_goes_on_after_a_kill(warm, folds_proj
     with pytest.raises(MisError, match="go on with the command that began them"):
         resume(study.name, settings, draw=lambda *_: [])
 
-    out, err = begin(warm, folds_project).communicate(timeout=300)
+    # What changes nothing of the trainings may be another by then.
+    out, err = begin(warm, folds_project, "--set", "evaluate.pictures=0").communicate(timeout=300)
     assert "of 3 trials have ended" in err
     assert [line.split(":")[0] for line in out.splitlines()[:3]] == ["fold 0", "fold 1", "fold 2"]
     assert list(tune.iterdir()) == [study]
@@ -61,7 +64,7 @@ def test_one_command_trains_every_fold_and_goes_on_after_a_kill(warm, folds_proj
     children, parent = recorded(folds_project)
     assert sorted(run.data.params["train.fold"] for run in children) == ["0", "1", "2"]
     ensemble = tracker.fetch_file(parent.info.run_id, "model/best.keras", tmp_path)
-    assert read_card(ensemble).validated_on == "fold 0 of 3"
+    assert read_card(ensemble).validated_on == "each of 3 folds"
     with tracker.fetch_file(parent.info.run_id, "scores/folds.csv", tmp_path).open(newline="") as file:
         rows = list(csv.DictReader(file))
     records = read_records(folds_project / "data" / "records")
@@ -113,21 +116,89 @@ def test_the_folds_are_trials_with_nothing_else_searched(params):
     assert study == as_study(params.override({"train.folds": 4, "train.epochs": 9}))
 
 
-def trial_of(fold, dices):
+def trial_of(fold, dices, state=TrialState.COMPLETED, model=None):
     history = [{"val/dice": dice, "val/loss": 1 - dice, "model/parameters": 7, "time/total_s": 1.0} for dice in dices]
-    trial = Trial(2 - fold, {"train.fold": fold}, TrialState.COMPLETED, best_model=None)
+    trial = Trial(
+        2 - fold, {"train.fold": fold}, state, error="it broke" if state == "failed" else "", best_model=model
+    )
     return trial.with_history(history)
 
 
-def test_figures_of_folds_are_means_over_cases(tmp_path):
+def test_figures_of_folds_are_means_over_cases():
     trials = [trial_of(0, [0.2, 0.5]), trial_of(1, [0.4, 0.8, 0.6])]
-    store = SimpleNamespace(path=tmp_path)
-    study = SimpleNamespace(trials=trials[::-1], elapsed_s=12.0, name="folds", store=store)
-    folds = Folds(study, compared=1, sizes=[3, 1])
+    folds = Folds(SimpleNamespace(trials=trials[::-1], elapsed_s=12.0), sizes=[3, 1])
     summary = folds.summary()
     assert summary["dice"] == pytest.approx((3 * 0.5 + 0.8) / 4)
-    assert summary["fold_dice"] == 0.8
+    assert summary["fold_dice"] == {"0": 0.5, "1": 0.8}
     assert (summary["epochs"], summary["parameters"], summary["elapsed_s"]) == (5, 14, 12.0)
-    assert [epoch["val/dice"] for epoch in folds.history] == pytest.approx([0.3, 0.65, 0.6])
-    with pytest.raises(MisError, match=r"every fold must have a model, got none of fold 0: completed"):
-        folds.write_model(tmp_path / "ensemble.keras")
+    # Of the epochs that both have had.
+    assert [epoch["val/dice"] for epoch in folds.history] == pytest.approx([(3 * 0.2 + 0.4) / 4, (3 * 0.5 + 0.8) / 4])
+
+
+@pytest.mark.parametrize(
+    ("state", "has_model", "words"),
+    [
+        (TrialState.FAILED, True, "fold 0 failed: it broke"),
+        (TrialState.COMPLETED, False, "fold 0 completed: it has no"),
+    ],
+)
+def test_no_ensemble_is_made_of_a_fold_that_failed(tmp_path, state, has_model, words):
+    """Not even where it has the checkpoint of an epoch."""
+    trials = [trial_of(0, [0.2], state, tmp_path if has_model else None), trial_of(1, [0.4], model=tmp_path)]
+    with pytest.raises(MisError, match=f"{words}.*tries this one again"):
+        _check_all_trained(SimpleNamespace(trials=trials))
+
+
+def test_a_fold_that_diverged_is_told(tmp_path, capsys):
+    _check_all_trained(SimpleNamespace(trials=[trial_of(0, [0.2], TrialState.DIVERGED, tmp_path)]))
+    assert "fold 0 diverged" in capsys.readouterr().err
+
+
+def test_a_fold_that_failed_is_tried_again_and_no_other_one(params, tmp_path):
+    study = as_study(params.override({"train.folds": 3}))
+    store = StudyStore.create(tmp_path / "folds", study, folds=True)
+    begun = [store.next_trial() for _ in range(3)]
+    history = [{"val/dice": 0.5, "model/parameters": 7, "time/total_s": 1.0}]
+    for trial, state in zip(begun, (TrialState.COMPLETED, TrialState.FAILED, TrialState.FAILED), strict=True):
+        store.end(replace(trial.with_history(history if trial.number < 2 else []), state=state))
+        store.set_recorded(trial.number)
+    assert not store.interrupted()
+    # In another process, and twice, as where it is killed in between.
+    for _ in range(2):
+        store = StudyStore.open(tmp_path / "folds")
+        assert store.has_folds
+        store.try_failed_again()
+        assert [(trial.number, trial.values) for trial in store.interrupted()] == [
+            (trial.number, trial.values) for trial in begun[1:]
+        ]
+        assert [trial.number for trial in store.trials()] == [0]
+        assert [store.is_recorded(number) for number in range(3)] == [True, False, False]
+    for trial in store.interrupted():
+        store.end(replace(trial.with_history(history), state=TrialState.COMPLETED))
+    assert not store.interrupted()
+    assert [trial.state for trial in store.trials()] == [TrialState.COMPLETED] * 3
+    assert store.try_failed_again() == []
+
+
+def test_the_same_trainings_are_known_by_what_they_are_made_of(params, records):
+    folds = params.override({"train.folds": 3})
+    same = [
+        {"train.fold": 2}, {"evaluate.pictures": 0}, {"predict.mirror": True}, {"tune.max_failures": 5},
+        {"distribute.heartbeat_s": 99}, {"scaling.devices": [1]},
+    ]  # fmt: skip
+    assert {_fingerprint(folds.override(values), records) for values in same} == {_fingerprint(folds, records)}
+    others = [{"train.learning_rate": 1e-3}, {"model.base_filters": 12}, {"train.folds": 4}]
+    assert len({_fingerprint(folds.override(values), records) for values in [*others, {}]}) == 4
+
+
+@pytest.mark.parametrize("env", [{"TF_CONFIG": "{}"}, {"SLURM_STEP_NUM_TASKS": "2"}])
+def test_one_process_trains_all_folds(env):
+    with pytest.raises(MisError, match="by one process, .* got " + next(iter(env))):
+        _check_started_alone(env)
+    _check_started_alone({"SLURM_STEP_NUM_TASKS": "1"})
+
+
+def test_a_search_over_the_number_of_folds_is_refused(params):
+    space = {"train.folds": {"type": "choice", "values": [3, 5]}}
+    with pytest.raises(MisError, match="validated on the same cases"):
+        params.override({"tune.space": space})

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
 
 from mis import pages
 from mis.data.pictures.colours import REGION_COLOURS
 from mis.data.pictures.planes import lesion_centre
+from mis.errors import MisError
 
 PAGE = "cases.html"
 TEMPLATE = "cases.html.j2"
-LIBRARY = "niivue.js.gz"
+LIBRARY, LICENSE = "niivue.js.gz", "LICENSE"
 SUFFIX = ".nii.gz"
 
 DIFFERENCES = {"missed": "#e64980", "false": "#22b8cf", "another region": "#fcc419"}
@@ -31,6 +35,9 @@ def viewer_page(cases: Sequence[Path], regions: Sequence[str], scores: Mapping[s
         regions: The names of the regions, whose numbers are the values of truth and prediction, from 1.
         scores: What is said of each case beside its name.
         phantom: Whether the images are synthetic.
+
+    Raises:
+        MisError: A volume is missing or damaged.
     """
     content = [
         {
@@ -51,6 +58,7 @@ def viewer_page(cases: Sequence[Path], regions: Sequence[str], scores: Mapping[s
     }
     values = {
         # A script ends at "</script>" wherever that stands; in JSON "<" is in texts alone.
+        "license": files(__package__).joinpath(LICENSE).read_text(encoding="utf-8"),
         "library": gzip.decompress(files(__package__).joinpath(LIBRARY).read_bytes()).decode("utf-8"),
         "cases": json.dumps(content).replace("<", "\\u003c"),
         "legends": json.dumps(legends),
@@ -62,7 +70,16 @@ def viewer_page(cases: Sequence[Path], regions: Sequence[str], scores: Mapping[s
 
 def _centre(case: Path) -> list[float]:
     """Return where the middle of the largest lesion lies, in shares of the axes, 0 to 1."""
-    volumes = (nib.load(case / f"{name}{SUFFIX}") for name in ("truth", "prediction"))
-    truth, predicted = (np.asarray(volume.dataobj)[..., np.newaxis] > 0 for volume in volumes)
+    truth, predicted = (_mask(case / f"{name}{SUFFIX}") for name in ("truth", "prediction"))
     centre = lesion_centre(truth, predicted)
     return [(index + 0.5) / length for index, length in zip(centre, truth.shape[:3], strict=True)]
+
+
+def _mask(path: Path) -> NDArray[np.bool_]:
+    try:
+        return np.asarray(nib.load(path).dataobj)[..., np.newaxis] > 0
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+        raise MisError(
+            f"{path} must be a volume as the stage evaluate has written it: {error}",
+            do="run `dvc repro --force --single-item evaluate`",
+        ) from None

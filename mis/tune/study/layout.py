@@ -9,7 +9,8 @@ A study is a folder:
 - `lock`: held by the process that runs it; `ray/` and `ray-*/`: what Ray writes while it runs;
 - `trials/007/`: the checkpoints of a trial while it runs; `values.json` if its values have changed since they were
   suggested; `cloned.json` if it has taken over the weights of another one; `session`, the session in which its epochs
-  were reported last; `outcome.json` once it has ended; `recorded` once the tracker has that.
+  were reported last; `outcome.json` once it has ended; `again` where that had failed and is tried again;
+  `recorded` once the tracker has the outcome.
 """
 
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ class TrialFolder:
     def outcome(self) -> Path:
         """The file that says what became of the trial: it has ended if this file is there."""
         return self.path / "outcome.json"
+
+    @property
+    def again(self) -> Path:
+        """The mark of a trial that has failed and is tried again."""
+        return self.path / "again"
 
     @property
     def recorded(self) -> Path:

@@ -38,16 +38,16 @@ def name_taken(name: str, *, has_folder: bool) -> MisError:
     return MisError("a new study must have a new name", got=f"{name}, of which MLflow has runs", do="choose another")
 
 
-def tracker_away(location: str, study: str, reason: str) -> MisError:
+def tracker_away(location: str, way_on: str, reason: str) -> MisError:
     """Return the error for a tracker that did not answer for so long that the study was left.
 
     Args:
         location: Where the tracker is.
-        study: The study's name.
+        way_on: How a person goes on with the study.
         reason: What the tracker's last failure says.
     """
     return MisError(
         "what became of every trial must be recorded",
         got=f"{reason} ({location})",
-        do=f"nothing is lost: once it answers, `python -m mis.tune --resume {study}` records the rest",
+        do=f"nothing is lost: once it answers, `{way_on}` records the rest",
     )

@@ -117,7 +117,7 @@ class Recorder:
                 return action()
             except Exception as error:  # whatever a tracker, or the network before it, may raise
                 if self.clock() >= deadline:
-                    raise messages.tracker_away(self.tracker.location(), self.store.name, _reason(error)) from error
+                    raise messages.tracker_away(self.tracker.location(), self.store.way_on, _reason(error)) from error
                 self._say_failure(error)
                 time.sleep(RETRY_S)
 

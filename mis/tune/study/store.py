@@ -18,7 +18,7 @@ from mis.tune.samplers import number_of_trials
 from mis.tune.study import messages
 from mis.tune.study.journal import Journal
 from mis.tune.study.layout import STUDY_JSON, StudyFolder, TrialFolder
-from mis.tune.trial import Trial, Values, ranked
+from mis.tune.trial import Trial, TrialState, Values, ranked
 
 BUDGET = ("tune.num_samples", "tune.hours", "tune.target_dice", "tune.max_failures", "tune.keep")
 """What may change when a study goes on: nothing that what has been suggested and measured depends on."""
@@ -34,7 +34,9 @@ class StudyStore:
     params: Params
 
     @classmethod
-    def create(cls, path: Path, params: Params, records: str = "", starts: Sequence[Values] = ()) -> "StudyStore":
+    def create(
+        cls, path: Path, params: Params, records: str = "", starts: Sequence[Values] = (), *, folds: bool = False
+    ) -> "StudyStore":
         """Begin a study.
 
         Args:
@@ -42,8 +44,14 @@ class StudyStore:
             params: All parameters.
             records: The digest of the records that its trials are trained on.
             starts: What is given of the first trials.
+            folds: Whether its trials are the folds of a training.
         """
-        content = {"params": params.model_dump(mode="json"), "records": records, "starts": list(starts)}
+        content = {
+            "params": params.model_dump(mode="json"),
+            "records": records,
+            "starts": list(starts),
+            "folds": folds,
+        }
         with new_folder(path) as unfinished:
             write_json(StudyFolder(unfinished).study, content)
             (unfinished / "trials").mkdir()
@@ -120,6 +128,16 @@ class StudyStore:
         """The digest of the records that it was begun with."""
         return str(read_json(self.folder.study)["records"])
 
+    @property
+    def has_folds(self) -> bool:
+        """Whether its trials are the folds of a training, which makes their ensemble when they have ended."""
+        return bool(read_json(self.folder.study).get("folds", False))
+
+    @property
+    def way_on(self) -> str:
+        """How a person goes on with it where it is interrupted."""
+        return "the same command again" if self.has_folds else f"python -m mis.tune --resume {self.name}"
+
     @cached_property
     def journal(self) -> Journal:
         """What Optuna knows of the study."""
@@ -164,12 +182,23 @@ class StudyStore:
         return self._with_changes(self.journal.suggest_next())
 
     def interrupted(self) -> list[Trial]:
-        """Return the trials that were suggested and have not ended."""
+        """Return the trials that were suggested and have not ended, or are tried again."""
+        again = {trial.number for trial in self.folder.trials if trial.again.exists()}
         return [
             self._with_changes(self.journal.suggested(number))
-            for number in self.journal.unended()
+            for number in sorted({*self.journal.unended(), *again})
             if not self.folder.trial(number).outcome.exists()
         ]
+
+    def try_failed_again(self) -> list[int]:
+        """Let the trials that have failed go on from their last checkpoints, and return their numbers."""
+        failed = [trial for trial in self.trials() if trial.state is TrialState.FAILED]
+        for trial in failed:
+            folder = self.folder.trial(trial.number)
+            folder.again.touch()  # first: Optuna takes the trial for ended
+            folder.recorded.unlink(missing_ok=True)
+            folder.outcome.unlink()
+        return [trial.number for trial in failed]
 
     def trials(self) -> list[Trial]:
         """Return the trials that have ended, with their histories, in the order of their numbers."""
