@@ -6,6 +6,7 @@ import pytest
 
 from mis import cli
 from mis.errors import MisError
+from mis.params.load import load_params
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +32,7 @@ def check_is_refused(done, *parts):
         ("train.epochs=three", ("train.epochs", "'three'", "integer")),
         ("train.epochs=0", ("train.epochs", "got 0", "greater than or equal to 1")),
         ("model.norm=layer", ("model.norm", "'layer'", "'batch', 'group', 'instance' or 'none'")),
-        ("model.groups=3", ("groups must divide base_filters", "3", "8")),
+        ("data.multiple=4", ("data.multiple", "must be a multiple of", "= 8", "got 4")),
         ("distribute.workers=3", ("train.batch_size", "distribute.devices_per_worker = 3", "got 2")),
         ("train.epochs", ("name=value", "'train.epochs'")),
         ("train.epochs=[1", ("train.epochs", "YAML", "'[1'")),
@@ -72,13 +73,13 @@ def test_records_that_are_missing_are_one_line(tmp_path, monkeypatch):
 # ---- Inside the process ----
 
 
-def test_params_and_settings_reach_the_command(params, monkeypatch):
+def test_params_and_settings_reach_the_command(monkeypatch):
     monkeypatch.chdir(ROOT)
     seen = []
     code = cli.run(lambda *both: seen.append(both), "Try.", ["--set", "train.epochs=5", "--set", "train.seed=9"])
     assert code == 0
     ((got, settings),) = seen
-    assert got == params.override({"train.epochs": 5, "train.seed": 9})
+    assert got == load_params(ROOT / "params.yaml").override({"train.epochs": 5, "train.seed": 9})
     assert settings.workspace == ROOT
 
 

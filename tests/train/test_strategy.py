@@ -89,7 +89,12 @@ if launcher.leads:
 """
 
 BATCH = {"batch": {"model.norm": "batch", "train.epochs": EPOCHS}}
-GROUP = {"group": {"model.norm": "group", "train.epochs": EPOCHS}}
+GROUP = {
+    "group": {
+        "model.norm": "group", "train.epochs": EPOCHS,
+        "train.optimizer": "adamw", "train.weight_decay": 0.1, "train.loss": "focal",
+    },
+}  # fmt: skip
 # It ends early: the validation Dice does not rise.
 NONE = {"none": {"model.norm": "none", "train.epochs": EPOCHS, "train.patience": 2}}
 # Whatever else there is, all of it together: several levels with a loss, patches validated in windows, a clipped
@@ -104,15 +109,6 @@ RECIPE = {
         "train.patch_size": [8, 8, 8], "train.patches_per_case": 2, "train.val_batch_size": 4,
     },
 }  # fmt: skip
-ADAMW = {
-    "adamw": {
-        "model.norm": "group",
-        "train.epochs": 2,
-        "train.optimizer": "adamw",
-        "train.weight_decay": 0.1,
-        "train.loss": "focal",
-    }
-}
 HALF = {"mixed_bfloat16": {"model.norm": "batch", "train.epochs": 2, "train.precision": "mixed_bfloat16"}}
 XLA = {"xla": {"model.norm": "batch", "train.epochs": 2, "train.jit_compile": True}}
 
@@ -129,7 +125,7 @@ MODES = {
     ),
 }
 SEVERAL = [mode for mode in MODES if mode != "single"]
-COMMON = GROUP | BATCH | NONE | RECIPE | ADAMW | HALF
+COMMON = GROUP | BATCH | NONE | RECIPE | HALF
 TRAININGS = {mode: COMMON | (XLA if mode == "single" else {}) for mode in MODES}
 COMPARED = [(mode, name) for mode in SEVERAL for name in TRAININGS[mode] if name not in HALF]
 
