@@ -4,7 +4,6 @@ from mis import cli
 from mis.files import write_csv, write_json
 from mis.params.load import Params
 from mis.quiet import import_tensorflow
-from mis.report.study.figures import write_figures
 from mis.settings import Settings
 from mis.track.provenance import measured_on
 
@@ -15,7 +14,7 @@ def stage(params: Params, settings: Settings) -> None:
     from mis.tune.folds import train_folds
 
     folds = params.train.folds
-    trained = train_folds(params, settings, draw=write_figures) if folds else train(params, settings)
+    trained = train_folds(params, settings) if folds else train(params, settings)
     if trained is None:  # one of several workers; the chief writes
         return
     results = settings.workspace / "results" / "train"

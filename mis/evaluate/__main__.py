@@ -1,14 +1,18 @@
-"""`python -m mis.evaluate`: do two evaluated models differ on the same cases? Which one is the champion?"""
+"""`python -m mis.evaluate`: how good is a model? Do two differ on the same cases? Which one is the champion?"""
 
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from math import isnan
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from mis.cli import exit_code
+from mis.cli import add_overrides, exit_code
+from mis.params.load import load_params
+from mis.predict.source import add_model_options, find_models
 from mis.quiet import import_tensorflow
 from mis.settings import load_settings
 
@@ -19,10 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     text = "compare two runs of `evaluate` case by case: Wilcoxon's signed-rank test, the effect and its interval"
     compare = commands.add_parser("compare", help=text, description=text, allow_abbrev=False)
-    compare.add_argument("first", metavar="RUN_A", help="MLflow's id of a run of the stage evaluate, which prints it")
+    compare.add_argument(
+        "first", metavar="RUN_A", help="MLflow's id of a run of `score` or of the stage evaluate, which print it"
+    )
     compare.add_argument("second", metavar="RUN_B", help="another one, whose scores are the later ones")
     compare.add_argument("--json", action="store_true", help="print JSON, for a program to read")
     compare.set_defaults(command=_compare)
+    text = "score a model, or several together, on the test cases, and log a run that `compare` takes"
+    scored = commands.add_parser("score", help=text, description=text, allow_abbrev=False)
+    add_model_options(scored)
+    scored.add_argument("--params", type=Path, metavar="FILE", help="instead of the project's params.yaml")
+    add_overrides(scored)
+    scored.set_defaults(command=_score)
     text = "make a version of the registered model mis the champion, whatever its scores"
     promote = commands.add_parser("promote", help=text, description=text, allow_abbrev=False)
     promote.add_argument("version", metavar="VERSION", help="its number in MLflow's registry")
@@ -37,6 +49,28 @@ def _promote(arguments: argparse.Namespace) -> None:
 
     promote(MlflowTracker(load_settings()), arguments.version)
     print(f"version {arguments.version} is mis@champion")
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    settings = load_settings()
+    params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
+    import_tensorflow()
+    from mis.data.records.prepare import find_records
+    from mis.evaluate.session import score
+    from mis.track.mlflow import MlflowTracker, existing_store
+
+    settings = replace(settings, records_folder=find_records(params.data, settings))
+    name = " + ".join(arguments.model) + (f", its best {arguments.best}" if arguments.best else "")
+    with TemporaryDirectory() as fetched:
+        models = find_models(arguments.model, arguments.best, Path(fetched), partial(existing_store, settings))
+        tracker = MlflowTracker(settings)
+        scores, run_id = score(models, name, params, settings, tracker)
+    summary = scores.summary()
+    for measure in ("dice", "lesion_dice", "hd95_mm"):
+        values = {key.rpartition("_")[2].upper(): value for key, value in summary.items()
+                  if key.rpartition("_")[0] == measure and key.rpartition("_")[2] not in ("low", "high")}  # fmt: skip
+        print(f"{measure:12} " + "  ".join(f"{region} {value:.4f}" for region, value in values.items()))
+    print(f"{summary['cases']} test cases; their scores and sheets: run {run_id} in {tracker.location()}")
 
 
 def _compare(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Two evaluated models on the same cases: do they differ, and by how much?"""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -13,7 +13,10 @@ from mis.evaluate.statistics import PairedTest, mean_of_known, paired_test
 from mis.track.base import Tracker
 
 COMPARED = ("dice", "hd95_mm", "lesion_dice", "lesion_hd95_mm", "sensitivity", "specificity", "volume_error_ml")
-"""The scores that are compared, for each region; the Dice first, also as the mean over the regions."""
+"""The scores that are compared, for each region; the Dice first, also as the mean over the regions. The volume's errors
+are compared by their sizes, whatever their signs."""
+
+LOWER_IS_BETTER = ("hd95_mm", "lesion_hd95_mm", "volume_error_ml")
 
 FEWEST_CASES = 6
 """With fewer Wilcoxon's test cannot find a difference at the level of .05, whatever the scores are."""
@@ -58,11 +61,12 @@ def compare_runs(tracker: Tracker, first: str, second: str) -> list[ComparedScor
     cases = sorted(tables[0].keys() & tables[1].keys())
     if not cases:
         raise MisError("two runs must have cases in common to be compared", got=f"none of {first} and {second}")
-    columns = [column for column in next(iter(tables[0].values())) if _is_compared(column)]
+    columns = [column for column in next(iter(tables[0].values())) if _is_one_of(column, COMPARED)]
     lines = []
     for column in columns:
-        one, other = ([table[case].get(column, nan) for case in cases] for table in tables)
-        lines.append(ComparedScore(column, mean_of_known(one), mean_of_known(other), paired_test(one, other)))
+        one, other = ([_compared(table[case], column) for case in cases] for table in tables)
+        test = paired_test(one, other, lower_is_better=_is_one_of(column, LOWER_IS_BETTER))
+        lines.append(ComparedScore(column, mean_of_known(one), mean_of_known(other), test))
     return lines
 
 
@@ -73,8 +77,14 @@ def _convention(tracker: Tracker, run_id: str) -> str:
     return run.params.get("evaluate.convention", "none")
 
 
-def _is_compared(column: str) -> bool:
-    return any(column == name or column.rpartition("_")[0] == name for name in COMPARED)
+def _is_one_of(column: str, scores: Sequence[str]) -> bool:
+    """Return whether a column is one of some scores, for whatever region."""
+    return any(column == name or column.rpartition("_")[0] == name for name in scores)
+
+
+def _compared(scores: Mapping[str, float], column: str) -> float:
+    value = scores.get(column, nan)
+    return abs(value) if _is_one_of(column, ("volume_error_ml",)) else value
 
 
 def read_scores(tracker: Tracker, run_id: str) -> Mapping[str, Mapping[str, float]]:

@@ -1,16 +1,18 @@
-"""The stage `evaluate`: the better of two models on the test cases."""
+"""The stage `evaluate`: the better of two models on the test cases; and the same of any model."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from statistics import mean
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mis.data.case import WHOLE_TUMOR
+from mis.data.case import WHOLE_TUMOR, DataSet
 from mis.data.layouts.recognise import read_data
 from mis.data.pipeline.dataset import case_batches, damage_as_error
 from mis.data.records.index import Records
@@ -19,16 +21,16 @@ from mis.errors import MisError
 from mis.evaluate.baseline import choose_threshold, score_threshold
 from mis.evaluate.cases import CaseScores, Prediction, predict_cases
 from mis.evaluate.champion import register
-from mis.evaluate.folds import TABLE, OutOfFold, score_folds
+from mis.evaluate.folds import TABLE, score_folds
 from mis.evaluate.sheet import draw_sheet, worst_first
 from mis.evaluate.statistics import bootstrap_mean
 from mis.evaluate.volumes import write_volumes
 from mis.files import new_folder, write_csv, write_json
-from mis.model.card import ModelCard, validation_cases
+from mis.model.card import validation_cases
 from mis.params.load import Params
 from mis.predict.model import Segmenter, load_segmenter
 from mis.settings import Settings
-from mis.track.base import EVALUATE, tracked
+from mis.track.base import EVALUATE, Run, tracked
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import MODEL_TAG, REGISTERED_NAME, TEST_PREFIX, VERSION_TAG
 from mis.track.provenance import find_origin
@@ -109,24 +111,11 @@ def evaluate(
     records = read_records(settings.records, params.data)
     name = max(models, key=lambda candidate: models[candidate][1])
     path, val_dice = models[name]
-    segmenter = _load(path, records)
-    test = records.split.test
+    tqdm.write(f"evaluated is the model of {name}, whose validation Dice is {val_dice:.4f}")
+    segmenter = _load([path], records)
     data = read_data(settings.workspace / params.data.root, params.data.layout)
-    convention = params.evaluate.convention
-
-    def predictions(cases: Sequence[str]) -> Iterator[Prediction]:
-        return predict_cases(segmenter, records, cases, params.predict, data=data, convention=convention)
-
-    sheets, volumes = new_folder(results / SHEETS), new_folder(results / "volumes")
-    with damage_as_error(records), sheets as sheets_folder, volumes as volumes_folder:
-        scores = []
-        for prediction in tqdm(predictions(test), total=len(test), desc="evaluate", unit="case"):
-            scores.append(prediction.scores)
-            sheet = sheets_folder / f"{prediction.scores.case}.png"
-            draw_sheet(prediction, records.modalities, records.regions, sheet)
-        for prediction in predictions([score.case for score in worst_first(scores)[: params.evaluate.pictures]]):
-            write_volumes(prediction, records.modalities, volumes_folder / prediction.scores.case)
-        model_scores = ModelScores(name, val_dice, scores, _baseline_dice(records))
+    scores = _score(segmenter, records, data, params, results)
+    model_scores = ModelScores(name, val_dice, scores, _baseline_dice(records))
     write_csv(results / CASES, model_scores.rows())
     write_csv(results / TABLE, [], header=("fold", "case"))  # without folds a header alone
     chosen = {"model": name, "val_dice": val_dice, **model_scores.summary()}
@@ -136,17 +125,80 @@ def evaluate(
         folds = score_folds(models[FOLDS][0], records, data, params)
         write_csv(results / TABLE, folds.rows())
         write_json(results / "metrics.json", {**chosen, **folds.metrics()})
-    card = replace(segmenter.card, validated_on=validation_cases(params.train))
-    _log(model_scores, folds, params, settings, results, records=records, model=path, card=card)
+    tracker = MlflowTracker(settings)
+    with _run_of(model_scores, tracker, params, settings, records=records, results=results) as run:
+        if folds is not None:
+            run.log_metrics(folds.metrics())
+            run.log_file(results / TABLE, SCORES)
+        card = replace(segmenter.card, validated_on=validation_cases(params.train))
+        registration = register(tracker, run.id, path, card, {"val_dice": val_dice, **model_scores.summary()})
+        run.set_tags({VERSION_TAG: registration.version})
+        verb = "is" if registration.is_champion else "is not"
+        tqdm.write(f"the scores: run {run.id} in {tracker.location()}")
+        tqdm.write(
+            f"registered as {REGISTERED_NAME} version {registration.version}, which {verb} the champion: "
+            f"{registration.reason}"
+        )
     return model_scores
 
 
-def _load(path: Path, records: Records) -> Segmenter:
-    """Load a model that must predict the regions of the records."""
-    segmenter = load_segmenter([path])
+def score(
+    models: Sequence[Path], name: str, params: Params, settings: Settings, tracker: MlflowTracker
+) -> tuple[ModelScores, str]:
+    """Score a model, or several together, on the test split, and log a run; nothing is registered.
+
+    Args:
+        models: The files of the models.
+        name: What the run says of them.
+        params: All parameters.
+        settings: The machine's settings.
+        tracker: Where the run is.
+
+    Returns:
+        The scores, and the run's id.
+
+    Raises:
+        MisError: There are no records, or a model was trained for other regions.
+    """
+    records = read_records(settings.records, params.data)
+    segmenter = _load(models, records)
+    data = read_data(settings.workspace / params.data.root, params.data.layout)
+    with TemporaryDirectory() as folder:
+        results = Path(folder)
+        scores = _score(segmenter, records, data, params, results)
+        model_scores = ModelScores(name, nan, scores, _baseline_dice(records))
+        write_csv(results / CASES, model_scores.rows())
+        with _run_of(model_scores, tracker, params, settings, records=records, results=results) as run:
+            return model_scores, run.id
+
+
+def _score(
+    segmenter: Segmenter, records: Records, data: DataSet, params: Params, results: Path
+) -> Sequence[CaseScores]:
+    """Score the test cases, draw the sheet of each, and write the volumes of the worst for a viewer."""
+
+    def predictions(cases: Sequence[str]) -> Iterator[Prediction]:
+        convention = params.evaluate.convention
+        return predict_cases(segmenter, records, cases, params.predict, data=data, convention=convention)
+
+    test, scores = records.split.test, []
+    sheets, volumes = new_folder(results / SHEETS), new_folder(results / "volumes")
+    with damage_as_error(records), sheets as sheets_folder, volumes as volumes_folder:
+        for prediction in tqdm(predictions(test), total=len(test), desc="evaluate", unit="case"):
+            scores.append(prediction.scores)
+            sheet = sheets_folder / f"{prediction.scores.case}.png"
+            draw_sheet(prediction, records.modalities, records.regions, sheet)
+        for prediction in predictions([one.case for one in worst_first(scores)[: params.evaluate.pictures]]):
+            write_volumes(prediction, records.modalities, volumes_folder / prediction.scores.case)
+    return scores
+
+
+def _load(paths: Sequence[Path], records: Records) -> Segmenter:
+    """Load models that must predict the regions of the records."""
+    segmenter = load_segmenter(paths)
     if segmenter.card.regions != records.regions:
         raise MisError(
-            f"{path} must predict the records' regions {', '.join(records.regions)}",
+            f"{paths[0]} must predict the records' regions {', '.join(records.regions)}",
             got=", ".join(segmenter.card.regions),
             do="train again",
         )
@@ -165,19 +217,11 @@ def _baseline_dice(records: Records) -> list[float]:
     return score_threshold(chosen.value, flair_and_tumour(records.split.test))
 
 
-def _log(
-    scores: ModelScores,
-    folds: OutOfFold | None,
-    params: Params,
-    settings: Settings,
-    results: Path,
-    *,
-    records: Records,
-    model: Path,
-    card: ModelCard,
-) -> None:
-    """Log a run with the scores and the sheets, and register the model."""
-    tracker = MlflowTracker(settings)
+@contextmanager
+def _run_of(
+    scores: ModelScores, tracker: MlflowTracker, params: Params, settings: Settings, *, records: Records, results: Path
+) -> Iterator[Run]:
+    """Yield a run that has the scores and the sheets, and finish it."""
     tags = {MODEL_TAG: scores.model}
     with tracked(tracker.start_run(EVALUATE, f"test-{scores.model}", params=params.flatten(), tags=tags)) as run:
         find_origin(settings, params.data, records.data_hash, records.left_out).record(run)
@@ -185,15 +229,4 @@ def _log(
         for sheet in sorted((results / SHEETS).glob("*.png")):
             run.log_file(sheet, SHEETS)
         run.log_file(results / CASES, SCORES)
-        if folds is not None:
-            run.log_metrics(folds.metrics())
-            run.log_file(results / TABLE, SCORES)
-        kept = {"val_dice": scores.val_dice, **scores.summary()}
-        registration = register(tracker, run.id, model, card, kept)
-        run.set_tags({VERSION_TAG: registration.version})
-        verb = "is" if registration.is_champion else "is not"
-        tqdm.write(f"the scores: run {run.id} in {tracker.location()}")
-        tqdm.write(
-            f"registered as {REGISTERED_NAME} version {registration.version}, which {verb} the champion: "
-            f"{registration.reason}"
-        )
+        yield run

@@ -12,13 +12,15 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
-from mis.data.pictures.planes import PLANES, lesion_centre, outline, take_plane
+from mis.data.pictures.planes import PLANES, lesion_centre, mark_sides, outline, take_plane
 from mis.evaluate.cases import CaseScores, Prediction
 from mis.evaluate.scores import RegionScores
 from mis.files import new_file
 
 DARKEST, BRIGHTEST = -2.5, 3.5
 """The intensities that are drawn black and white, in standard deviations from the brain's mean."""
+
+SIDES_COLOUR = "#d0d0d0"
 
 SHOWN = ("dice", "hd95_mm", "lesion_dice", "sensitivity", "volume_ml", "volume_error_ml")
 """The scores of the table below the planes, as `RegionScores` names them; counts of lesions follow."""
@@ -49,6 +51,7 @@ def draw_sheet(prediction: Prediction, modalities: Sequence[str], regions: Seque
         outline(row[2], take_plane(prediction.truth, axis, centre[axis]), regions)
         outline(row[3], take_plane(prediction.predicted, axis, centre[axis]), regions)
         row[0].set_ylabel(f"{plane} {centre[axis]}")
+        mark_sides(row[0], plane, SIDES_COLOUR)
     for cell, title in zip(axes[0], ("FLAIR", "T1gd", "truth", "prediction"), strict=True):
         cell.set_title(title)
     _add_table(figure.add_subplot(grid[-1, :]), prediction.scores)

@@ -65,8 +65,8 @@ class PairedTest:
         median: The median of that difference.
         p: The probability of a difference as large by chance, Wilcoxon's signed-rank test, both sides; 1 where no case
             differs.
-        better: In how many cases the second one's score is higher.
-        worse: In how many it is lower.
+        better: In how many cases the second one's score is better.
+        worse: In how many it is worse.
     """
 
     cases: int
@@ -77,13 +77,16 @@ class PairedTest:
     worse: int
 
 
-def paired_test(first: Sequence[float], second: Sequence[float], seed: int = 0) -> PairedTest:
+def paired_test(
+    first: Sequence[float], second: Sequence[float], seed: int = 0, *, lower_is_better: bool = False
+) -> PairedTest:
     """Compare two scores of the same cases (Wilcoxon, 1945).
 
     Args:
         first: A score for each case.
         second: The other one's, in the same order; a case without one of them is left out.
         seed: Of the bootstrap.
+        lower_is_better: Whether the score is a distance or an error.
     """
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if not isnan(a) and not isnan(b)]
     differences = np.array([b - a for a, b in pairs])
@@ -93,6 +96,6 @@ def paired_test(first: Sequence[float], second: Sequence[float], seed: int = 0) 
         effect=bootstrap_mean(differences.tolist(), seed),
         median=float(np.median(differences)) if pairs else nan,
         p=float(stats.wilcoxon(differs).pvalue) if differs.size else 1.0,
-        better=int((differences > 0).sum()),
-        worse=int((differences < 0).sum()),
+        better=int((differences < 0).sum() if lower_is_better else (differences > 0).sum()),
+        worse=int((differences > 0).sum() if lower_is_better else (differences < 0).sum()),
     )

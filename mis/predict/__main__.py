@@ -11,8 +11,9 @@ from mis.data.case import MODALITIES
 from mis.errors import MisError
 from mis.params.data import LAYOUTS
 from mis.params.load import load_params, load_predict_params
+from mis.predict.source import add_model_options, check_best, find_models
 from mis.quiet import import_tensorflow
-from mis.settings import Settings, load_settings
+from mis.settings import load_settings
 
 OPTIONS: Mapping[str, str] = {"FLAIR": "flair", "T1w": "t1", "T1gd": "t1gd", "T2w": "t2"}
 """The option that names the file of each modality."""
@@ -28,24 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 2 where a case could not be predicted."""
     parser = argparse.ArgumentParser(
         "python -m mis.predict",
+        usage="python -m mis.predict --model MODEL [options] [INPUT] OUTPUT",
         description="Segment the cases of a folder: a label map for each, on the grid of its image.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--model", action="append", required=True, metavar="MODEL",
-        help="a model's file; MLflow's id of a run that has one; or models:/mis@champion; several are an ensemble, "
-        "whose mean probability counts",
-    )  # fmt: skip
-    parser.add_argument(
-        "--best", type=int, metavar="N",
-        help="where MODEL is the run of a study: its N best trials (at most tune.keep), as an ensemble",
-    )  # fmt: skip
+    add_model_options(parser)
     parser.add_argument(
         "paths", type=Path, nargs="+", metavar="INPUT OUTPUT",
-        help="the input: a data set's folder, a case's folder, or a 4-D NIfTI file (left out where four files are "
-        "named); and the folder of the label maps, or with four files the label map's file",
+        help="the input: a data set's folder, a case's folder, a 4-D NIfTI file or a folder of such (left out where "
+        "four files are named); and the folder of the label maps, or with four files the label map's file",
     )  # fmt: skip
     for modality, option in OPTIONS.items():
         parser.add_argument(f"--{option}", type=Path, metavar="FILE", help=f"the 3-D file of {modality}")
@@ -74,11 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if len(arguments.paths) != wanted:
         names = "OUTPUT alone, beside the four files" if named else "INPUT and OUTPUT"
         raise MisError(f"the command must have {names}", got=", ".join(map(str, arguments.paths)))
-    if arguments.best is not None and (arguments.best < 1 or len(arguments.model) > 1):
-        raise MisError(
-            "--best must be at least 1 and stand beside one --model, the run of a study",
-            got=f"{arguments.best} beside {len(arguments.model)}",
-        )
+    check_best(arguments.model, arguments.best)
     settings = load_settings()
     if arguments.params is not None:
         params = load_params(arguments.params, arguments.overrides).predict
@@ -89,6 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from mis.predict.cases import LABEL_VALUES, four_files, read_input
     from mis.predict.model import load_segmenter
     from mis.predict.session import SUFFIX, predict_cases
+    from mis.track.mlflow import existing_store
 
     output = arguments.paths[-1]
     folder = output
@@ -100,10 +91,13 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         if output.name.endswith((".nii", SUFFIX)):
             raise MisError("OUTPUT must be a folder, where four files are not named one by one", got=output)
-        data = read_input(arguments.paths[0], arguments.layout)
+        source = arguments.paths[0]
+        if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+            raise MisError("OUTPUT must be a folder outside of INPUT, which stays as it is", got=output)
+        data = read_input(source, arguments.layout)
     with TemporaryDirectory() as fetched:
-        models = _find_models(arguments, Path(fetched), settings)
-        segmenter = load_segmenter(models)
+        names, best = arguments.model, arguments.best
+        segmenter = load_segmenter(find_models(names, best, Path(fetched), partial(existing_store, settings)))
     outcome = predict_cases(
         segmenter,
         data,
@@ -118,15 +112,6 @@ def _run(arguments: argparse.Namespace) -> int:
     kept = f", {len(outcome.kept)} were there" if outcome.kept else ""
     print(f"{len(outcome.predicted)} label maps written to {folder}{kept}")
     return 2 if outcome.failed else 0
-
-
-def _find_models(arguments: argparse.Namespace, folder: Path, settings: Settings) -> list[Path]:
-    from mis.predict.source import best_models, find_model
-    from mis.track.mlflow import MlflowTracker
-
-    if arguments.best is not None:
-        return best_models(arguments.model[0], arguments.best, folder, lambda: MlflowTracker(settings))
-    return [find_model(name, folder, lambda: MlflowTracker(settings)) for name in arguments.model]
 
 
 if __name__ == "__main__":

@@ -172,9 +172,9 @@ class _Notes:
         new = [case for case in task.data.unlabelled if case.id not in earlier["cases"]]
         if of_others := [path for case in new for path in task.files(case) if path.exists()]:
             raise MisError(  # it may be the image itself, or a label
-                "OUTPUT must not have files of these names that no earlier call has written",
+                "nothing must be written over that mis.predict has not written",
                 got=of_others[0],
-                do="name another one",
+                do="choose another OUTPUT",
             )
         # After a change nothing that an earlier call has made is done.
         self.cases: dict[str, object] = dict.fromkeys(earlier["cases"]) if changed else dict(earlier["cases"])

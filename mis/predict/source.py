@@ -1,13 +1,14 @@
 """Where a model comes from: a file, a run in MLflow, or MLflow's registry."""
 
+import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
 
 from mis.errors import MisError
 from mis.track.base import TUNE, Tracker
-from mis.track.names import BEST_DICE, REGISTERED_FILE, STUDY_TAG, TRIAL_TAG
+from mis.track.names import BEST_DICE, FOLDS_TAG, REGISTERED_FILE, STUDY_TAG, TRIAL_TAG
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 REGISTERED = re.compile(r"models:/([^/@]+)(?:@|/)([^/@]+)")
@@ -15,6 +16,46 @@ REGISTERED = re.compile(r"models:/([^/@]+)(?:@|/)([^/@]+)")
 
 MODEL_FILE = "model/best.keras"
 """The model of a training, a trial or a study among the artifacts of its run."""
+
+
+def find_models(
+    names: Sequence[str], best: int | None, folder: Path, open_tracker: Callable[[], Tracker]
+) -> list[Path]:
+    """Return the files of the models that `--model` and `--best` name, see `find_model` and `best_models`.
+
+    Raises:
+        MisError: `--best` does not stand beside one model, or one of the models is not there.
+    """
+    check_best(names, best)
+    if best is None:
+        return [find_model(name, folder, open_tracker) for name in names]
+    return best_models(names[0], best, folder, open_tracker)
+
+
+def check_best(names: Sequence[str], best: int | None) -> None:
+    """Check that `--best` stands beside one model.
+
+    Raises:
+        MisError: It does not.
+    """
+    if best is not None and (best < 1 or len(names) > 1):
+        raise MisError(
+            "--best must be at least 1 and stand beside one --model, the run of a search",
+            got=f"{best} beside {len(names)}",
+        )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name models to a parser."""
+    parser.add_argument(
+        "--model", action="append", required=True, metavar="MODEL",
+        help="a model's file; MLflow's id of a run that has one; or models:/mis@champion; several are an ensemble, "
+        "whose mean probability counts",
+    )  # fmt: skip
+    parser.add_argument(
+        "--best", type=int, metavar="N",
+        help="where MODEL is the run of a search: its N best trials (at most tune.keep), as an ensemble",
+    )  # fmt: skip
 
 
 def find_model(name: str, folder: Path, open_tracker: Callable[[], Tracker]) -> Path:
@@ -68,8 +109,8 @@ def best_models(study: str, count: int, folder: Path, open_tracker: Callable[[],
     tracker = open_tracker()
     run = tracker.read_run(study)
     name = None if run is None else run.tags.get(STUDY_TAG)
-    if run is None or name is None or TRIAL_TAG in run.tags:
-        raise MisError(f"--best takes the run of a study in {tracker.location()}", got=study)
+    if run is None or name is None or TRIAL_TAG in run.tags or FOLDS_TAG in run.tags:
+        raise MisError(f"--best takes the run of a search in {tracker.location()}", got=study)
     trials = [trial for trial in tracker.find_finished(TUNE, {STUDY_TAG: name}) if TRIAL_TAG in trial.tags]
     trials.sort(key=lambda trial: (-trial.metrics.get(BEST_DICE, -inf), trial.tags[TRIAL_TAG]))
     models = []

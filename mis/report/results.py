@@ -42,6 +42,7 @@ class Evaluation:
         model: The stage whose model was the better one.
         val_dice: The validation Dice that it was chosen by.
         out_of_fold: The mean Dice out of fold of each region, and under "" the mean over regions; empty without folds.
+        lesions: The mean lesion-wise Dice of each region, and how many false lesions a case has; by the region.
         cases: Every test case.
         sheets: Pictures of the worst of them, the worst first.
         volumes: The folders with the volumes of the same cases.
@@ -50,6 +51,7 @@ class Evaluation:
     model: str
     val_dice: float
     out_of_fold: Mapping[str, float]
+    lesions: Mapping[str, tuple[float, float]]
     cases: Sequence[Case]
     sheets: Sequence[Path]
     volumes: Sequence[Path]
@@ -249,7 +251,12 @@ def _evaluation(stage: _Stage) -> Evaluation:
     out_of_fold = {"": float(chosen[mean])} if mean in chosen else {}
     for region in region_names(list(chosen), f"{mean}_"):
         out_of_fold[region] = float(chosen[f"{mean}_{region.lower()}"])
-    return Evaluation(str(chosen["model"]), float(chosen["val_dice"]), out_of_fold, cases, sheets, volumes)
+    lesions = {}
+    for region in region_names(list(chosen), "lesion_dice_"):
+        scores_of = (chosen.get(f"{score}_{region.lower()}") for score in ("lesion_dice", "lesions_false"))
+        lesion_dice, false = (math.nan if value is None else float(value) for value in scores_of)
+        lesions[region] = (lesion_dice, false)
+    return Evaluation(str(chosen["model"]), float(chosen["val_dice"]), out_of_fold, lesions, cases, sheets, volumes)
 
 
 def _worst_first(dice: float, name: str) -> tuple[bool, float, str]:

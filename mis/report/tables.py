@@ -299,8 +299,16 @@ def _test_sentence(evaluation: Evaluation) -> str:
     threshold = dice(_mean(case.threshold_dice_wt for case in evaluation.cases))
     return (
         f"On {counted(len(evaluation.cases), 'test case')}, which no training has seen, its mean Dice is {means}; "
-        f"the best threshold on FLAIR reaches WT {threshold} on the same."
+        f"the best threshold on FLAIR reaches WT {threshold} on the same.{_lesion_sentence(evaluation)}"
     )
+
+
+def _lesion_sentence(evaluation: Evaluation) -> str:
+    if not evaluation.lesions:
+        return ""
+    means = ", ".join(f"{region} {dice(value)}" for region, (value, _) in evaluation.lesions.items())
+    false = ", ".join(f"{region} {count:.2g}" for region, (_, count) in evaluation.lesions.items())
+    return f" Lesion by lesion its Dice is {means}, with so many false lesions a case: {false}."
 
 
 def _scaling_sentence(scaling: Comparison) -> str:

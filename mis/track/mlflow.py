@@ -463,3 +463,19 @@ def _tag_terms(tags: Mapping[str, str]) -> list[str]:
 def _quoted(text: str) -> str:
     """Quote a value for MLflow's search, which has no escape."""
     return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def existing_store(settings: Settings) -> MlflowTracker:
+    """Return the tracker of a store that is there already: who only reads makes no new one.
+
+    Raises:
+        MisError: It is a file that does not exist.
+    """
+    path = settings.tracking_uri.removeprefix("sqlite:///")
+    if path != settings.tracking_uri and not Path(path).exists():
+        raise MisError(
+            "there must be a store of MLflow to read from",
+            got=f"none at {path}",
+            do="give the command in the project's folder, or set MLFLOW_TRACKING_URI",
+        )
+    return MlflowTracker(settings)

@@ -180,6 +180,9 @@ COMPARISON_TAG = "mis.comparison"
 CELL_TAG = "mis.cell"
 """The name of a cell within its comparison."""
 
+FOLDS_TAG = "mis.folds"
+"""How many folds a study has trained; a search has no such tag."""
+
 TRIAL_TAG = "mis.trial"
 """The name of a trial within its study."""
 

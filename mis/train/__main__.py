@@ -39,14 +39,13 @@ def _train_folds(params: Params, settings: Settings) -> None:
     from mis.evaluate.folds import TABLE, score_folds
     from mis.evaluate.session import SCORES
     from mis.files import write_csv
-    from mis.report.study.figures import write_figures
     from mis.track.base import tracked
     from mis.track.mlflow import MlflowTracker
     from mis.tune.folds import run_of, train_folds
 
     # Before the trainings, which may take days: what they are scored with must be there.
     data = read_data(settings.workspace / params.data.root, params.data.layout)
-    folds = train_folds(params, settings, draw=write_figures)
+    folds = train_folds(params, settings)
     with TemporaryDirectory() as folder, tracked(run_of(folds.study, settings)) as run:
         ensemble, table = Path(folder) / "ensemble.keras", Path(folder) / TABLE
         folds.write_model(ensemble)

@@ -24,13 +24,13 @@ from mis.predict.ensemble import write_ensemble
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.names import KIND_TAG, MODEL_PARAMETERS, STUDY_TAG, VAL_PREFIX
+from mis.track.names import FOLDS_TAG, KIND_TAG, MODEL_PARAMETERS, STUDY_TAG, VAL_PREFIX
 from mis.train.batch_rule import for_replicas
 from mis.train.checkpoint import BEST
 from mis.train.progress import show_message
 from mis.train.session import fingerprint
 from mis.tune.result import StudyResult
-from mis.tune.session import Draw, StudyContext, run, studies_folder
+from mis.tune.session import StudyContext, run, studies_folder
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial, TrialState
 
@@ -89,7 +89,7 @@ class Folds:
         write_ensemble(models, card, path)
 
 
-def train_folds(params: Params, settings: Settings, *, draw: Draw) -> Folds:
+def train_folds(params: Params, settings: Settings) -> Folds:
     """Train a model for each of `train.folds`, or go on where that was interrupted, and log their ensemble.
 
     Each has the devices of one training (`distribute.workers` times `distribute.devices_per_worker`); as many are
@@ -98,7 +98,6 @@ def train_folds(params: Params, settings: Settings, *, draw: Draw) -> Folds:
     Args:
         params: All parameters.
         settings: The machine.
-        draw: Draws the figures of the study.
 
     Returns:
         What came of them. Their checkpoints stay until `Folds.finish`: until then the same call trains nothing anew.
@@ -113,7 +112,7 @@ def train_folds(params: Params, settings: Settings, *, draw: Draw) -> Folds:
     sizes = [len(fold.split.val) for fold in folds_of(records, params)]
     study_params = as_study(params)
     study_params.check_spread("distribute.workers * distribute.devices_per_worker", study_params.tune.devices)
-    context = StudyContext(records, MlflowTracker(settings), settings, draw)
+    context = StudyContext(records, MlflowTracker(settings), settings, draw=lambda *_: ())
     folder, prefix = studies_folder(settings), f"folds-{_fingerprint(params, records)}"
     store = _find(folder, prefix)
     if store is None:
@@ -127,9 +126,10 @@ def train_folds(params: Params, settings: Settings, *, draw: Draw) -> Folds:
     _check_all_trained(study)
     folds = Folds(study, sizes)
     with TemporaryDirectory() as own, tracked(run_of(study, settings)) as study_run:
-        ensemble = Path(own) / BEST  # in place of the best fold's model, which a study has else
+        ensemble = Path(own) / BEST
         folds.write_model(ensemble)
         study_run.log_file(ensemble, "model")
+        study_run.set_tags({FOLDS_TAG: str(len(sizes))})
     return folds
 
 

@@ -134,7 +134,8 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
         run.set_tags({RECORDS_TAG: records.digest})
 
     key = {STUDY_TAG: store.name, KIND_TAG: "study"}
-    study_run = tracker.find_run(TUNE, key) or tracker.start_run(TUNE, f"study-{store.name}", tags=key)
+    name = store.name if store.has_folds else f"study-{store.name}"
+    study_run = tracker.find_run(TUNE, key) or tracker.start_run(TUNE, name, tags=key)
     with tracked(study_run):
         describe(study_run)
         study_run.log_params(params.flatten())
@@ -178,25 +179,31 @@ def _say(line: str) -> None:
 
 
 def _record(result: StudyResult, run: Run, context: StudyContext) -> None:
-    """Record a study's figures, tables, pictures and models."""
+    """Record a study's figures, tables, pictures and models; of folds none is the best one."""
     run.log_metrics(result.summary())
-    run.set_tags({BEST_TRIAL_TAG: result.best.name})
-    journal = result.store.journal
-    if front := journal.pareto_front():
-        run.set_tags({PARETO_FRONT_TAG: ", ".join(front)})
     with TemporaryDirectory() as folder:
-        table, values = Path(folder) / "trials.csv", Path(folder) / "best_params.yaml"
+        table = Path(folder) / "trials.csv"
         result.write_table(table)
-        result.write_best_params(values)
         run.log_file(table)
-        run.log_file(values)
-        for figure in context.draw(journal.study, Path(folder) / "figures", result.trials):
-            run.log_file(figure, "figures")
+        if not result.store.has_folds:
+            _record_best(result, run, context, Path(folder))
     for trial in result.trials:
         if trial.best_model is not None:
             key = {STUDY_TAG: result.name, TRIAL_TAG: trial.name}
             trial_run = context.tracker.find_run(TUNE, key, go_on=False)
             if trial_run is not None:
                 trial_run.log_file(trial.best_model, "model")
+
+
+def _record_best(result: StudyResult, run: Run, context: StudyContext, folder: Path) -> None:
+    """Record which trial is the best, its parameters and its model, and pictures of what was searched."""
+    run.set_tags({BEST_TRIAL_TAG: result.best.name})
+    journal, values = result.store.journal, folder / "best_params.yaml"
+    if front := journal.pareto_front():
+        run.set_tags({PARETO_FRONT_TAG: ", ".join(front)})
+    result.write_best_params(values)
+    run.log_file(values)
+    for figure in context.draw(journal.study, folder / "figures", result.trials):
+        run.log_file(figure, "figures")
     if result.best.best_model is not None:
         run.log_file(result.best.best_model, "model")

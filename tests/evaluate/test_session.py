@@ -1,6 +1,7 @@
 """The evaluation of the pipeline on records that are not as they were written."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -8,13 +9,16 @@ import keras
 import pytest
 
 from mis.errors import MisError
+from mis.evaluate.__main__ import main
 from mis.evaluate.compare import compare_runs
 from mis.evaluate.session import CASES, SCORES, evaluate
+from mis.files import write_csv
 from mis.model.card import ModelCard, add_card, read_card
-from mis.predict.source import find_model
+from mis.predict.source import find_model, find_models
 from mis.settings import load_settings
-from mis.track.base import EVALUATE
-from mis.track.mlflow import MlflowTracker
+from mis.track.base import EVALUATE, tracked
+from mis.track.mlflow import MlflowTracker, existing_store
+from tests.conftest import PARAMS
 
 
 @pytest.fixture
@@ -64,6 +68,17 @@ def test_the_test_cases_are_scored_and_recorded(settings, records, params, model
     lines = compare_runs(tracker, *runs)
     assert [line.score for line in lines][:2] == ["dice", "dice_wt"]
     assert all(line.test.p == 1 and line.test.effect.mean == 0 for line in lines)
+    # A distance that is longer is worse, and so is an error of the volume of either sign.
+    kept = {"dice": "0.5", "hd95_mm_wt": "2", "volume_error_ml_wt": "-1"}
+    ids = []
+    for values in (kept, {"dice": "0.6", "hd95_mm_wt": "3", "volume_error_ml_wt": "1.5"}):
+        with tracked(tracker.start_run(EVALUATE, "made", params={"evaluate.convention": "brats2023"})) as made:
+            write_csv(tmp_path / CASES, [{"case": "one", **values}])
+            made.log_file(tmp_path / CASES, SCORES)
+        ids.append(made.id)
+    by_score = {line.score: line for line in compare_runs(tracker, *ids)}
+    assert [(line.test.better, line.test.worse) for line in by_score.values()] == [(1, 0), (0, 1), (0, 1)]
+    assert by_score["volume_error_ml_wt"].first == 1
     # By another convention the figures are others, and do not compare.
     other = params.override({"evaluate.convention": "panoptica"})
     evaluate({"train": (model, 0.5)}, other, settings, results)
@@ -93,3 +108,34 @@ def test_a_test_case_whose_record_is_damaged_is_told_in_one_line(settings, recor
     assert "\n" not in str(error.value)
     assert not (results / "sheets").exists()
     assert not (results / CASES).exists()
+
+
+def test_any_model_is_scored_and_compared_from_the_command_line(
+    settings, tmp_path, records, model, monkeypatch, capsys
+):
+    """Nothing is registered by it, and an ensemble is scored as one model is."""
+    (tmp_path / "data" / "records").symlink_to(records.folder)
+    (tmp_path / "params.yaml").write_bytes(PARAMS.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    ids = []
+    for models in ([model], [model, model]):
+        assert main(["score", *(part for path in models for part in ("--model", str(path)))]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("dice         WT ")
+        assert "lesion_dice  WT " in out
+        assert "1 test cases; their scores and sheets: run " in out
+        ids.append(re.search(r"run ([0-9a-f]{32})", out)[1])
+    assert main(["compare", *ids]) == 0
+    assert "+0.0000" in capsys.readouterr().out
+    tracker = MlflowTracker(settings)
+    assert tracker.find_model("mis", "champion") is None
+    assert tracker.fetch_file(ids[0], f"sheets/{records.split.test[0]}.png", tmp_path) is not None
+    assert main(["score", "--model", "none.keras"]) == 2
+    assert "--model must be a model's file" in capsys.readouterr().err
+
+
+def test_a_model_of_a_run_is_looked_for_in_a_store_that_is_there(tmp_path):
+    for name in ("models:/mis@champion", "0" * 32):
+        with pytest.raises(MisError, match="there must be a store of MLflow to read from, got none at"):
+            find_models([name], None, tmp_path, lambda: existing_store(load_settings({}, tmp_path)))
+    assert not (tmp_path / "mlruns").exists()

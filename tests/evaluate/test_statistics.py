@@ -63,3 +63,10 @@ def test_a_case_without_one_of_the_scores_is_left_out():
     assert result.cases == 1
     assert result.effect.mean == pytest.approx(0.1)
     assert isnan(paired_test([], []).median)
+
+
+def test_what_is_better_depends_on_the_score():
+    higher, lower = (paired_test([1, 2, 3], [2, 3, 2], lower_is_better=lower) for lower in (False, True))
+    assert (higher.better, higher.worse) == (2, 1)
+    assert (lower.better, lower.worse) == (1, 2)
+    assert higher.effect == lower.effect

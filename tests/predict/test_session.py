@@ -203,7 +203,7 @@ def test_a_folder_of_4_d_files_is_an_input_as_it_is(layout_roots, segmenter, pre
         read_input(mixed)
 
 
-def test_no_file_that_is_read_or_of_somebody_else_is_written_over(layout_roots, segmenter, predict, tmp_path):
+def test_no_file_that_is_read_or_of_somebody_else_is_written_over(layout_roots, segmenter, predict, tmp_path, capsys):
     image = read_input(layout_roots["msd"] / "imagesTs").unlabelled[0].images[0]
     inputs, others = tmp_path / "in", tmp_path / "others"
     for folder in (inputs, others):
@@ -212,10 +212,13 @@ def test_no_file_that_is_read_or_of_somebody_else_is_written_over(layout_roots, 
     data = read_input(inputs)
     for folder in (inputs, others):
         for again in (False, True):
-            with pytest.raises(MisError, match=f"no earlier call has written, got {folder / image.name}"):
+            with pytest.raises(MisError, match=f"nothing must be written over .*, got {folder / image.name}"):
                 predict_cases(segmenter, data, folder, predict, again=again, progress=False)
         assert [path.name for path in folder.iterdir()] == [image.name]
         assert (folder / image.name).read_bytes() == image.read_bytes()
+    for output in (inputs, inputs / "below"):
+        assert main(["--model", "none.keras", str(inputs), str(output)]) == 2
+        assert "OUTPUT must be a folder outside of INPUT" in capsys.readouterr().err
     # What a killed call has begun is its own.
     predict_cases(segmenter, data, tmp_path / "out", predict, progress=False)
     notes = json.loads((tmp_path / "out" / NOTES).read_text())
@@ -272,7 +275,7 @@ def test_the_best_trials_of_a_study_are_an_ensemble(model_file, tmp_path, capsys
         MisError, match=r"--best must be at most 2, the trials of study s whose models were kept.*got 3"
     ):
         best_models(study.id, 3, tmp_path, lambda: tracker)
-    with pytest.raises(MisError, match="--best takes the run of a study"):
+    with pytest.raises(MisError, match="--best takes the run of a search"):
         best_models(runs["001"], 1, tmp_path, lambda: tracker)
     for arguments in (["--model", "a", "--model", "b", "--best", "2"], ["--model", "a", "--best", "0"]):
         assert main([*arguments, "in", "out"]) == 2

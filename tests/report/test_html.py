@@ -211,3 +211,13 @@ def test_folds_are_told_by_what_they_reach_out_of_fold(run, tmp_path):
     assert "Dice of 0.710 (WT 0.720, TC 0.720, ET 0.720) out of fold" in page.html
     assert "A training for each of 2 folds" in page.html
     assert "One training with" not in page.html
+
+
+def test_lesions_are_told_beside_the_dice(run, tmp_path):
+    run.chosen |= {f"lesion_dice_{name}": 0.4 for name in run.regions}
+    run.chosen |= {f"lesions_false_{name}": 3.25 for name in run.regions}
+    page = report(run, tmp_path)
+    assert (
+        "Lesion by lesion its Dice is WT 0.400, TC 0.400, ET 0.400, with so many false lesions a case: WT 3.2"
+        in page.html
+    )

@@ -15,6 +15,7 @@ from mis.evaluate.folds import score_folds
 from mis.evaluate.session import evaluate
 from mis.model.card import read_card
 from mis.predict.model import load_segmenter
+from mis.predict.source import best_models
 from mis.settings import Settings
 from mis.tune.folds import Folds, _check_all_trained, _check_started_alone, _fingerprint, as_study
 from mis.tune.resume import resume
@@ -63,6 +64,12 @@ def test_one_command_trains_every_fold_and_goes_on_after_a_kill(warm, folds_proj
     tracker = tracker_of(folds_project)
     children, parent = recorded(folds_project)
     assert sorted(run.data.params["train.fold"] for run in children) == ["0", "1", "2"]
+    assert {run.info.run_name for run in children} == {"fold-0", "fold-1", "fold-2"}
+    assert parent.info.run_name == study.name
+    assert parent.data.tags["mis.folds"] == "3"
+    assert "mis.best_trial" not in parent.data.tags
+    with pytest.raises(MisError, match="takes the run of a search"):
+        best_models(parent.info.run_id, 2, tmp_path, lambda: tracker)
     ensemble = tracker.fetch_file(parent.info.run_id, "model/best.keras", tmp_path)
     assert read_card(ensemble).validated_on == "each of 3 folds"
     with tracker.fetch_file(parent.info.run_id, "scores/folds.csv", tmp_path).open(newline="") as file:

@@ -14,6 +14,9 @@ from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
 PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
 """The planes, each with the axis of RAS that it is perpendicular to."""
 
+SIDES = {"axial": "LRPA", "coronal": "LRIS", "sagittal": "PAIS"}
+"""The letters of the sides that are left, right, below and above in each plane of RAS."""
+
 
 def take_plane(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
     """Return a plane as it is drawn, (row, column, ...): its rows go upwards along the higher of the two axes.
@@ -47,6 +50,14 @@ def lesion_centre(truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Sha
             return x, y, z
     x, y, z = (length // 2 for length in truth.shape[:3])
     return x, y, z
+
+
+def mark_sides(axes: Axes, plane: str, colour: str) -> None:
+    """Write the letters of a plane's four sides; the patient's left (L) is on the left."""
+    positions = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.0), (0.5, 1.0))
+    aligned = (("left", "center"), ("right", "center"), ("center", "bottom"), ("center", "top"))
+    for letter, (x, y), (ha, va) in zip(SIDES[plane], positions, aligned, strict=True):
+        axes.text(x, y, letter, transform=axes.transAxes, ha=ha, va=va, size=9, weight="bold", color=colour)
 
 
 def outline(axes: Axes, masks: NDArray[Any], regions: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mis.data.case import MODALITIES
 from mis.data.geometry import Geometry, Shape, Spacing, take_window
 from mis.data.pictures.colours import REGION_COLOURS, REGION_DASHES
-from mis.data.pictures.planes import PLANES, outline, take_plane
+from mis.data.pictures.planes import PLANES, mark_sides, outline, take_plane
 from mis.data.records.preprocess import Brain, filled, region_bits, region_channels
 from mis.errors import MisError
 from mis.files import new_file
@@ -31,8 +31,6 @@ MARGIN = 0.06
 
 PHANTOM = "SYNTHETIC PHANTOM, no patient data"
 AMBER, LIGHT, DIM, BLACK = "#ffb000", "#f2f2f2", "#a8a8a8", "#000000"
-SIDES = {"axial": "LRPA", "coronal": "LRIS", "sagittal": "PAIS"}
-"""The letters of the sides that are left, right, below and above in each plane of RAS."""
 CONVENTION = (
     "Neurological convention: the patient's left (L) is on the left, anterior (A) or superior (S) is up. "
     "Slices count from 0, in RAS."
@@ -213,7 +211,7 @@ def _figure(view: View) -> Figure:
             cell = figure.add_axes((left / WIDTH, bottom / height, across / WIDTH, up / height))
             _draw_plane(cell, view, number, axis, index)
             if number == 0:
-                _mark_sides(cell, plane)
+                mark_sides(cell, plane, DIM)
         position = f"{plane}, {'xyz'[axis]} {view.first[axis] + index}"
         figure.text(0.012, (bottom + up) / height, position, va="top", color=DIM, size=8.5)
     return figure
@@ -225,14 +223,6 @@ def _draw_plane(axes: Axes, view: View, modality: int, axis: int, index: int) ->
     axes.imshow(grey, cmap="gray", origin="lower", vmin=0, vmax=255, aspect="auto")
     if view.masks is not None:
         outline(axes, take_plane(view.masks, axis, index), view.regions)
-
-
-def _mark_sides(axes: Axes, plane: str) -> None:
-    """Write the letters of a plane's four sides."""
-    positions = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.0), (0.5, 1.0))
-    aligned = (("left", "center"), ("right", "center"), ("center", "bottom"), ("center", "top"))
-    for letter, (x, y), (ha, va) in zip(SIDES[plane], positions, aligned, strict=True):
-        axes.text(x, y, letter, transform=axes.transAxes, ha=ha, va=va, size=9, weight="bold", color=DIM)
 
 
 def _add_title(figure: Figure, view: View) -> None:

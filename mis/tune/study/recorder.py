@@ -150,9 +150,8 @@ class Recorder:
         values = {name: value for name, value in values.items() if name not in BUDGET}  # the study's, and may change
         train = {name.removeprefix("train."): value for name, value in values.items() if name.startswith("train.")}
         rule = in_force(params.train.model_copy(update=train), params.distribute, self.share.replicas)
-        run = self.tracker.find_run(TUNE, key) or self.tracker.start_run(
-            TUNE, f"trial-{trial.name}", tags=key, parent=self.parent.id
-        )
+        name = f"fold-{trial.values['train.fold']}" if self.store.has_folds else f"trial-{trial.name}"
+        run = self.tracker.find_run(TUNE, key) or self.tracker.start_run(TUNE, name, tags=key, parent=self.parent.id)
         # Also where the run was there: the process that began it may have been killed before it came so far.
         run.log_params({**values, **rule})
         self.describe(run)
