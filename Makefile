@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 EXTRAS ?= dev
-WORKERS ?= 2
+WORKERS ?= 3
 VENV := .venv
 # Another choice of extras is another installation.
 comma := ,
@@ -30,7 +30,7 @@ repro: install  ## run what has to run of the pipeline
 	@echo "The report:   results/report/report.html"
 	@echo "All the runs: make ui"
 
-test: install  ## run the tests, two at a time: most wait for processes
+test: install  ## run the tests, three at a time: most wait for processes
 	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: install  ## run the tests that need no cluster, no browser, no pipeline and no process of their own
