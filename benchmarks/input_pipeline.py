@@ -160,12 +160,7 @@ class Bench:
         lines = []
         for jobs, root in cells:
             target = self.folder / "memory"
-            command = [
-                sys.executable,
-                "-c",
-                PREPROCESS,
-                *map(str, (root, PARAMS, target, jobs)),
-            ]
+            command = [sys.executable, "-c", PREPROCESS, *map(str, (root, PARAMS, target, jobs))]
             output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
             shutil.rmtree(target)
             peak = int(output.splitlines()[-1]) / 1e9
@@ -209,21 +204,16 @@ class Bench:
         records = self.records()
         lines = []
         for name, changes in (("", {}), (", augmented", AUGMENT)):
-            one, several = (
-                [self._feed(records, {"train.patch_size": PATCH, "train.patches_per_case": each, **changes})]
-                for each in (1, SEVERAL)
-            )
-            for _ in range(self.rounds - 1):
-                for measured, each in ((one, 1), (several, SEVERAL)):
-                    again = {"train.patch_size": PATCH, "train.patches_per_case": each, **changes}
-                    measured.append(self._feed(records, again))
-            for what, index, sign in (("samples a second", 0, "x"), ("CPU seconds of a sample", 1, "1/")):
-                before, after = ([pair[index] for pair in measured] for measured in (one, several))
-                ratios = [new / old if sign == "x" else old / new for old, new in zip(before, after, strict=True)]
-                compared = f"{sign}{statistics.median(ratios):.1f} ({sign}{min(ratios):.1f} to {sign}{max(ratios):.1f})"
-                lines.append(
-                    f"| patches of {PATCH[0]}³{name}, {what} | {_spread(before)} | {_spread(after)} | {compared} |"
-                )
+            measured: dict[int, list[tuple[float, float]]] = {1: [], SEVERAL: []}
+            for _ in range(self.rounds):
+                for each, found in measured.items():
+                    wanted = {"train.patch_size": PATCH, "train.patches_per_case": each, **changes}
+                    found.append(self._feed(records, wanted))
+            for unit, index, sign in (("samples a second", 0, "x"), ("CPU seconds of a sample", 1, "1/")):
+                before, after = ([pair[index] for pair in found] for found in measured.values())
+                compared, _ = _compared(after, before, sign)
+                what = f"patches of {PATCH[0]}³{name}, {unit}"
+                lines.append(f"| {what} | {_spread(before)} | {_spread(after)} | {compared} |")
         return lines
 
     def _feed(self, records: Records, changes: dict[str, object]) -> tuple[float, float]:
@@ -283,11 +273,16 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _row(what: str, ours: Sequence[float], theirs: Sequence[float], bar: tuple[str, float], *, sign: str) -> Line:
-    """Return a line that compares round by round: ours divided by theirs, or 1 divided by theirs / ours."""
+    """Return a line that compares round by round, and whether the bar is met."""
+    compared, middle = _compared(ours, theirs, sign)
+    return f"| {what} | {_spread(ours)} | {_spread(theirs)} | {compared} | {bar[0]} |", middle >= bar[1]
+
+
+def _compared(ours: Sequence[float], theirs: Sequence[float], sign: str) -> tuple[str, float]:
+    """Return ours divided by theirs, or 1 divided by theirs / ours, round by round: as text, and its median."""
     each = [our / their if sign == "x" else their / our for our, their in zip(ours, theirs, strict=True)]
     middle, low, high = statistics.median(each), min(each), max(each)
-    compared = f"{sign}{middle:.1f} ({sign}{low:.1f} to {sign}{high:.1f})"
-    return f"| {what} | {_spread(ours)} | {_spread(theirs)} | {compared} | {bar[0]} |", middle >= bar[1]
+    return f"{sign}{middle:.1f} ({sign}{low:.1f} to {sign}{high:.1f})", middle
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -67,9 +67,9 @@ def _score(arguments: argparse.Namespace) -> None:
         scores, run_id = score(models, name, params, settings, tracker)
     summary = scores.summary()
     for measure in ("dice", "lesion_dice", "hd95_mm"):
-        values = {key.rpartition("_")[2].upper(): value for key, value in summary.items()
-                  if key.rpartition("_")[0] == measure and key.rpartition("_")[2] not in ("low", "high")}  # fmt: skip
-        print(f"{measure:12} " + "  ".join(f"{region} {value:.4f}" for region, value in values.items()))
+        names = {region: f"{measure}_{region.lower()}" for region in scores.cases[0].regions}
+        known = (f"{region} {summary[name]:.4f}" for region, name in names.items() if name in summary)
+        print(f"{measure:12} " + "  ".join(known))
     print(f"{summary['cases']} test cases; their scores and sheets: run {run_id} in {tracker.location()}")
 
 

@@ -65,7 +65,7 @@ def score_folds(ensemble: Path, records: Records, data: DataSet, params: Params)
             got=len(segmenter.models),
             do="train again",
         )
-    parts = [records.of_fold(params.train.folds, fold).split.val for fold in range(params.train.folds)]
+    parts = records.cases_of_folds(params.train.folds)
     folds: list[list[CaseScores]] = []
     with tqdm(total=sum(map(len, parts)), desc="out of fold", unit="case") as bar, damage_as_error(records):
         for member, cases in zip(segmenter.models, parts, strict=True):

@@ -1,13 +1,10 @@
 """What is predicted: the cases of a folder, one file, or four files that are named by their modalities."""
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from mis.data.case import MODALITIES, Case, DataSet, patient_of
 from mis.data.layouts.brats import BRATS_2021, BRATS_2023
@@ -15,6 +12,7 @@ from mis.data.layouts.files import is_volume, stem, volumes
 from mis.data.layouts.index import INDEX
 from mis.data.layouts.msd import MSD_REGIONS
 from mis.data.layouts.recognise import read_data
+from mis.data.volumes import UNREADABLE
 from mis.errors import MisError
 
 LABEL_VALUES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
@@ -80,7 +78,7 @@ def _has_modalities(path: Path) -> bool:
     """Return whether a file is 4-D, with a volume for each modality; one that cannot be read is not."""
     try:
         shape: tuple[int, ...] = nib.load(path).shape
-    except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError):
+    except UNREADABLE:
         return False
     return len(shape) == 4 and shape[3] == len(MODALITIES)
 

@@ -39,7 +39,7 @@ def own_records(params: Params, settings: Settings) -> Records:
 
 def workload_of(params: Params, records: Records) -> Workload:
     """Return what a trial with these parameters does in an epoch."""
-    split = records.of_fold(params.train.folds, params.train.fold).split
+    split = records.split_for(params.train)
     return Workload(
         params.train.cases_of_epoch(len(split.train)),
         len(split.val),

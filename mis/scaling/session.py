@@ -169,7 +169,7 @@ class _Session:
         for measured in done.values():  # the process may have died before MLflow had it
             recorder.cell(measured, self.pictures([measured]))
         epochs = len(self.trials) * self.params.scaling.epochs
-        split = self.records.of_fold(self.params.train.folds, self.params.train.fold).split
+        split = self.records.split_for(self.params.train)
         with (
             tqdm(total=len(cells) * epochs, initial=len(done) * epochs, desc="scaling", unit="epoch") as bar,
             Pool(self.nodes, self.available, self.records.folder, _say) as pool,

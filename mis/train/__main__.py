@@ -47,9 +47,8 @@ def _train_folds(params: Params, settings: Settings) -> None:
     data = read_data(settings.workspace / params.data.root, params.data.layout)
     folds = train_folds(params, settings)
     with TemporaryDirectory() as folder, tracked(run_of(folds.study, settings)) as run:
-        ensemble, table = Path(folder) / "ensemble.keras", Path(folder) / TABLE
-        folds.write_model(ensemble)
-        scores = score_folds(ensemble, read_records(settings.records, params.data), data, params)
+        table = Path(folder) / TABLE
+        scores = score_folds(folds.model, read_records(settings.records, params.data), data, params)
         means = scores.summary()
         run.log_metrics(scores.metrics())
         write_csv(table, scores.rows())

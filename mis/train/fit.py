@@ -125,9 +125,9 @@ def fit(
     newest = checkpoints.newest()
     history = restore(model, newest) if newest else []
     if not is_finished(history, epochs=params.epochs, patience=params.patience):
-        split = records.of_fold(params.folds, params.fold).split
+        split = records.split_for(params)
         cases, val = split.train, split.val
-        steps, first = steps_of_epoch(params, records), len(history)
+        steps, first = steps_of_epoch(params, len(cases)), len(history)
         val_batch_size = validation_batch(params, strategy.num_replicas_in_sync)
         average = UseMovingAverage() if params.ema else None
         with untuned_buffers(), damage_as_error(records):
@@ -157,10 +157,9 @@ def fit(
     return Fitted(history, count_parameters(model), checkpoints)
 
 
-def steps_of_epoch(params: TrainParams, records: Records) -> int:
-    """Return how many steps an epoch has."""
-    cases = records.of_fold(params.folds, params.fold).split.train
-    return params.steps_per_epoch or params.patches_per_case * steps_per_epoch(len(cases), params.batch_size)
+def steps_of_epoch(params: TrainParams, cases: int) -> int:
+    """Return how many steps an epoch has, where there are so many cases to train on."""
+    return params.steps_per_epoch or params.patches_per_case * steps_per_epoch(cases, params.batch_size)
 
 
 def validation_batch(params: TrainParams, replicas: int) -> int:

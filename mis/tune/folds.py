@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_records
 from mis.errors import MisError
+from mis.files import copy_file
 from mis.model.card import read_card
 from mis.params.load import Params
 from mis.predict.ensemble import write_ensemble
@@ -32,9 +32,7 @@ from mis.train.session import fingerprint
 from mis.tune.result import StudyResult
 from mis.tune.session import StudyContext, run, studies_folder
 from mis.tune.study.store import StudyStore
-from mis.tune.trial import Trial, TrialState
-
-FOLD = "train.fold"
+from mis.tune.trial import FOLD, Trial, TrialState
 
 STARTED_AS_ONE_OF_SEVERAL = ("TF_CONFIG", "SLURM_STEP_NUM_TASKS")
 """The variables that say so; of the second every value above 1 does."""
@@ -78,15 +76,25 @@ class Folds:
             "parameters": sum(int(trial.last[MODEL_PARAMETERS]) for trial in self.trials),
         }
 
-    def finish(self) -> None:
-        """Mark the study as finished, and remove its checkpoints; call it once the ensemble is elsewhere."""
-        self.study.finish()
+    @property
+    def model(self) -> Path:
+        """The file of the ensemble, which lies in the study's folder until `finish`."""
+        return self.study.store.path / BEST
 
-    def write_model(self, path: Path) -> None:
-        """Write the ensemble: the models of the folds, in their order, as one model."""
+    def make_ensemble(self) -> None:
+        """Write the models of the folds, in their order, as one model."""
         models = [trial.best_model for trial in self.trials if trial.best_model is not None]
         card = replace(read_card(models[0]), validated_on=f"each of {len(self.trials)} folds")
-        write_ensemble(models, card, path)
+        write_ensemble(models, card, self.model)
+
+    def write_model(self, path: Path) -> None:
+        """Write the ensemble."""
+        copy_file(self.model, path)
+
+    def finish(self) -> None:
+        """Mark the study as finished, and remove checkpoints and ensemble; call it once that is elsewhere."""
+        self.study.finish()
+        self.model.unlink(missing_ok=True)
 
 
 def train_folds(params: Params, settings: Settings) -> Folds:
@@ -109,9 +117,8 @@ def train_folds(params: Params, settings: Settings) -> Folds:
     _check_started_alone(os.environ)
     records = read_records(settings.records, params.data)
     check_patch(records, params.train.patch_size)
-    sizes = [len(fold.split.val) for fold in folds_of(records, params)]
+    sizes = [len(cases) for cases in records.cases_of_folds(params.train.folds or 0)]
     study_params = as_study(params)
-    study_params.check_spread("distribute.workers * distribute.devices_per_worker", study_params.tune.devices)
     context = StudyContext(records, MlflowTracker(settings), settings, draw=lambda *_: ())
     folder, prefix = studies_folder(settings), f"folds-{_fingerprint(params, records)}"
     store = _find(folder, prefix)
@@ -125,22 +132,11 @@ def train_folds(params: Params, settings: Settings) -> Folds:
     study = run(store, context, study_params)
     _check_all_trained(study)
     folds = Folds(study, sizes)
-    with TemporaryDirectory() as own, tracked(run_of(study, settings)) as study_run:
-        ensemble = Path(own) / BEST
-        folds.write_model(ensemble)
-        study_run.log_file(ensemble, "model")
+    folds.make_ensemble()
+    with tracked(run_of(study, settings)) as study_run:
+        study_run.log_file(folds.model, "model")
         study_run.set_tags({FOLDS_TAG: str(len(sizes))})
     return folds
-
-
-def folds_of(records: Records, params: Params) -> list[Records]:
-    """Return the records of each of `train.folds`.
-
-    Raises:
-        MisError: There are fewer patients than folds.
-    """
-    folds = params.train.folds
-    return [records.of_fold(folds, fold) for fold in range(folds or 0)]
 
 
 def as_study(params: Params) -> Params:

@@ -89,7 +89,7 @@ def _data(records: Records | None, train: TrainParams, size: int, *, in_memory: 
     if records is None:
         return "the records for these parameters are not there: they are made first"
     place = "read once into each node's memory" if in_memory else "read from their files by each trial"
-    split = records.of_fold(train.folds, train.fold).split
+    split = records.split_for(train)
     return f"{len(split.train)} cases to train on, {len(split.val)} for validation, {size / 1e6:.1f} MB, {place}"
 
 

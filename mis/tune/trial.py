@@ -12,6 +12,9 @@ from mis.params.base import Scalar
 from mis.track.names import DEVICES, EPOCH_S, MODEL_PARAMETERS, TOTAL_S, VAL_DICE, VAL_PREFIX
 from mis.train.checkpoint import History, best_epoch
 
+FOLD = "train.fold"
+"""What the trials of a study differ in where they are the folds of a training."""
+
 Values = Mapping[str, Scalar]
 """What a trial has in place of params.yaml, by dotted name."""
 

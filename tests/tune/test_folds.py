@@ -77,7 +77,7 @@ def test_one_command_trains_every_fold_and_goes_on_after_a_kill(warm, folds_proj
     records = read_records(folds_project / "data" / "records")
     assert sorted(row["case"] for row in rows) == sorted((*records.split.train, *records.split.val))
     for row in rows:
-        assert row["case"] in records.of_fold(3, int(row["fold"])).split.val
+        assert row["case"] in records.cases_of_folds(3)[int(row["fold"])]
     dice = np.mean([float(row["dice"]) for row in rows])
     assert parent.data.metrics["out_of_fold/dice"] == pytest.approx(dice, abs=1e-6)
 

@@ -10,7 +10,7 @@ Outside of the brain the intensities are 0, so that nothing is lost there; withi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mis.data.geometry import Geometry
 from mis.data.split import Split, fold_of, write_split
 from mis.files import write_json
 from mis.params.data import DataParams
+from mis.params.train import TrainParams
 
 FORMAT = 3
 """The version of the records. It changes whenever older ones cannot be read, or would be made otherwise."""
@@ -114,17 +115,24 @@ class Records:
             for case, findings in self.excluded.items()
         }
 
-    def of_fold(self, folds: int | None, fold: int) -> "Records":
-        """Return the same records with the split of a fold, see `mis.data.split.fold_of`; without folds, themselves.
-
-        Args:
-            folds: `train.folds`.
-            fold: `train.fold`.
+    def split_for(self, train: TrainParams) -> Split:
+        """Return the split of a single training: that of its fold, see `mis.data.split.fold_of`, where there are folds.
 
         Raises:
             MisError: There are fewer patients than folds.
         """
-        return self if folds is None else replace(self, split=fold_of(self.split, folds, fold, self.params.split.seed))
+        return self.split if train.folds is None else self._fold(train.folds, train.fold)
+
+    def cases_of_folds(self, folds: int) -> list[tuple[str, ...]]:
+        """Return the cases that are validated on in each of so many folds.
+
+        Raises:
+            MisError: There are fewer patients than folds.
+        """
+        return [self._fold(folds, fold).val for fold in range(folds)]
+
+    def _fold(self, folds: int, fold: int) -> Split:
+        return fold_of(self.split, folds, fold, self.params.split.seed)
 
     def path(self, case: str) -> Path:
         """Return the file of a case's record."""

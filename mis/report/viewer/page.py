@@ -2,20 +2,18 @@
 
 import gzip
 import json
-import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from mis import pages
 from mis.data.pictures.colours import REGION_COLOURS
 from mis.data.pictures.planes import lesion_centre
+from mis.data.volumes import UnreadableError, read_image
 from mis.errors import MisError
 
 PAGE = "cases.html"
@@ -77,8 +75,8 @@ def _centre(case: Path) -> list[float]:
 
 def _mask(path: Path) -> NDArray[np.bool_]:
     try:
-        return np.asarray(nib.load(path).dataobj)[..., np.newaxis] > 0
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+        return np.asarray(read_image(path).voxels)[..., np.newaxis] > 0
+    except UnreadableError as error:
         raise MisError(
             f"{path} must be a volume as the stage evaluate has written it: {error}",
             do="run `dvc repro --force --single-item evaluate`",

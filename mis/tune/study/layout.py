@@ -6,6 +6,7 @@ A study is a folder:
 - `journal.log`: Optuna's study, written line by line: what was suggested, and what came of it;
 - `seconds.json`: how long it has run, over all its sessions;
 - `finished`: there once it has ended and its results have been taken; `--resume` puts `reopened` in its place;
+- `best.keras`: where its trials are the folds of a training, their ensemble, until that is elsewhere;
 - `lock`: held by the process that runs it; `ray/` and `ray-*/`: what Ray writes while it runs;
 - `trials/007/`: the checkpoints of a trial while it runs; `values.json` if its values have changed since they were
   suggested; `cloned.json` if it has taken over the weights of another one; `session`, the session in which its epochs

@@ -13,7 +13,7 @@ from mis.train.in_force import in_force
 from mis.tune.epochs import EPOCH, metrics_of, reports
 from mis.tune.study import messages
 from mis.tune.study.store import BUDGET, StudyStore
-from mis.tune.trial import Trial, TrialState, Values
+from mis.tune.trial import FOLD, Trial, TrialState, Values
 
 RETRY_S = 5.0
 """Seconds after a failure in which the tracker is left alone: each call may wait for a server that is away."""
@@ -150,7 +150,7 @@ class Recorder:
         values = {name: value for name, value in values.items() if name not in BUDGET}  # the study's, and may change
         train = {name.removeprefix("train."): value for name, value in values.items() if name.startswith("train.")}
         rule = in_force(params.train.model_copy(update=train), params.distribute, self.share.replicas)
-        name = f"fold-{trial.values['train.fold']}" if self.store.has_folds else f"trial-{trial.name}"
+        name = f"fold-{trial.values[FOLD]}" if self.store.has_folds else f"trial-{trial.name}"
         run = self.tracker.find_run(TUNE, key) or self.tracker.start_run(TUNE, name, tags=key, parent=self.parent.id)
         # Also where the run was there: the process that began it may have been killed before it came so far.
         run.log_params({**values, **rule})
