@@ -1,15 +1,75 @@
-"""Files and folders that are written whole or not at all, and locks."""
+"""Files and folders that are written whole or not at all, and stay after a loss of power; and locks.
+
+A rename alone does not outlast a loss of power: the name may be on the disk before the content, which is then empty.
+So what is written here is synced (fsync), then renamed, and then the folder is synced that has the name.
+"""
 
 import csv
+import errno
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from mis.errors import MisError
+
+REMOVED = ".removed"
+"""Ending of the name of a folder that is being deleted; nobody finds it under its own name."""
+
+NO_SPACE = "No space left on device"
+"""In the text of errors of libraries that do not pass on the system's number."""
+
+
+class DiskFullError(MisError):
+    """A disk is full, or its quota used up; what was written before is as it was."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"there must be space on the disk of {folder}",
+            got="none left",
+            do="make space, and the same command goes on from what is there",
+        )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error says that a disk is full or a quota used up."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return NO_SPACE in str(error)
+
+
+@contextmanager
+def saying_disk_full(folder: Path) -> Iterator[None]:
+    """Raise `DiskFullError` with the folder's name where the disk is full: the system's own error names no file."""
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except (OSError, RuntimeError) as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFullError(folder) from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, files in os.walk(folder):
+        for name in files:
+            sync(Path(root) / name)
+        sync(Path(root))
 
 
 @contextmanager
@@ -51,7 +111,9 @@ def new_folder(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True, exist_ok=go_on)
     try:
-        yield unfinished
+        with saying_disk_full(folder.parent):
+            yield unfinished
+            _sync_tree(unfinished)
         shutil.rmtree(outdated, ignore_errors=True)
         if folder.exists():
             folder.rename(outdated)
@@ -61,6 +123,7 @@ def new_folder(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
             if outdated.exists():
                 outdated.rename(folder)
             raise
+        sync(folder.parent)
         shutil.rmtree(outdated, ignore_errors=True)
     finally:
         if not go_on:
@@ -76,10 +139,41 @@ def new_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished.{path.name}")
     try:
-        yield unfinished
+        with saying_disk_full(path.parent):
+            yield unfinished
+            sync(unfinished)
         unfinished.replace(path)
+        sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def mark(path: Path) -> None:
+    """Make an empty file, of which it counts that it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with saying_disk_full(path.parent):
+        path.touch()
+        sync(path.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file, so that it stays deleted; one that is not there changes nothing."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+        sync(path.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder: it is renamed first, so that no half of it is ever found under its name.
+
+    What an earlier deletion that was killed has left beside it is deleted too. One that is not there changes nothing.
+    """
+    removed = folder.with_name(f".{folder.name}{REMOVED}")
+    shutil.rmtree(removed, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        folder.rename(removed)
+        sync(folder.parent)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -91,6 +185,80 @@ def write_json(path: Path, content: object) -> None:
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     """Return the content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+class LineLog:
+    """A file of lines, one process' alone: lines that were appended are there after a loss of power, whole.
+
+    Lines that are appended together are found together or not at all. What a process that was killed, or a full disk,
+    has left of them at the end of the file is cut off before it is read or written again.
+
+    Attributes:
+        path: The file, which the first append makes.
+    """
+
+    _MORE = b" "
+    """Stands at the end of a line where the next one belongs to it. To a reader of JSON it means nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._size: int | None = None
+
+    def read(self) -> list[str]:
+        """Return all lines, without their line breaks."""
+        if not self.path.exists():
+            return []
+        content = self.path.read_bytes()[: self._end()]
+        return [line.rstrip(self._MORE).decode() for line in content.split(b"\n")[:-1]]
+
+    def append(self, lines: Sequence[str]) -> None:
+        """Append lines; when it returns, they are on the disk.
+
+        Raises:
+            DiskFullError: The disk is full; the file is as it was.
+        """
+        if not lines:
+            return
+        encoded = [line.encode() for line in lines]
+        content = (self._MORE + b"\n").join(encoded) + b"\n"
+        is_new = not self.path.exists()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        end = self._end()
+        with saying_disk_full(self.path.parent):
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                os.ftruncate(descriptor, end)
+                os.lseek(descriptor, end, os.SEEK_SET)
+                _write_all(descriptor, content)
+                os.fsync(descriptor)
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(descriptor, end)
+                raise
+            finally:
+                os.close(descriptor)
+            if is_new:
+                sync(self.path.parent)
+        self._size = end + len(content)
+
+    def _end(self) -> int:
+        """Return where the last group of lines ends that is whole."""
+        if self._size is None:
+            self._size = 0
+            if self.path.exists():
+                position = 0
+                for line in self.path.read_bytes().splitlines(keepends=True):
+                    position += len(line)
+                    if line.endswith(b"\n") and not line.endswith(self._MORE + b"\n"):
+                        self._size = position
+        return self._size
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Write all of it: the system may write a part, before it says with the next call that the disk is full."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def link_or_copy(source: Path, target: Path) -> None:

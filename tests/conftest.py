@@ -1,8 +1,10 @@
 """What the tests share: the project's parameters and a data set so small that TensorFlow is done in a second."""
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,29 @@ def nodes():
     """The nodes of a Ray cluster on this machine, the same for all tests: it takes 5 s to start."""
     with cluster(None) as nodes:
         yield nodes
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a file system of so many bytes, which is full when a test has filled it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system")
+    with ExitStack() as mounted:
+
+        def mount(size, name="disk"):
+            folder = tmp_path / name
+            folder.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+            mounted.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+            return folder
+
+        yield mount
+
+
+@pytest.fixture
+def full_disk(small_disk):
+    """A file system of 1 MB: what does not fit finds it full."""
+    return small_disk("1m")
 
 
 @pytest.fixture

@@ -6,7 +6,17 @@ import sys
 
 import pytest
 
-from mis.files import copy_file, new_file, new_folder, read_json, write_csv, write_json
+from mis.files import (
+    DiskFullError,
+    LineLog,
+    copy_file,
+    new_file,
+    new_folder,
+    read_json,
+    remove_folder,
+    write_csv,
+    write_json,
+)
 
 # The process kills itself at the n-th time that the interpreter announces such a call: nothing of it has happened yet.
 KILLED = """
@@ -154,10 +164,10 @@ def test_a_process_killed_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_p
         target.parent.mkdir()
         target.write_text("old")
         killed = killed_at(number, target, "file")
-        assert target.read_text() == ("old" if killed and number <= 2 else "n" * 200_000), number
+        assert target.read_text() == ("old" if killed and number <= 3 else "n" * 200_000), number
         if not killed:
             break
-    assert number > 2
+    assert number > 3
 
 
 def test_a_copy_is_whole_and_takes_the_place_of_what_was_there(tmp_path):
@@ -169,6 +179,83 @@ def test_a_copy_is_whole_and_takes_the_place_of_what_was_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         copy_file(tmp_path / "none", target)
     assert contents(tmp_path) == {"source": "new", "deep/target": "new"}
+
+
+# ---- What is deleted ----
+
+
+def test_a_folder_that_is_deleted_is_never_found_by_half(tmp_path):
+    deleted = """
+import os, signal, sys
+from pathlib import Path
+from mis.files import remove_folder
+
+target, last, count = Path(sys.argv[1]), int(sys.argv[2]), 0
+
+def kill(event, arguments):
+    global count
+    if event in ("os.rename", "os.rmdir", "os.remove"):
+        count += 1
+        if count == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+remove_folder(target)
+"""
+    whole = {"a": "old", "deep/b": "old"}
+    for number in range(1, 20):
+        target = tmp_path / str(number) / "folder"
+        (target / "deep").mkdir(parents=True)
+        for name, text in whole.items():
+            (target / name).write_text(text)
+        done = subprocess.run([sys.executable, "-c", deleted, target, str(number)], check=False)
+        assert not target.exists() or contents(target) == whole, number
+        if done.returncode == 0:
+            break
+        remove_folder(target)
+        assert list(target.parent.iterdir()) == []
+    assert number > 4
+
+
+# ---- Lines ----
+
+
+def test_lines_that_were_appended_together_are_found_together_or_not_at_all(tmp_path):
+    path = tmp_path / "log"
+    log = LineLog(path)
+    log.append(["first"])
+    log.append(["second", "third", "fourth"])
+    whole = path.read_bytes()
+    groups = [["first"], ["first", "second", "third", "fourth"]]
+    for size in range(len(whole) + 1):
+        path.write_bytes(whole[:size])
+        found = LineLog(path).read()
+        assert found == (groups[1] if size == len(whole) else groups[0] if size >= len(b"first\n") else [])
+        again = LineLog(path)
+        again.append(["next"])
+        assert LineLog(path).read() == again.read() == [*found, "next"]
+
+
+def test_a_full_disk_leaves_the_lines_as_they_were(full_disk):
+    log = LineLog(full_disk / "log")
+    log.append(["first"])
+    with pytest.raises(DiskFullError, match=f"space on the disk of {full_disk}"):
+        log.append(["x" * 2**22])
+    assert LineLog(full_disk / "log").read() == log.read() == ["first"]
+    log.append(["second"])
+    assert LineLog(full_disk / "log").read() == ["first", "second"]
+
+
+def test_a_full_disk_leaves_files_and_folders_as_they_were(full_disk):
+    write_json(full_disk / "file.json", 1)
+    with new_folder(full_disk / "folder") as unfinished:
+        (unfinished / "a").write_text("old")
+    before = contents(full_disk)
+    with pytest.raises(DiskFullError, match="make space"):
+        write_json(full_disk / "file.json", ["x" * 2**22])
+    with pytest.raises(DiskFullError, match="make space"), new_folder(full_disk / "folder") as unfinished:
+        (unfinished / "a").write_text("x" * 2**22)
+    assert contents(full_disk) == before
 
 
 # ---- Formats ----
