@@ -16,10 +16,6 @@ SMALLEST_POPULATION = 4
 """Trials of which the worst quarter is one."""
 
 
-ELASTIC_NOT_WITH = ("hyperband", "pbt")
-"""Schedulers that let trials wait for each other by themselves."""
-
-
 def check_conditions(params: TuneParams) -> None:
     """Check that each condition of the space is on a parameter before it, and can be met."""
     before: dict[str, Range] = {}
@@ -52,11 +48,10 @@ def check_sampler(params: TuneParams) -> None:
 
 def check_scheduler(params: TuneParams) -> None:
     """Check that the scheduler goes with the sampler."""
-    samplers = {"hyperband": ("random", "grid"), "pbt": ("random",)}.get(params.scheduler.name)
-    if samplers and params.sampler.name not in samplers:
+    if params.scheduler.name == "pbt" and params.sampler.name != "random":
         raise ValueError(
-            f"scheduler {params.scheduler.name} begins many trials before it knows of one: use sampler "
-            f"{' or '.join(samplers)}, or scheduler asha, got {params.sampler.name}"
+            "scheduler pbt begins all trials before it knows of one: use sampler random, or scheduler asha, got "
+            f"{params.sampler.name}"
         )
 
 
@@ -106,10 +101,10 @@ def check_allocation(params: TuneParams) -> None:
             "allocation elastic gives a trial whole devices: devices_per_trial must be at least 1, got "
             f"{params.devices_per_trial:g}; use 1, or allocation fixed"
         )
-    if params.scheduler.name in ELASTIC_NOT_WITH:
+    if params.scheduler.name == "pbt":
         raise ValueError(
-            f"scheduler {params.scheduler.name} lets trials wait for each other by itself, and does not go with "
-            "allocation elastic: use asha, median or none, or allocation fixed"
+            "scheduler pbt lets trials wait for each other by itself, and does not go with allocation elastic: use "
+            "asha, hyperband, median or none, or allocation fixed"
         )
 
 

@@ -16,11 +16,11 @@ class SamplerParams(Section):
 
 
 class SchedulerParams(Section):
-    """Who stops a trial early (Ray Tune)."""
+    """Who stops a trial early (Optuna's pruners), or changes it (population based training)."""
 
     name: Literal["none", "asha", "median", "hyperband", "pbt"]
     grace_epochs: Positive
-    """No trial is stopped before it has trained this long (asha, median)."""
+    """No trial is stopped before it has trained this long (asha, median, hyperband)."""
     reduction_factor: Annotated[int, Field(ge=2)]
     """One in this many trials goes on at each rung (asha, hyperband)."""
     interval_epochs: Positive

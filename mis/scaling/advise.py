@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mis.errors import MisError
-from mis.params.compatibility import ELASTIC_NOT_WITH
 from mis.params.load import Params
 from mis.scaling.calibrate import fit_to_runs, own_records, workload_of
 from mis.scaling.cost_sets import CostSet, read_cost_set
@@ -154,7 +153,7 @@ def advise(
             hours=hours,
             stopping=stopping,
         )
-        return [one for one in found if one.setting.mode != "elastic" or scheduler.name not in ELASTIC_NOT_WITH]
+        return [one for one in found if one.setting.mode != "elastic" or scheduler.name != "pbt"]
 
     advice = advised(number)
     if hours is not None and trials is None:  # as many as end in time, in the mode in which most do

@@ -194,11 +194,6 @@ class ElasticAllocation:
         else:
             trial.epoch_s.setdefault(trial.place.devices, []).append(epoch_s)
 
-    def had_epochs(self, number: int, epochs: int) -> None:
-        """Note that a trial had so many epochs in an earlier session."""
-        if (trial := self._trials.get(number)) is not None:
-            trial.epochs = max(trial.epochs, epochs)
-
     def goes_on_with(self, number: int) -> Place:
         """Return the devices that a trial shall have next: where these are others, it is to be restarted on them."""
         trial = self._trials[number]

@@ -35,14 +35,14 @@ class GaussianProcessSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """Return the parameters that all trials have."""
-        space = IntersectionSearchSpace().calculate(study)
+        space = IntersectionSearchSpace(include_pruned=True).calculate(study)
         return {name: distribution for name, distribution in space.items() if not distribution.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the values of all parameters together; none before there are enough trials."""
-        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         running = [
             known_trial
             for known_trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

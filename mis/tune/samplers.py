@@ -45,7 +45,9 @@ def make_sampler(
 
         return GaussianProcessSampler(seed, STARTUP_TRIALS)
     if params.name == "cmaes":
-        return CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return CmaEsSampler(seed=seed, n_startup_trials=STARTUP_TRIALS, consider_pruned_trials=True)
     if params.name == "nsga2":
         return NSGAIISampler(seed=seed, population_size=max(4, min(50, trials // GENERATIONS)))
     with warnings.catch_warnings():  # these are what is wanted

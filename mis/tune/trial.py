@@ -50,6 +50,15 @@ class TrialState(StrEnum):
         return self not in (TrialState.RUNNING, TrialState.INTERRUPTED)
 
 
+class Verdict(StrEnum):
+    """What becomes of a trial after an epoch."""
+
+    GO_ON = "go on"
+    STOP = "stop"
+    CHANGE = "change"
+    """In a population: it goes on from another trial's weights, with other values."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One trial, at one moment.

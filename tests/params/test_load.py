@@ -172,8 +172,7 @@ def test_a_folder_is_refused_with_its_path(tmp_path):
         ("tune.sampler.name=sobol", ("tune.sampler.name", "'sobol'", "'gp', 'cmaes' or 'nsga2'")),
         ("tune.sampler.name=grid", ("sampler grid takes every value", "train.learning_rate has no step")),
         ("tune.sampler.name=cmaes", ("sampler cmaes needs at least two numbers", "got 1; use tpe or gp")),
-        ("tune.scheduler.name=hyperband", ("hyperband begins many trials before", "random or grid", "got tpe")),
-        ("tune.scheduler.name=pbt", ("pbt begins many trials before", "use sampler random, or", "got tpe")),
+        ("tune.scheduler.name=pbt", ("pbt begins all trials before", "use sampler random, or", "got tpe")),
         ("tune.sampler.name=nsga2", ("nsga2 is for two objectives", "set tune.second_objective")),
         ("tune.second_objective=seconds", ("scheduler asha compares trials by their Dice alone", "use none")),
         ("tune.second_objective=flops", ("tune.second_objective", "'flops'", "'seconds' or 'parameters'")),
@@ -214,7 +213,7 @@ def test_an_override_that_does_not_fit_names_key_value_and_rule(override, parts)
             ),
         ),
         ("tune.allocation=elastic tune.devices_per_trial=0.5", ("devices_per_trial must be at least 1, got 0.5",)),
-        ("tune.allocation=elastic tune.sampler.name=random tune.scheduler.name=hyperband", ("hyperband", "use asha")),
+        ("tune.allocation=elastic tune.sampler.name=random tune.scheduler.name=pbt", ("pbt", "use asha")),
         (
             "tune.allocation=elastic distribute.batch_rule=per_replica_batch",
             ("needs distribute.batch_rule fixed_global_batch, got per_replica_batch",),

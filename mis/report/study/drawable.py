@@ -175,7 +175,9 @@ def no_announcement() -> Iterator[None]:
 
 
 def _is_complete(trial: FrozenTrial) -> bool:
-    return trial.state is TrialState.COMPLETE and all(map(math.isfinite, trial.values))
+    """Return whether a trial has its figures; one that was stopped early has them too."""
+    ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.values is not None
+    return ended and all(map(math.isfinite, trial.values))
 
 
 def _copied(trial: FrozenTrial, distributions: Mapping[str, BaseDistribution], objectives: int) -> FrozenTrial:
@@ -183,7 +185,8 @@ def _copied(trial: FrozenTrial, distributions: Mapping[str, BaseDistribution], o
     if _is_complete(trial):
         known = {name: distributions[name] for name in trial.params}
         return create_trial(values=trial.values[:objectives], params=trial.params, distributions=known)
-    return create_trial(state=TrialState.FAIL if trial.state is TrialState.COMPLETE else trial.state)
+    has_failed = trial.state.is_finished() or trial.user_attrs.get(STATE_ATTRIBUTE) == OurState.FAILED
+    return create_trial(state=TrialState.FAIL if has_failed else trial.state)
 
 
 def _distributions(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:

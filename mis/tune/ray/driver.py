@@ -5,7 +5,6 @@ study's store. Ray schedules; it keeps nothing: checkpoints and what was reporte
 """
 
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -66,6 +65,7 @@ def run_study(
     store.catch_up()
     monitor = StudyMonitor(store, share, tracker, study, describe)
     monitor.recorder.record_rest()
+    monitor.end_decided()
     for ray_state in store.folder.ray_states:  # of a process that was killed
         shutil.rmtree(ray_state, ignore_errors=True)
     with TemporaryDirectory(prefix=RAY_STATE_PREFIX, dir=store.path) as notes, monitor.console:
@@ -100,7 +100,6 @@ def _trainable(
         share=share,
         records=records,
         contents=contents,
-        session=f"{time.time_ns():x}",
         training=training,
     )
     return trainable
@@ -135,7 +134,7 @@ def _elastic(monitor: StudyMonitor, share: Share, limit: int | None, experience:
 
     monitor.replicas = replicas
     return ElasticScheduler(
-        make_scheduler(store.tune),
+        make_scheduler(store),
         allocation,
         nodes,
         share,
@@ -161,7 +160,7 @@ def _tuner(
         param_space=space,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=elastic or make_scheduler(store.tune),
+            scheduler=elastic or make_scheduler(store),
             num_samples=-1 if searcher else 1,
             reuse_actors=True,  # 9 s for the first trial of a process, 1 s for each later one
         ),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.tune.experiment import Trial as RayTrial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from mis.track.names import EPOCH_S
 from mis.train.allocate import Node, Share
@@ -45,7 +45,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
 
     def __init__(
         self,
-        stopper: TrialScheduler | None,
+        stopper: TrialScheduler,
         allocation: ElasticAllocation,
         nodes: Nodes,
         share: Share,
@@ -57,7 +57,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         say: Callable[[str], None],
     ) -> None:
         super().__init__()
-        self.stopper = stopper or FIFOScheduler()
+        self.stopper = stopper
         self.allocation = allocation
         self.nodes = nodes
         self.share = share
@@ -95,14 +95,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
     def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Return what becomes of a trial after an epoch."""
         decision = str(self.stopper.on_trial_result(controller, trial, result))
-        if decision == TrialScheduler.PAUSE:
-            # The median rule lets a trial wait for those that wait themselves: here these are trials that change their
-            # devices, and all would wait for each other in turn.
-            decision = str(TrialScheduler.CONTINUE)
         suggested = suggested_trial(trial.config)
-        if ATTEMPT not in result:  # an epoch of an earlier session is reported again
-            self.allocation.had_epochs(suggested.number, int(result[EPOCH]))
-            return decision
         if self.allocation.waits(suggested.number):
             self._find(suggested.number, result)
         place = self.allocation.place(suggested.number)

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from mis.tune.trial import Trial, Values
+from mis.tune.trial import Trial
 
 TRIAL = "trial"
 """The key, in the configuration that Ray hands to a worker, of all that concerns the trial."""
 
-NUMBER, VALUES, MARK = "number", "values", "mark"
-"""Below it: the trial's number and values; in a population, the mark of a change of values and weights."""
+NUMBER, VALUES = "number", "values"
+"""Below it: the trial's number and the values that were suggested for it."""
 
 ATTEMPT, WORKED_S, NODE, FINISHED = "attempt", "worked_s", "node", "finished"
 """What a report has beside its epoch: which start of the trial this is, how many seconds it has worked, its node by
@@ -23,9 +23,3 @@ def config_of(trial: Trial) -> dict[str, Any]:
 def suggested_trial(config: dict[str, Any]) -> Trial:
     """Return the trial that a configuration is for."""
     return Trial(config[TRIAL][NUMBER], config[TRIAL][VALUES])
-
-
-def values_of(config: dict[str, Any]) -> Values:
-    """Return the values in a configuration."""
-    values: Values = config[TRIAL][VALUES]
-    return values

@@ -1,78 +1,81 @@
-"""Who stops a trial early, or changes it: Ray Tune's schedulers."""
+"""Ray Tune's side of who is stopped early or changed: it asks the study, which remembers what it has decided."""
 
-import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-from ray.tune.schedulers import (
-    ASHAScheduler,
-    HyperBandScheduler,
-    MedianStoppingRule,
-    PopulationBasedTraining,
-    TrialScheduler,
-)
+from ray.tune.experiment import Trial as RayTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from mis.params.space import Space
-from mis.params.tune import TuneParams
-from mis.track.names import BEST_DICE
 from mis.tune.epochs import EPOCH
-from mis.tune.ray.messages import MARK, TRIAL, VALUES, values_of
-from mis.tune.study.population import changed, mutations
+from mis.tune.ray.messages import FINISHED, suggested_trial
+from mis.tune.study.store import StudyStore
+from mis.tune.trial import Verdict
 
-CHANGES_SEED = 104_729
-"""Added to the sampler's seed for what a population changes: the seed itself is that of the first trials' values."""
+Judge = Callable[[int, Mapping[str, Any]], Verdict]
+"""Returns what becomes of a trial, by its number, after the epoch that a report is of: `StudyStore.judge`."""
 
-
-def make_scheduler(params: TuneParams) -> TrialScheduler | None:
-    """Return Ray's scheduler for a search; None where trials are neither stopped nor changed.
-
-    Trials are compared by their best validation Dice so far.
-    """
-    scheduler, epochs = params.scheduler, params.epochs
-    compared = {"time_attr": EPOCH, "metric": BEST_DICE, "mode": "max"}
-    grace = min(scheduler.grace_epochs, epochs)
-    if scheduler.name == "asha":
-        return ASHAScheduler(**compared, max_t=epochs, grace_period=grace, reduction_factor=scheduler.reduction_factor)
-    if scheduler.name == "median":
-        return MedianStoppingRule(**compared, grace_period=grace)
-    if scheduler.name == "hyperband":
-        return HyperBandScheduler(**compared, max_t=epochs, reduction_factor=scheduler.reduction_factor)
-    if scheduler.name == "pbt":
-        # Ray's scheduler draws from these two generators.
-        random.seed(params.sampler.seed + CHANGES_SEED)
-        np.random.seed((params.sampler.seed + CHANGES_SEED) % 2**32)
-        return Population(
-            epochs,
-            **compared,
-            perturbation_interval=scheduler.interval_epochs,
-            hyperparam_mutations={TRIAL: {VALUES: mutations(params.space)}},
-            custom_explore_fn=Explore(params.space),
-            log_config=False,
-        )
-    return None
+WAITING = (RayTrial.PENDING, RayTrial.PAUSED)
+"""Where a trial is that could run."""
 
 
-class Population(PopulationBasedTraining):  # type: ignore[misc]  # Ray's class has no types
-    """Ray's scheduler, which would also change a trial that has ended: not to the values that it was trained with."""
+def make_scheduler(store: StudyStore) -> FIFOScheduler:
+    """Return Ray's scheduler for a study."""
+    if store.is_population:
+        return PopulationScheduler(store.judge, store.tune.scheduler.interval_epochs)
+    return StudyScheduler(store.judge)
 
-    def __init__(self, epochs: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.epochs = epochs
 
-    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are Any here
+    """Stops the trials that the study says are to be stopped."""
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self.judge = judge
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what belongs to this process: Ray Tune stores its schedulers with its own state."""
+        return {}
+
+    def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Return what becomes of a trial after an epoch."""
-        if result[EPOCH] >= self.epochs:
+        verdict = self.judge(suggested_trial(trial.config).number, result)
+        if result.get(FINISHED):  # it ends by itself
             return str(TrialScheduler.CONTINUE)
-        return str(super().on_trial_result(controller, trial, result))
+        return str(
+            {
+                Verdict.GO_ON: TrialScheduler.CONTINUE,
+                Verdict.STOP: TrialScheduler.STOP,
+                Verdict.CHANGE: TrialScheduler.PAUSE,  # it takes over weights and values when it starts again
+            }[verdict]
+        )
 
 
-class Explore:
-    """Brings values that Ray's scheduler has multiplied by 0.8 or 1.2 back into the space, and marks each change."""
+class PopulationScheduler(StudyScheduler):
+    """Lets the trials of a population take turns, so that they are compared after as many epochs.
 
-    def __init__(self, space: Space) -> None:
-        self.space = space
+    Attributes:
+        interval_epochs: Epochs after which a trial waits where others do.
+        epochs: How many epochs each trial has had, by Ray's name of it.
+    """
 
-    def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Return the configuration that the trial goes on with."""
-        change = changed(self.space, values_of(config))
-        return {TRIAL: {**config[TRIAL], VALUES: change["values"], MARK: change["mark"]}}
+    def __init__(self, judge: Judge, interval_epochs: int) -> None:
+        super().__init__(judge)
+        self.interval_epochs = interval_epochs
+        self.epochs: dict[str, int] = {}
+
+    def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
+        """Return what becomes of a trial after an epoch."""
+        decision = super().on_trial_result(controller, trial, result)
+        epoch = self.epochs[trial.trial_id] = int(result[EPOCH])
+        if decision != TrialScheduler.CONTINUE or result.get(FINISHED) or epoch % self.interval_epochs:
+            return decision
+        others_wait = any(other.status in WAITING for other in controller.get_trials() if other is not trial)
+        return str(TrialScheduler.PAUSE if others_wait else TrialScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, controller: Any, **info: Any) -> RayTrial | None:
+        """Return the trial that waits and has had the fewest epochs."""
+        waiting = [trial for trial in controller.get_trials() if trial.status in WAITING]
+        return min(waiting, key=self._turn, default=None)
+
+    def _turn(self, trial: RayTrial) -> tuple[int, int]:
+        return self.epochs.get(trial.trial_id, 0), suggested_trial(trial.config).number

@@ -21,11 +21,8 @@ def make_searcher(store: StudyStore, budget: Budget, concurrent: int) -> tuple[d
     """
     if store.is_population:  # Ray's scheduler of populations takes no searcher
         return _population(store, budget), None
-    searcher: Searcher = TrialSearcher(store, budget)
-    if store.tune.scheduler.name != "hyperband":  # it lets trials wait for each other: more begin than can run
-        # As many as can run: a suggestion that is made earlier would know less.
-        searcher = ConcurrencyLimiter(searcher, max_concurrent=concurrent)
-    return {}, searcher
+    # As many as can run: a suggestion that is made earlier would know less.
+    return {}, ConcurrencyLimiter(TrialSearcher(store, budget), max_concurrent=concurrent)
 
 
 def _population(store: StudyStore, budget: Budget) -> dict[str, Any]:

@@ -1,39 +1,88 @@
-"""What Optuna suggests and knows of a study, in a journal that survives a kill."""
+"""What Optuna suggests and knows of a study, in a journal that outlasts a kill and a loss of power."""
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import BaseJournalBackend
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from mis.files import LineLog
 from mis.params.space import suggest
 from mis.params.tune import TuneParams
 from mis.track.names import VAL_DICE
+from mis.tune.pruners import make_pruner
 from mis.tune.samplers import make_sampler
-from mis.tune.trial import STATE_ATTRIBUTE, Trial, Values, trial_name
+from mis.tune.trial import STATE_ATTRIBUTE, Trial, TrialState, Values, trial_name
 
 VALUES_ATTRIBUTE = "values"
 """The attribute of Optuna's trial that has all values of ours, fixed ones too."""
 
+STOP_ATTRIBUTE = "stop"
+"""The attribute of Optuna's trial with the epoch after which it was decided that it is stopped."""
 
-class _NoLock(JournalFileOpenLock):
-    """No lock: the study's folder is locked as a whole, and Optuna's own lock would outlive a killed process."""
+CHANGE_ATTRIBUTE = "change"
+"""The attribute of Optuna's trial, in a population, with what was decided last to change of it."""
 
-    def acquire(self) -> bool:
-        """Return at once."""
-        return True
+NAME = "study"
+"""Optuna's name of the study: HyperBand draws the brackets from it."""
 
-    def release(self) -> None:
-        """Release nothing."""
+
+class _Lines(BaseJournalBackend):
+    """Optuna's journal as lines of a file; one process writes it, because the study's folder is locked as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._log = LineLog(path)
+        self._group: list[str] | None = None
+        self._number: int | None = None  # of entries; not known before they are read
+        self._unread: list[dict[str, Any]] = []
+
+    @property
+    def is_grouping(self) -> bool:
+        """Whether entries are being kept until the end of a block."""
+        return self._group is not None
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """Return the entries from a number on: those of the file at first, and later those that were appended since."""
+        if self._number is None:
+            entries: list[dict[str, Any]] = list(map(json.loads, self._log.read()))
+            self._number = len(entries)
+        else:
+            entries = self._unread[len(self._unread) - (self._number - log_number_from) :]
+        self._unread = []
+        return entries
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append entries; within `together` they are kept until its end."""
+        lines = [json.dumps(entry, separators=(",", ":")) for entry in logs]
+        if self._group is None:
+            self._log.append(lines)
+        else:
+            self._group += lines
+        self._number = (self._number or 0) + len(lines)
+        self._unread += map(json.loads, lines)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Append what the block appends as a whole, or nothing of it."""
+        self._group = []
+        try:
+            yield
+            self._log.append(self._group)
+        finally:
+            self._group = None
 
 
 @dataclass(frozen=True)
@@ -53,66 +102,157 @@ class Journal:
     is_population: bool
 
     @cached_property
+    def _lines(self) -> _Lines:
+        return _Lines(self.path)
+
+    @cached_property
+    def _storage(self) -> JournalStorage:
+        return JournalStorage(self._lines)
+
+    @cached_property
     def study(self) -> optuna.Study:
         """Optuna's study, which is made with its first use."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = JournalStorage(JournalFileBackend(str(self.path), lock_obj=_NoLock(str(self.path))))
-        second = self.params.second_objective
+        pruner, second = make_pruner(self.params), self.params.second_objective
+        if self._storage.get_all_studies():
+            return optuna.load_study(study_name=NAME, storage=self._storage, pruner=pruner)
         directions = [StudyDirection.MAXIMIZE] + ([] if second is None else [StudyDirection.MINIMIZE])
-        study = optuna.create_study(storage=storage, study_name="study", directions=directions, load_if_exists=True)
-        with warnings.catch_warnings():  # the names are for the figures alone
-            warnings.simplefilter("ignore", ExperimentalWarning)
+        with self._lines.together(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of the names, which are for the figures alone
+            study = optuna.create_study(storage=self._storage, study_name=NAME, directions=directions, pruner=pruner)
             study.set_metric_names(["Dice"] if second is None else ["Dice", second])
         return study
 
-    def cut_torn_line(self) -> None:
-        """Cut off the last line where a process was killed while it wrote that."""
-        if self.path.exists():
-            content = self.path.read_bytes()
-            if not content.endswith(b"\n"):
-                with self.path.open("r+b") as file:
-                    file.truncate(content.rfind(b"\n") + 1)
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what the block writes as a whole; after a kill, a full disk or a loss of power it is all there, or not.
+
+        So a decision, and what it was made from, are never apart: where it is made again, it is made from the same. A
+        block within another one is a part of that.
+        """
+        if self._lines.is_grouping:
+            yield
+            return
+        self.study  # noqa: B018 - made before the block, which it is no part of
+        try:
+            with self._lines.together():
+                yield
+        except BaseException:
+            # What Optuna has in memory is ahead of the file: the file counts.
+            for name in ("study", "_storage", "_lines"):
+                self.__dict__.pop(name, None)
+            raise
 
     def suggest_next(self) -> Trial:
         """Return the next trial, with the values that are suggested for it."""
+        with self.together():
+            number = len(self.numbers())
+            # A starting point that a process has noted down, and was killed before it took that.
+            waiting = len(self.study.get_trials(deepcopy=False)) > number
+            if number < len(self.starts) and not waiting:
+                self.study.enqueue_trial(dict(self.starts[number]))
+            self._set_sampler(number)
+            return self._suggested(self.study.ask())
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the trials that were suggested."""
         trials = self.study.get_trials(deepcopy=False)
-        # A starting point that a process has noted down, and was killed before it took that.
-        waiting = sum(trial.state == OptunaState.WAITING for trial in trials)
-        number = len(trials) - waiting
-        if number < len(self.starts) and not waiting:
-            self.study.enqueue_trial(dict(self.starts[number]))
-        self._set_sampler(number)
-        return self._suggested(self.study.ask())
+        return [trial.number for trial in trials if trial.state != OptunaState.WAITING]
 
     def unended(self) -> list[int]:
         """Return the numbers of the trials that were suggested, and of whose end Optuna has not been told."""
         return [trial.number for trial in self.study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,))]
 
     def suggested(self, number: int) -> Trial:
-        """Return a trial with the values that were suggested; where a kill came in between, the rest is now."""
+        """Return a trial with the values that were suggested.
+
+        Where the journal is of an earlier version, and a kill came in between, the rest of them is suggested now.
+        """
+        trial = self._trial(number)
+        if VALUES_ATTRIBUTE in trial.user_attrs:
+            return Trial(number, trial.user_attrs[VALUES_ATTRIBUTE])
         self._set_sampler(number)
-        return self._suggested(optuna.Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id))
+        with self.together():
+            return self._suggested(optuna.Trial(self.study, trial._trial_id))
+
+    def epochs(self, number: int) -> int:
+        """Return after how many epochs a trial has been compared."""
+        return self._trial(number).last_step or 0
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Note how good a trial is after an epoch, and return whether it is to be stopped.
+
+        What was decided once is decided: the same epoch, or an earlier one, changes nothing.
+
+        Args:
+            number: The trial's number.
+            epoch: The epoch's number, from 1.
+            value: What trials are compared by; where it is not finite, 0.
+        """
+        trial = self._trial(number)
+        if STOP_ATTRIBUTE in trial.user_attrs:
+            return True
+        if epoch <= (trial.last_step or 0) or trial.state.is_finished():  # finished: one that failed is tried again
+            return False
+        with self.together():
+            self._storage.set_trial_intermediate_value(trial._trial_id, epoch, value if isfinite(value) else 0.0)
+            stop = epoch < self.params.epochs and self.study.pruner.prune(self.study, self._trial(number))
+            if stop:
+                self._storage.set_trial_user_attr(trial._trial_id, STOP_ATTRIBUTE, epoch)
+        return stop
+
+    def running_values(self) -> dict[int, float]:
+        """Return what each trial that runs was compared by last, by its number; of those that had an epoch."""
+        running = self.study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,))
+        return {
+            trial.number: trial.intermediate_values[trial.last_step] for trial in running if trial.last_step is not None
+        }
+
+    def change(self, number: int) -> Mapping[str, Any] | None:
+        """Return what was decided last to change of a trial; None if nothing was."""
+        change: Mapping[str, Any] | None = self._trial(number).user_attrs.get(CHANGE_ATTRIBUTE)
+        return change
+
+    def set_change(self, number: int, change: Mapping[str, Any]) -> None:
+        """Note what is decided to change of a trial."""
+        self._storage.set_trial_user_attr(self._trial(number)._trial_id, CHANGE_ATTRIBUTE, dict(change))
 
     def tell(self, trial: Trial) -> None:
-        """Tell Optuna what became of a trial; a repetition changes nothing."""
-        known = self.study.get_trials(deepcopy=False)[trial.number]
-        if not known.state.is_finished():
-            optuna.Trial(self.study, known._trial_id).set_user_attr(STATE_ATTRIBUTE, str(trial.state))
-        # The result of half a batch says nothing of the batch that was suggested.
-        is_other = any(trial.values.get(name) != value for name, value in known.params.items())
-        if not trial.epochs or (is_other and not self.is_population):
-            self.study.tell(trial.number, state=OptunaState.FAIL, skip_if_finished=True)
+        """Tell Optuna what became of a trial; a repetition changes nothing.
+
+        One that has failed may be tried again: it stays running for Optuna, whose samplers keep away from where it is.
+        """
+        known = self._trial(trial.number)
+        if known.state.is_finished() or known.user_attrs.get(STATE_ATTRIBUTE) == trial.state:
             return
-        objectives = [max(0.0, trial.best[VAL_DICE])]
-        if self.params.second_objective is not None:
-            objectives.append(trial.costs[self.params.second_objective])
-        self.study.tell(trial.number, objectives, skip_if_finished=True)
+        with self.together():
+            self._storage.set_trial_user_attr(known._trial_id, STATE_ATTRIBUTE, str(trial.state))
+            if trial.state is TrialState.FAILED:
+                return
+            # The result of half a batch says nothing of the batch that was suggested.
+            is_other = any(trial.values.get(name) != value for name, value in known.params.items())
+            if not trial.epochs or (is_other and not self.is_population):
+                self.study.tell(trial.number, state=OptunaState.FAIL)
+                return
+            second = self.params.second_objective
+            if trial.state is TrialState.STOPPED and second is None:
+                self.study.tell(trial.number, state=OptunaState.PRUNED)
+                return
+            objectives = [max(0.0, trial.best[VAL_DICE])]
+            if second is not None:
+                objectives.append(trial.costs[second])
+            self.study.tell(trial.number, objectives)
 
     def pareto_front(self) -> list[str]:
         """Return the names of the trials that no other one beats in both objectives; none with one objective."""
         if self.params.second_objective is None:
             return []
         return sorted(trial_name(trial.number) for trial in self.study.best_trials)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        study_id = self.study._study_id
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return self._storage.get_trial(trial_id)
 
     def _set_sampler(self, number: int) -> None:
         # Without a salt, a study that starts from another one's best would go on with that one's random trials.

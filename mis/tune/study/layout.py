@@ -3,15 +3,15 @@
 A study is a folder:
 
 - `study.json`: its parameters, the digest of its records, and its starting points;
-- `journal.log`: Optuna's study, written line by line: what was suggested, and what came of it;
+- `journal.log`: Optuna's study, written line by line: what was suggested, how good each trial was after each epoch,
+  what was decided then, and what came of it;
 - `seconds.json`: how long it has run, over all its sessions;
 - `finished`: there once it has ended and its results have been taken; `--resume` puts `reopened` in its place;
 - `best.keras`: where its trials are the folds of a training, their ensemble, until that is elsewhere;
-- `lock`: held by the process that runs it; `ray/` and `ray-*/`: what Ray writes while it runs;
+- `lock`: held by the process that runs it; `ray-*/`: what Ray writes while it runs;
 - `trials/007/`: the checkpoints of a trial while it runs; `values.json` if its values have changed since they were
-  suggested; `cloned.json` if it has taken over the weights of another one; `session`, the session in which its epochs
-  were reported last; `outcome.json` once it has ended; `again` where that had failed and is tried again;
-  `recorded` once the tracker has the outcome.
+  suggested; `change.json` if it is to take over the weights of another one, and `cloned.json` once it has;
+  `outcome.json` once it has ended; `recorded` once the tracker has the outcome.
 """
 
 from dataclasses import dataclass
@@ -46,24 +46,19 @@ class TrialFolder:
         return self.path / "values.json"
 
     @property
+    def change(self) -> Path:
+        """The file that says whose weights, and which values, it is to take over."""
+        return self.path / "change.json"
+
+    @property
     def cloned(self) -> Path:
         """The file that says whose weights it has taken over last."""
         return self.path / "cloned.json"
 
     @property
-    def session(self) -> Path:
-        """The file with the name of the session in which the epochs of earlier sessions were reported again."""
-        return self.path / "session"
-
-    @property
     def outcome(self) -> Path:
         """The file that says what became of the trial: it has ended if this file is there."""
         return self.path / "outcome.json"
-
-    @property
-    def again(self) -> Path:
-        """The mark of a trial that has failed and is tried again."""
-        return self.path / "again"
 
     @property
     def recorded(self) -> Path:
@@ -111,10 +106,6 @@ class StudyFolder:
     def ray_states(self) -> list[Path]:
         """The folders of Ray's own notes that processes which were killed have left."""
         return sorted(self.path.glob(f"{RAY_STATE_PREFIX}*"))
-
-    def ray_trial(self, trial_id: str) -> Path:
-        """Return the file with the number of the trial that Ray knows by this name."""
-        return self.path / "ray" / trial_id
 
     def trial(self, number: int) -> TrialFolder:
         """Return the folder of a trial; it need not be there."""

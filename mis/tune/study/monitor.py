@@ -11,12 +11,11 @@ from mis.track.names import BEST_DICE, CLONED_FROM, ENDED_BY_TAG, NOW_PREFIX, TO
 from mis.train.allocate import Share
 from mis.train.checkpoint import History, is_finished
 from mis.tune.console.table import StudyConsole
-from mis.tune.epochs import EPOCH, metrics_of
+from mis.tune.epochs import EPOCH, metrics_of, reports
 from mis.tune.study.budget import Budget
-from mis.tune.study.population import donor_of
 from mis.tune.study.recorder import Recorder
 from mis.tune.study.store import StudyStore
-from mis.tune.trial import Trial, TrialState, Values, ranked, trial_name
+from mis.tune.trial import Trial, TrialState, Values, Verdict, ranked, trial_name
 
 
 @dataclass
@@ -81,6 +80,17 @@ class StudyMonitor:
         self.recorder = Recorder(store, share, tracker, parent, describe, say=self.console.say)
         self._running: dict[int, RunningTrial] = {}
         self._kept = [trial.without_history() for trial in best if trial.best_model is not None]
+
+    def end_decided(self) -> None:
+        """End the trials of which an earlier session has decided, or trained, all that there was, and noted no end."""
+        for trial in self.store.interrupted():
+            history = self.store.checkpoints(trial.number).history()
+            if not history:
+                continue
+            verdict = self.store.judge(trial.number, reports(history)[-1])
+            if verdict is Verdict.STOP or self._state(history, trial.values) is not TrialState.STOPPED:
+                self.begin(trial)
+                self.ended(trial.number)
 
     def begin(self, trial: Trial) -> None:
         """Note that a trial has started; once, however often it is called."""
@@ -190,7 +200,7 @@ class StudyMonitor:
         running.trial = replace(trial, values=values)
         self.recorder.log_values(running.trial, changed)
         self.console.show(running.trial)
-        donor = donor_of(self.store, trial.number)
+        donor = self.store.donor(trial.number)
         whose = "" if donor is None else f" from the weights of trial {trial_name(donor)}"
         shown = ", ".join(f"{name} {value}" for name, value in changed.items())
         self.console.say(f"trial {trial.name} goes on{whose} with {shown}")
@@ -199,7 +209,7 @@ class StudyMonitor:
         """Return what changes from epoch to epoch in a population: values, and whose weights a trial goes on from."""
         if not self.store.is_population:
             return {}
-        donor = donor_of(self.store, trial.number)
+        donor = self.store.donor(trial.number)
         values = {f"{NOW_PREFIX}{name}": value for name, value in trial.values.items() if isinstance(value, float)}
         return values if donor is None else {**values, CLONED_FROM: float(donor)}
 

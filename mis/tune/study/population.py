@@ -1,80 +1,74 @@
 """Population based training (Jaderberg et al. 2017): the worst trials go on from the best ones' weights.
 
-A trial keeps its number, its epochs and its history, and takes over another one's weights and values. Ray's scheduler
-decides who goes on from whom (`mis.tune.ray.schedulers`); the weights go from trial to trial in the study's folder.
+A trial keeps its number, its epochs and its history, and takes over another one's weights and values. Who does so, and
+with which values, is a function of what the trials have reached by then, the seed, the trial and its epoch: a search
+that was killed decides the same again. The rule is that of Ray Tune's scheduler, which keeps what it knows in memory.
 """
 
+import math
 import random
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
 
-from mis.files import read_json, write_json
 from mis.params.base import Scalar
-from mis.params.space import Range, Space
-from mis.tune.study.store import StudyStore
+from mis.params.space import Range
+from mis.params.tune import TuneParams
 from mis.tune.trial import Values
 
-Mutation = Sequence[Scalar] | Callable[[], Scalar]
-"""The list of a parameter's values, or what draws one of them anew."""
+QUARTER = 0.25
+"""The part of the trials that goes on from the weights of the best such part."""
+
+DRAWN_ANEW = 0.25
+"""The share of the values that are drawn anew; the others are changed a little."""
+
+FACTORS = (0.8, 1.2)
+"""A number is multiplied by one of them."""
 
 
-def clone(store: StudyStore, number: int, donor: int, values: Values, mark: str) -> None:
-    """Let a trial go on from another one's weights with other values.
+def exploit(params: TuneParams, number: int, epoch: int, reached: Mapping[int, float]) -> int | None:
+    """Return the trial from whose weights a trial goes on after an epoch; None if it goes on from its own.
 
     Args:
-        store: The study.
+        params: The search.
         number: The trial's number.
-        donor: The number of the other one.
-        values: What the trial has from now on.
-        mark: The name of this change: it is made once, however often the call is repeated after a kill.
+        epoch: The epoch's number, from 1.
+        reached: What the trials that run have reached, the trial itself included: the larger the better.
     """
-    done = store.folder.trial(number).cloned
-    if not done.exists() or read_json(done)["mark"] != mark:
-        store.checkpoints(number).take_weights(store.checkpoints(donor))
-        store.set_values(number, values)
-        write_json(done, {"mark": mark, "donor": donor})
+    if epoch % params.scheduler.interval_epochs or epoch >= params.epochs or len(reached) < 2:
+        return None
+    order = sorted(reached, key=lambda trial: (reached[trial], trial))
+    quarter = min(math.ceil(len(order) * QUARTER), len(order) // 2)
+    if number not in order[:quarter]:
+        return None
+    return _generator(params, number, epoch, "exploit").choice(order[-quarter:])
 
 
-def donor_of(store: StudyStore, number: int) -> int | None:
-    """Return the number of the trial whose weights this one has taken over last; None if it has not."""
-    done = store.folder.trial(number).cloned
-    return int(read_json(done)["donor"]) if done.exists() else None
-
-
-def first_number(store: StudyStore, trial_id: str, number: int) -> int:
-    """Return the number that Ray has first handed to a trial: later it hands over that of the donor.
+def explore(params: TuneParams, number: int, epoch: int, values: Values) -> dict[str, Scalar]:
+    """Return the values with which a trial goes on that takes over another one's weights.
 
     Args:
-        store: The study.
-        trial_id: Ray's name of the trial.
-        number: What Ray has handed over now.
+        params: The search.
+        number: The trial's number.
+        epoch: The epoch's number, from 1.
+        values: Those of the other trial.
     """
-    path = store.folder.ray_trial(trial_id)
-    if not path.exists():
-        write_json(path, number)
-    return int(read_json(path))
+    generator = _generator(params, number, epoch, "explore")
+    return {name: _explored(params.space[name], value, generator) for name, value in values.items()}
 
 
-def mutations(space: Space) -> dict[str, Mutation]:
-    """Return for each searched parameter its list of values, or what draws one anew from Python's generator."""
-    return {
-        name: list(searched_range.grid()) if searched_range.is_listed else partial(_draw, searched_range)
-        for name, searched_range in space.items()
-        if searched_range.is_searched
-    }
+def _explored(searched_range: Range, value: Scalar, generator: random.Random) -> Scalar:
+    if not searched_range.is_searched:
+        return value
+    anew = generator.random() < DRAWN_ANEW
+    if searched_range.is_listed:
+        listed = list(searched_range.grid())
+        if anew or value not in listed:
+            return generator.choice(listed)
+        place = listed.index(value) + generator.choice((-1, 1))
+        return listed[min(max(place, 0), len(listed) - 1)]
+    if anew:
+        return searched_range.at(generator.random())
+    return searched_range.clip(float(value) * generator.choice(FACTORS))
 
 
-def _draw(searched_range: Range) -> Scalar:
-    return searched_range.at(random.random())  # noqa: S311 - no secret
-
-
-def changed(space: Space, values: Values) -> dict[str, Any]:
-    """Return values that Ray has multiplied by 0.8 or 1.2, brought back into the space, and the mark of this change."""
-    return {"values": clipped(space, values), "mark": uuid.uuid4().hex}
-
-
-def clipped(space: Mapping[str, Any], values: Values) -> dict[str, Scalar]:
-    """Return the values of the space that are nearest to some values."""
-    return {name: space[name].clip(value) for name, value in values.items()}
+def _generator(params: TuneParams, number: int, epoch: int, what: str) -> random.Random:
+    return random.Random(f"{params.sampler.seed} {number} {epoch} {what}")  # noqa: S311 - no secret

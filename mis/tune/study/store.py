@@ -1,7 +1,7 @@
 """A study on disk: whatever is killed at whatever moment, it goes on from here. See `mis.tune.study.layout`."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,15 +10,18 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mis.errors import MisError
-from mis.files import exclusive_lock, new_folder, read_json, write_json
+from mis.files import exclusive_lock, new_folder, read_json, remove_file, write_json
 from mis.params.load import Params
 from mis.params.tune import TuneParams
+from mis.track.names import BEST_DICE, VAL_DICE
 from mis.train.checkpoint import BEST, Checkpoints
+from mis.tune.epochs import EPOCH, reports
 from mis.tune.samplers import number_of_trials
 from mis.tune.study import messages
 from mis.tune.study.journal import Journal
 from mis.tune.study.layout import STUDY_JSON, StudyFolder, TrialFolder
-from mis.tune.trial import Trial, TrialState, Values, ranked
+from mis.tune.study.population import exploit, explore
+from mis.tune.trial import Trial, TrialState, Values, Verdict, ranked
 
 BUDGET = ("tune.num_samples", "tune.hours", "tune.target_dice", "tune.max_failures", "tune.keep")
 """What may change when a study goes on: nothing that what has been suggested and measured depends on."""
@@ -87,13 +90,12 @@ class StudyStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out, and mend what a killed one has left half-written.
+        """Keep other processes out.
 
         Raises:
             MisError: Another process runs the study.
         """
         with exclusive_lock(self.folder.lock, messages.runs_already(self.name)):
-            self.journal.cut_torn_line()
             yield
 
     # ---- The study ----
@@ -183,21 +185,80 @@ class StudyStore:
 
     def interrupted(self) -> list[Trial]:
         """Return the trials that were suggested and have not ended, or are tried again."""
-        again = {trial.number for trial in self.folder.trials if trial.again.exists()}
         return [
             self._with_changes(self.journal.suggested(number))
-            for number in sorted({*self.journal.unended(), *again})
+            for number in self.journal.numbers()
             if not self.folder.trial(number).outcome.exists()
         ]
+
+    def judge(self, number: int, report: Mapping[str, float]) -> Verdict:
+        """Decide what becomes of a trial after an epoch. What is decided once stays so, however often it is asked.
+
+        Epochs before it that nobody has judged, because a process died before it could report them, are judged first.
+
+        Args:
+            number: The trial's number.
+            report: See `mis.tune.epochs.reports`.
+        """
+        known, epoch = self.journal.epochs(number), int(report[EPOCH])
+        missed = reports(self.checkpoints(number).history())[known : epoch - 1] if epoch > known + 1 else []
+        return self._judge_all(number, [*missed, report])
+
+    def _judge_all(self, number: int, following: Sequence[Mapping[str, float]]) -> Verdict:
+        verdict = Verdict.GO_ON
+        for report in following:
+            verdict = self._judge(number, int(report[EPOCH]), report)
+            if verdict is Verdict.STOP:
+                break
+        return verdict
+
+    def _judge(self, number: int, epoch: int, report: Mapping[str, float]) -> Verdict:
+        if not self.is_population:
+            return Verdict.STOP if self.journal.report(number, epoch, report[BEST_DICE]) else Verdict.GO_ON
+        if epoch <= self.journal.epochs(number):
+            known = self.journal.change(number)
+            return Verdict.CHANGE if known is not None and known["epoch"] == epoch else Verdict.GO_ON
+        with self.journal.together():
+            # The weights that others may take over are the newest, and not those of the best epoch.
+            self.journal.report(number, epoch, report[VAL_DICE])
+            values = self.journal.running_values()
+            donor = exploit(self.tune, number, epoch, values) if number in values else None
+            if donor is None:
+                return Verdict.GO_ON
+            taken_over = (self.journal.change(donor) or {"values": self.journal.suggested(donor).values})["values"]
+            change = {"epoch": epoch, "donor": donor, "values": explore(self.tune, number, epoch, taken_over)}
+            self.journal.set_change(number, change)
+        write_json(self.folder.trial(number).change, change)
+        return Verdict.CHANGE
+
+    def take_over(self, number: int, suggested: Values) -> None:
+        """Let a trial of a population take over the weights and values that it is to go on with, if there are any.
+
+        It does so once, however often this is called.
+
+        Args:
+            number: The trial's number.
+            suggested: The values that it was begun with.
+        """
+        folder = self.folder.trial(number)
+        change = read_json(folder.change) if folder.change.exists() else None
+        if change is not None and change != (read_json(folder.cloned) if folder.cloned.exists() else None):
+            self.checkpoints(number).take_weights(self.checkpoints(change["donor"]))
+            self.set_values(number, {**self.values(number, suggested), **change["values"]})
+            write_json(folder.cloned, change)
+
+    def donor(self, number: int) -> int | None:
+        """Return the number of the trial whose weights a trial has taken over last; None if it has not."""
+        done = self.folder.trial(number).cloned
+        return int(read_json(done)["donor"]) if done.exists() else None
 
     def try_failed_again(self) -> list[int]:
         """Let the trials that have failed go on from their last checkpoints, and return their numbers."""
         failed = [trial for trial in self.trials() if trial.state is TrialState.FAILED]
         for trial in failed:
             folder = self.folder.trial(trial.number)
-            folder.again.touch()  # first: Optuna takes the trial for ended
-            folder.recorded.unlink(missing_ok=True)
-            folder.outcome.unlink()
+            remove_file(folder.recorded)
+            remove_file(folder.outcome)
         return [trial.number for trial in failed]
 
     def trials(self) -> list[Trial]:
@@ -236,14 +297,19 @@ class StudyStore:
 
     def end(self, trial: Trial) -> None:
         """Write what became of a trial, and tell Optuna."""
+        if trial.history and not self.is_population:  # epochs that its process did not live to report
+            self._judge_all(trial.number, reports(list(map(dict, trial.history)))[self.journal.epochs(trial.number) :])
         write_json(self.folder.trial(trial.number).outcome, trial.to_json())
         self.journal.tell(trial)
 
     def catch_up(self) -> None:
-        """Tell Optuna of the trials whose outcome was written by a process that was killed before it could tell."""
+        """Do what a process that was killed has decided and not done: tell Optuna of outcomes, and change trials."""
         for number in self.journal.unended():
-            if self.folder.trial(number).outcome.exists():
-                self.journal.tell(_read_outcome(self.folder.trial(number)))
+            folder = self.folder.trial(number)
+            if folder.outcome.exists():
+                self.journal.tell(_read_outcome(folder))
+            elif (change := self.journal.change(number)) is not None:
+                write_json(folder.change, change)
 
     def delete_model(self, number: int) -> None:
         """Delete the checkpoints of a trial that has ended."""

@@ -73,11 +73,23 @@ def test_a_suggestion_that_was_interrupted_is_completed_as_it_would_have_been(st
     assert asked == StudyStore.create(tmp_path / "tune" / "other", params).next_trial()
 
 
-def test_a_trial_without_an_epoch_is_a_failure_for_optuna_too(store):
+def test_a_trial_that_failed_stays_open_for_optuna_and_can_be_tried_again(store):
     asked = store.next_trial()
     store.end(ended(asked, [], TrialState.FAILED, error="ValueError: no"))
-    assert [trial.state.name for trial in again(store).journal.study.trials] == ["FAIL"]
+    assert [trial.state.name for trial in again(store).journal.study.trials] == ["RUNNING"]
     assert again(store).trials()[0].error == "ValueError: no"
+    assert again(store).interrupted() == []
+    assert again(store).try_failed_again() == [0]
+    assert again(store).interrupted() == [asked]
+    again(store).end(ended(asked))
+    assert [trial.value for trial in again(store).journal.study.trials] == [0.5]
+
+
+def test_a_trial_that_was_stopped_is_one_that_samplers_learn_from(store):
+    asked = store.next_trial()
+    store.end(ended(asked, state=TrialState.STOPPED))
+    (known,) = again(store).journal.study.trials
+    assert (known.state.name, known.value, known.intermediate_values) == ("PRUNED", 0.5, {1: 0.3, 2: 0.5})
 
 
 def test_a_study_is_found_by_its_parameters_and_records(store, params):

@@ -1,0 +1,147 @@
+"""A search that is killed again and again decides what the same search decides undisturbed.
+
+The trials have known curves. The driver here is what the one on Ray does, without Ray: as many trials at once as there
+are devices, and of these the one that has had the fewest epochs next. It is killed before any of its writes.
+"""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+
+import mis.files
+from mis.track.base import TUNE
+from mis.track.memory import MemoryTracker
+from mis.train.allocate import Node, allocate
+from mis.tune.epochs import reports
+from mis.tune.study.monitor import StudyMonitor
+from mis.tune.study.store import StudyStore
+from mis.tune.trial import Verdict
+
+EPOCHS, TRIALS, DEVICES = 9, 14, 3
+
+SPACE = {
+    "train.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+    "train.beta_1": {"type": "float", "low": 0.5, "high": 0.99},
+}
+
+SEARCHES = [
+    (sampler, scheduler) for sampler in ("tpe", "random") for scheduler in ("asha", "median", "hyperband", "none")
+] + [("cmaes", "asha"), ("random", "pbt")]
+
+
+class Killed(BaseException):
+    """The driver, or a worker, is killed."""
+
+
+@pytest.fixture
+def writes(monkeypatch):
+    """Counts the writes to the disk, and kills before the one of which the number is given."""
+
+    class Writes:
+        count = 0
+        last = math.inf
+
+    def counted(write):
+        def counting(*arguments):
+            Writes.count += 1
+            if Writes.count >= Writes.last:
+                raise Killed
+            write(*arguments)
+
+        return counting
+
+    monkeypatch.setattr(mis.files, "sync", counted(mis.files.sync))
+    monkeypatch.setattr(mis.files, "_write_all", counted(mis.files._write_all))
+    return Writes
+
+
+def dice_after(values, number, epoch):
+    """Return the Dice after an epoch: better near some values, and noisy; what it is depends on nothing else."""
+    best = 0.9 - 0.12 * abs(math.log10(values["train.learning_rate"]) + 2) - 0.3 * abs(values["train.beta_1"] - 0.8)
+    noise = random.Random(  # noqa: S311 - no secret
+        f"{number} {epoch} {json.dumps(dict(values), sort_keys=True)}"
+    )
+    return max(0.0, best * (1 - math.exp(-epoch / 3)) + noise.gauss(0, 0.03))
+
+
+def train_epoch(store, trial):
+    """Do what a trial's worker does in an epoch, and return its history."""
+    store.take_over(trial.number, trial.values)
+    checkpoints, values = store.checkpoints(trial.number), store.values(trial.number, trial.values)
+    history = checkpoints.history()
+    dice = dice_after(values, trial.number, len(history) + 1)
+    history = [*history, {"val/dice": dice, "train/loss": 1 - dice, "time/total_s": 1.0 + len(history)}]
+    checkpoints.write([np.zeros(2)], lambda path: path.write_bytes(b"model"), history, improved=True)
+    return history
+
+
+def search(path, params):
+    """Run a study to its end, from wherever it is."""
+    store = StudyStore.open(path) if path.exists() else StudyStore.create(path, params)
+    tracker = MemoryTracker()
+    with store.locked():
+        store.catch_up()
+        monitor = StudyMonitor(store, allocate([Node(1, 0)], 1), tracker, tracker.start_run(TUNE, "study"))
+        monitor.end_decided()
+        waiting, running = store.interrupted(), {}
+        left = store.total - len(store.journal.numbers())
+        while True:
+            while (left or waiting) and (len(running) < DEVICES or store.is_population):
+                if not waiting:
+                    waiting, left = [store.next_trial()], left - 1
+                trial = waiting.pop(0)
+                running[trial.number] = trial
+                monitor.begin(trial)
+            if not running:
+                return store
+            trial = min(running.values(), key=lambda each: (len(store.checkpoints(each.number).history()), each.number))
+            history = train_epoch(store, trial)
+            verdict = store.judge(trial.number, reports(history)[-1])
+            monitor.epoch_ended(trial.number, reports(history)[-1])
+            if verdict is Verdict.STOP or len(history) == EPOCHS:
+                monitor.ended(trial.number)
+                del running[trial.number]
+
+
+def decisions(store):
+    """Return what was suggested and decided of each trial, without what it took."""
+    return [(trial.number, trial.values, trial.state, len(trial.history)) for trial in store.trials()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("sampler", "scheduler"), SEARCHES)
+def test_a_killed_search_decides_as_the_undisturbed_one(params, tmp_path, writes, sampler, scheduler, seed):
+    params = params.override(
+        {
+            "train.patience": EPOCHS,
+            "tune.num_samples": TRIALS,
+            "tune.epochs": EPOCHS,
+            "tune.space": SPACE,
+            "tune.sampler": {"name": sampler, "seed": seed},
+            "tune.scheduler": {"name": scheduler, "grace_epochs": 1, "reduction_factor": 2, "interval_epochs": 2},
+        }
+    )
+    undisturbed = search(tmp_path / "undisturbed" / "study", params)
+    expected = decisions(undisturbed)
+    assert len(expected) == TRIALS
+    stopped = [trial for trial in undisturbed.trials() if trial.state == "stopped"]
+    assert bool(stopped) == (scheduler in ("asha", "median", "hyperband"))
+    assert any(undisturbed.donor(number) is not None for number in range(TRIALS)) == (scheduler == "pbt")
+    moments, kills, whole = random.Random(seed), 0, writes.count  # noqa: S311 - no secret
+    while True:
+        writes.last = writes.count + moments.randint(1, whole // 4)
+        try:
+            store = search(tmp_path / "killed" / "study", params)
+        except Killed:
+            kills += 1
+        else:
+            break
+    assert kills > 3
+    assert decisions(store) == expected
+    known = [StudyStore.open(each.path).journal.study.get_trials() for each in (undisturbed, store)]
+    for one, other in zip(*known, strict=True):
+        assert (one.state, one.value, one.intermediate_values) == (other.state, other.value, other.intermediate_values)
+        assert (one.params, one.system_attrs, one.user_attrs) == (other.params, other.system_attrs, other.user_attrs)
