@@ -2,12 +2,15 @@
 
 A checkpoint is a folder `epoch-0007` with the weights and the optimizer's state after that epoch,
 the best model so far, and the history. It is written under another name and then renamed: it is
-there whole or not at all. What follows from the history (the best epoch, whether to stop) is
-computed from it and not stored beside it.
+there whole or not at all. The one before it is kept too: disks fail, and where the newest cannot be
+read, the training goes on from that. What follows from the history (the best epoch, whether to stop)
+is computed from it and not stored beside it.
 """
 
 import json
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mis.files import new_file, new_folder, write_json
+from mis.files import link_or_copy, new_file, new_folder, remove_folder, write_json
 from mis.model.card import ModelCard, add_card
 from mis.track.names import TRAIN_LOSS, VAL_DICE
 from mis.train import messages
@@ -33,6 +36,15 @@ BEST = "best.keras"
 
 HISTORY = "history.json"
 """The file of a checkpoint with the history."""
+
+KEPT = 2
+"""Checkpoints of a training that are kept."""
+
+ASIDE = ".unreadable"
+"""Ending of the name of a checkpoint that could not be read."""
+
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged checkpoint raises."""
 
 History = list[dict[str, float]]
 """One mapping of metric names to values for each epoch."""
@@ -63,7 +75,7 @@ def is_finished(history: History, *, epochs: int, patience: int) -> bool:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one training; only the newest is kept.
+    """The checkpoints of one training; the newest is kept, and the one before it.
 
     Attributes:
         folder: The folder that has them.
@@ -74,8 +86,36 @@ class Checkpoints:
     writes: bool = True
 
     def newest(self) -> Path | None:
-        """Return the newest complete checkpoint."""
-        return max(self.folder.glob("epoch-*"), default=None)
+        """Return the newest checkpoint of which the history can be read."""
+        return next((path for path in self._kept() if _is_readable(path)), None)
+
+    def _kept(self) -> list[Path]:
+        """Return all checkpoints, the newest first."""
+        return sorted(self.folder.glob("epoch-*"), reverse=True)
+
+    def set_aside_unreadable(self) -> list[str]:
+        """Rename the checkpoints that cannot be read, newer than the newest that can, and say so in a line for each.
+
+        Whoever goes on with a training calls it first: it reads all of the newest checkpoint once.
+        """
+        lines = []
+        for path in self._kept():
+            try:
+                _read_state(path)
+                _check_archive(path / BEST)
+                read_history(path)
+            except UNREADABLE as error:
+                if self.writes:
+                    shutil.rmtree(aside := path.with_name(f".{path.name}{ASIDE}"), ignore_errors=True)
+                    path.rename(aside)
+                lines.append(messages.unreadable_checkpoint(path, error))
+            else:
+                break
+        return lines
+
+    def aside(self) -> list[Path]:
+        """Return the folders of the checkpoints that could not be read."""
+        return sorted(self.folder.glob(f".epoch-*{ASIDE}"))
 
     def history(self) -> History:
         """Return the history of the newest checkpoint, empty where there is none."""
@@ -140,10 +180,10 @@ class Checkpoints:
             if improved or before is None:
                 save_model(unfinished / BEST)
             else:
-                shutil.copy2(before / BEST, unfinished / BEST)
+                link_or_copy(before / BEST, unfinished / BEST)
             write_json(unfinished / HISTORY, history)
-        for older in set(self.folder.glob("epoch-*")) - {path}:
-            shutil.rmtree(older)
+        for older in self._kept()[KEPT:]:
+            remove_folder(older)
         return path
 
     def take_weights(self, other: "Checkpoints") -> bool:
@@ -162,8 +202,13 @@ class Checkpoints:
         return False
 
     def remove(self) -> None:
-        """Delete all checkpoints."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete all checkpoints, and the folder that has them."""
+        remove_folder(self.folder)
+
+    def clear(self) -> None:
+        """Delete all checkpoints, and leave what else is in the folder."""
+        for path in (*self._kept(), *self.aside()):
+            remove_folder(path)
 
 
 def plain(model: "keras.Model") -> "keras.Model":
@@ -179,13 +224,31 @@ def restore(model: "keras.Model", checkpoint: Path) -> History:
     Raises:
         ValueError: The checkpoint is of another network or optimizer.
     """
-    variables = _state(model)
-    with np.load(checkpoint / STATE) as state:
-        if [value.shape for value in state.values()] != [tuple(variable.shape) for variable in variables]:
-            raise messages.state_of_another_network(checkpoint / STATE)
-        for variable, value in zip(variables, state.values(), strict=True):
-            variable.assign(value)
+    variables, state = _state(model), _read_state(checkpoint)
+    if [value.shape for value in state] != [tuple(variable.shape) for variable in variables]:
+        raise messages.state_of_another_network(checkpoint / STATE)
+    for variable, value in zip(variables, state, strict=True):
+        variable.assign(value)
     return read_history(checkpoint)
+
+
+def _read_state(checkpoint: Path) -> list[np.ndarray]:
+    with (checkpoint / STATE).open("rb") as file, np.load(file) as state:  # numpy leaves a damaged file open
+        return list(state.values())
+
+
+def _check_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"{damaged} in {path} is damaged")
+
+
+def _is_readable(checkpoint: Path) -> bool:
+    try:
+        read_history(checkpoint)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _state(model: "keras.Model") -> list["keras.Variable"]:

@@ -49,6 +49,12 @@ def state_of_another_network(state: Path) -> ValueError:
     return ValueError(f"{state} is of another network or optimizer")
 
 
+def unreadable_checkpoint(checkpoint: Path, error: BaseException) -> str:
+    """Return what is said of a checkpoint that cannot be read."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"checkpoint {checkpoint} cannot be read ({reason[:120]}): going on from the one before"
+
+
 def checkpoints_removed(folder: Path) -> FileNotFoundError:
     """Return the error for a result that is used after its checkpoints were removed."""
     return FileNotFoundError(f"the checkpoints of this training were removed from {folder}")

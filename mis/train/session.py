@@ -114,6 +114,9 @@ def _train_in_worker(worker: Worker, params: Params, records: Path, folder: Path
     """
     worker_records = read_records(records, params.data)
     checkpoints = Checkpoints(folder, writes=worker.is_chief)
+    if worker.is_chief:
+        for line in checkpoints.set_aside_unreadable():
+            worker.report(line)
     history = checkpoints.history()
     worker.agree(int(worker_records.digest[:8], 16), f"the records in {records}")
     worker.agree(len(history), f"the number of epochs in the newest checkpoint in {folder}")
@@ -170,9 +173,11 @@ class _ReportLog:
         self.last = 0
         self.size: NetworkSize | None = None
 
-    def __call__(self, report: Epoch | NetworkSize) -> None:
-        """Log what was not logged before."""
-        if isinstance(report, NetworkSize):
+    def __call__(self, report: Epoch | NetworkSize | str) -> None:
+        """Log what was not logged before, and show a line that a worker says."""
+        if isinstance(report, str):
+            show_message(report)
+        elif isinstance(report, NetworkSize):
             self._log_size(report)
         else:
             self._log_epoch(report)

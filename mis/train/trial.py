@@ -42,6 +42,7 @@ def run_trial(
             ends after this epoch and the exception is raised here.
         graph_cache: The networks that this process has traced for earlier trials.
     """
+    checkpoints.set_aside_unreadable()
     devices = claim(share.devices, share.threads, fraction=share.fraction)
     return train_trial(
         params,

@@ -46,6 +46,8 @@ def train_as_worker(
         bind(bound_to[worker.rank], worker.devices.threads)
     GRAPH_CACHE.capacity = max(GRAPH_CACHE.capacity, keep_networks)
     own = replace(checkpoints, writes=worker.is_chief)
+    if worker.is_chief:
+        own.set_aside_unreadable()
     strategy = worker.strategy if worker.count > 1 else make_strategy(worker.devices)
 
     def confer() -> None:

@@ -96,12 +96,50 @@ def test_what_is_restored_is_what_was_saved_and_goes_on_alike(tmp_path):
     assert same(state(other), state(made))
 
 
-def test_only_the_newest_is_kept(tmp_path):
+def test_the_newest_is_kept_and_the_one_before_it(tmp_path):
     checkpoints, made = Checkpoints(tmp_path), model()
     for number in range(1, 12):
         assert checkpoints.save(made, history(*range(number)), improved=True) == tmp_path / f"epoch-{number:04d}"
-        assert [path.name for path in tmp_path.iterdir()] == [f"epoch-{number:04d}"]
+        kept = [f"epoch-{number:04d}" for number in (number - 1, number) if number]
+        assert sorted(path.name for path in tmp_path.iterdir()) == kept
     assert checkpoints.history() == history(*range(11))
+
+
+@pytest.mark.parametrize("name", ["last.npz", "best.keras", "history.json"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed", "gone"])
+def test_what_cannot_be_read_is_set_aside_for_the_one_before(tmp_path, name, damage):
+    checkpoints, made = Checkpoints(tmp_path), model()
+    checkpoints.save(made, history(0.1), improved=True)
+    kept = state(made)
+    train(made)
+    newest = checkpoints.save(made, history(0.1, 0.2), improved=True)
+    assert checkpoints.set_aside_unreadable() == []
+    file = newest / name
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "gone":
+        middle = len(content) // 2
+        changed = (
+            content[:middle] + bytes(byte ^ 0xFF for byte in content[middle : middle + 40]) + content[middle + 40 :]
+        )
+        file.write_bytes({"empty": b"", "cut": content[:middle], "changed": changed}[damage])
+    (line,) = checkpoints.set_aside_unreadable()
+    assert line.startswith(f"checkpoint {newest} cannot be read")
+    assert checkpoints.aside() == [tmp_path / ".epoch-0002.unreadable"]
+    assert checkpoints.history() == history(0.1)
+    other = model(seed=3)
+    restore(other, checkpoints.newest())
+    assert same(state(other), kept)
+    checkpoints.save(other, history(0.1, 0.3), improved=True)
+    assert checkpoints.history() == history(0.1, 0.3)
+
+
+def test_another_process_than_the_writer_renames_nothing(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    newest = checkpoints.save(model(), history(0.1), improved=True)
+    (newest / "last.npz").write_bytes(b"")
+    assert len(Checkpoints(tmp_path, writes=False).set_aside_unreadable()) == 1
+    assert newest.is_dir()
 
 
 def test_a_checkpoint_holds_the_weights_the_best_model_and_the_history(tmp_path):
@@ -139,7 +177,7 @@ def test_what_is_unfinished_is_not_a_checkpoint(tmp_path):
     (unfinished / "last.npz").write_bytes(b"half")
     assert checkpoints.newest() == first
     second = checkpoints.save(model(), history(0.1, 0.2), improved=True)
-    assert list(tmp_path.iterdir()) == [second]
+    assert sorted(tmp_path.iterdir()) == [first, second]
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mis.errors import MisError
+from mis.tune.trial import trial_name
 
 
 def unknown_study(path: Path, known: Sequence[str]) -> MisError:
@@ -18,6 +19,16 @@ def unknown_study(path: Path, known: Sequence[str]) -> MisError:
 def other_version(study: Path) -> MisError:
     """Return the error for a study's file with parameters of another version."""
     return MisError(f"{study} has parameters that this version does not take", do="go on with the version of then")
+
+
+def unreadable_checkpoint(number: int, path: Path) -> str:
+    """Return what is said of a trial whose newest checkpoint could not be read."""
+    return f"trial {trial_name(number)} went on from the checkpoint before: {path} cannot be read"
+
+
+def unreadable_file(path: Path, what: str) -> str:
+    """Return what is said of a file that cannot be read, and of what that costs."""
+    return f"{path} cannot be read: {what}"
 
 
 def runs_already(name: str) -> MisError:

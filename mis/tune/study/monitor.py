@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from mis.track.base import Run, Tracker
@@ -12,6 +13,7 @@ from mis.train.allocate import Share
 from mis.train.checkpoint import History, is_finished
 from mis.tune.console.table import StudyConsole
 from mis.tune.epochs import EPOCH, metrics_of, reports
+from mis.tune.study import messages
 from mis.tune.study.budget import Budget
 from mis.tune.study.recorder import Recorder
 from mis.tune.study.store import StudyStore
@@ -79,6 +81,7 @@ class StudyMonitor:
         )
         self.recorder = Recorder(store, share, tracker, parent, describe, say=self.console.say)
         self._running: dict[int, RunningTrial] = {}
+        self._said: set[Path] = set()
         self._kept = [trial.without_history() for trial in best if trial.best_model is not None]
 
     def end_decided(self) -> None:
@@ -116,6 +119,8 @@ class StudyMonitor:
         self._note_values(running)
         running.trial = running.trial.after(int(report[EPOCH]), metrics_of(report))
         if attempt:
+            if attempt not in running.worked_s:
+                self._say_unreadable(number)
             running.worked_s[attempt] = worked_s
         self.recorder.log_epoch(running.trial, report, self._population_metrics(running.trial))
         self.budget.note_dice(report[BEST_DICE])
@@ -212,6 +217,13 @@ class StudyMonitor:
         donor = self.store.donor(trial.number)
         values = {f"{NOW_PREFIX}{name}": value for name, value in trial.values.items() if isinstance(value, float)}
         return values if donor is None else {**values, CLONED_FROM: float(donor)}
+
+    def _say_unreadable(self, number: int) -> None:
+        """Say which checkpoints a trial that was started again could not read."""
+        for path in self.store.checkpoints(number).aside():
+            if path not in self._said:
+                self._said.add(path)
+                self.console.say(messages.unreadable_checkpoint(number, path))
 
     def _note_time(self) -> None:
         self.store.set_seconds(self.budget.elapsed_s)

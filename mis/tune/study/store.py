@@ -1,6 +1,5 @@
 """A study on disk: whatever is killed at whatever moment, it goes on from here. See `mis.tune.study.layout`."""
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mis.errors import MisError
-from mis.files import exclusive_lock, new_folder, read_json, remove_file, write_json
+from mis.files import exclusive_lock, mark, new_folder, read_json, remove_file, write_json
 from mis.params.load import Params
 from mis.params.tune import TuneParams
 from mis.track.names import BEST_DICE, VAL_DICE
@@ -167,15 +166,15 @@ class StudyStore:
 
     def finish(self) -> None:
         """Mark the study as finished, and delete the checkpoints of its trials; what `resume` needs stays."""
-        self.folder.finished.touch()  # first: half-deleted, it is not taken for one that is to go on
+        mark(self.folder.finished)  # first: half-deleted, it is not taken for one that is to go on
         for trial in self.folder.trials:
-            _delete_checkpoints(trial)
+            trial.checkpoints.clear()
 
     def reopen(self) -> None:
         """Let a finished study go on."""
         if self.folder.finished.exists():
-            self.folder.reopened.touch()
-            self.folder.finished.unlink()
+            mark(self.folder.reopened)
+            remove_file(self.folder.finished)
 
     # ---- Its trials ----
 
@@ -313,7 +312,7 @@ class StudyStore:
 
     def delete_model(self, number: int) -> None:
         """Delete the checkpoints of a trial that has ended."""
-        _delete_checkpoints(self.folder.trial(number))
+        self.checkpoints(number).clear()
 
     def keep_best(self) -> None:
         """Delete the checkpoints of the trials that have ended, but for the best `tune.keep`."""
@@ -326,7 +325,7 @@ class StudyStore:
 
     def set_recorded(self, number: int) -> None:
         """Note that the tracker has what became of a trial."""
-        self.folder.trial(number).recorded.touch()
+        mark(self.folder.trial(number).recorded)
 
     def _with_changes(self, trial: Trial) -> Trial:
         return replace(trial, values=self.values(trial.number, trial.values))
@@ -336,8 +335,3 @@ def _read_outcome(folder: TrialFolder) -> Trial:
     newest = folder.checkpoints.newest()
     content = {**read_json(folder.outcome), "number": folder.number}
     return replace(Trial.from_json(content), best_model=newest / BEST if newest else None)
-
-
-def _delete_checkpoints(folder: TrialFolder) -> None:
-    for checkpoint in folder.path.glob("epoch-*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)

@@ -241,7 +241,7 @@ def test_a_study_that_was_half_finished_by_a_kill_is_not_begun_again(store, para
     def killed(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mis.tune.study.store.shutil.rmtree", killed)
+    monkeypatch.setattr("mis.files.shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         store.finish()
     assert StudyStore.find(store.path.parent, params, "") is None
