@@ -187,6 +187,18 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        ValueError: The file has something else, or no JSON.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must have a JSON object, got {type(content).__name__}")  # noqa: TRY004 - as from json
+    return content
+
+
 class LineLog:
     """A file of lines, one process' alone: lines that were appended are there after a loss of power, whole.
 

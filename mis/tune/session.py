@@ -116,6 +116,8 @@ def run(store: StudyStore, context: StudyContext, params: Params | None = None) 
     """Run a study that is on disk to its end, from wherever it is; `params` are its own with another budget."""
     with store.locked():
         _say(f"study {store.name}; if it is interrupted: {store.way_on}")
+        for line in store.mend():
+            _say(line)
         store = store if params is None else store.with_params(params)
         store.reopen()
         ended = len(store.trials())

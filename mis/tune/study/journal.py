@@ -25,6 +25,7 @@ from mis.params.tune import TuneParams
 from mis.track.names import VAL_DICE
 from mis.tune.pruners import make_pruner
 from mis.tune.samplers import make_sampler
+from mis.tune.study import messages
 from mis.tune.trial import STATE_ATTRIBUTE, Trial, TrialState, Values, trial_name
 
 VALUES_ATTRIBUTE = "values"
@@ -57,12 +58,19 @@ class _Lines(BaseJournalBackend):
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
         """Return the entries from a number on: those of the file at first, and later those that were appended since."""
         if self._number is None:
-            entries: list[dict[str, Any]] = list(map(json.loads, self._log.read()))
+            entries: list[dict[str, Any]] = list(self._read())
             self._number = len(entries)
         else:
             entries = self._unread[len(self._unread) - (self._number - log_number_from) :]
         self._unread = []
         return entries
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(self._log.read(), start=1):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise messages.unreadable_journal(self._log.path, number) from None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append entries; within `together` they are kept until its end."""

@@ -31,6 +31,20 @@ def unreadable_file(path: Path, what: str) -> str:
     return f"{path} cannot be read: {what}"
 
 
+def unreadable_study(study: Path, error: BaseException) -> MisError:
+    """Return the error for a study whose file cannot be read."""
+    return MisError(f"{study} must be readable: {error}", do="the other studies go on; begin this one anew")
+
+
+def unreadable_journal(journal: Path, line: int) -> MisError:
+    """Return the error for a journal with a line that is none of Optuna's."""
+    return MisError(
+        f"{journal} must have an entry of Optuna's in each line",
+        got=f"another in line {line}",
+        do="the other studies go on; begin this one anew, tune.start.study takes over what MLflow has of it",
+    )
+
+
 def runs_already(name: str) -> MisError:
     """Return the error for a study that another process runs."""
     return MisError("a study must run once at a time", got=name, do="end its other process")

@@ -9,11 +9,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mis.errors import MisError
-from mis.files import exclusive_lock, mark, new_folder, read_json, remove_file, write_json
+from mis.files import exclusive_lock, mark, new_folder, read_json, read_object, remove_file, write_json
 from mis.params.load import Params
 from mis.params.tune import TuneParams
 from mis.track.names import BEST_DICE, VAL_DICE
-from mis.train.checkpoint import BEST, Checkpoints
+from mis.train.checkpoint import BEST, UNREADABLE, Checkpoints
 from mis.tune.epochs import EPOCH, reports
 from mis.tune.samplers import number_of_trials
 from mis.tune.study import messages
@@ -69,19 +69,23 @@ class StudyStore:
         if not StudyFolder(path).study.is_file():
             known = sorted(study.parent.name for study in path.parent.glob(f"*/{STUDY_JSON}"))
             raise messages.unknown_study(path, known)
+        study = StudyFolder(path).study
         try:
-            return cls(path, Params.model_validate(read_json(StudyFolder(path).study)["params"]))
+            return cls(path, Params.model_validate(read_object(study)["params"]))
         except ValidationError:
-            raise messages.other_version(StudyFolder(path).study) from None
+            raise messages.other_version(study) from None
+        except UNREADABLE as error:
+            raise messages.unreadable_study(study, error) from error
 
     @classmethod
     def find(cls, folder: Path, params: Params, records: str) -> "StudyStore | None":
         """Return the newest study below a folder that is to go on with these parameters and records; None if none is.
 
-        A study that is or was finished is not: with the same parameters a new one is wanted.
+        A study that is or was finished is not: with the same parameters a new one is wanted. Nor is one whose file
+        cannot be read, or that another version began.
         """
         for study in sorted(folder.glob(f"*/{STUDY_JSON}"), key=lambda path: path.stat().st_mtime, reverse=True):
-            with suppress(MisError):  # one that another version began
+            with suppress(MisError):
                 store = cls.open(study.parent)
                 if (store.params, store.records) == (params, records) and not store.was_finished:
                     return store
@@ -96,6 +100,28 @@ class StudyStore:
         """
         with exclusive_lock(self.folder.lock, messages.runs_already(self.name)):
             yield
+
+    def mend(self) -> list[str]:
+        """Set aside the files of trials that cannot be read, and return a line that says so for each.
+
+        Without its outcome a trial goes on from its checkpoint, and where that was deleted, from its start.
+        """
+        lines = []
+        for folder in self.folder.trials:
+            for path, cost in (
+                (folder.outcome, "the trial goes on from its checkpoint, or runs again where that was deleted"),
+                (folder.values, "the trial has the values again that were suggested for it"),
+                (folder.change, "what the trial was to take over is read from the journal"),
+                (folder.cloned, "the trial takes over once more what it has taken over last"),
+            ):
+                try:
+                    if path.exists():
+                        _read_outcome(folder) if path == folder.outcome else read_object(path)
+                except UNREADABLE:
+                    path.replace(path.with_name(f".{path.name}.unreadable"))
+                    remove_file(folder.recorded)
+                    lines.append(messages.unreadable_file(path, cost))
+        return lines
 
     # ---- The study ----
 
@@ -148,7 +174,9 @@ class StudyStore:
     @property
     def seconds(self) -> float:
         """Seconds that it has run, over all its sessions; of one that was killed, up to the end of its last epoch."""
-        return float(read_json(self.folder.seconds)) if self.folder.seconds.exists() else 0.0
+        with suppress(FileNotFoundError, ValueError):  # one that cannot be read costs the time of earlier sessions
+            return float(read_json(self.folder.seconds))
+        return 0.0
 
     def set_seconds(self, seconds: float) -> None:
         """Note how long it has run by now."""
@@ -333,5 +361,5 @@ class StudyStore:
 
 def _read_outcome(folder: TrialFolder) -> Trial:
     newest = folder.checkpoints.newest()
-    content = {**read_json(folder.outcome), "number": folder.number}
+    content = {**read_object(folder.outcome), "number": folder.number}
     return replace(Trial.from_json(content), best_model=newest / BEST if newest else None)

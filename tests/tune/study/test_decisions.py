@@ -7,6 +7,7 @@ are devices, and of these the one that has had the fewest epochs next. It is kil
 import json
 import math
 import random
+import zipfile
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from mis.tune.epochs import reports
 from mis.tune.study.monitor import StudyMonitor
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Verdict
+from tests.power import watched
 
 EPOCHS, TRIALS, DEVICES = 9, 14, 3
 
@@ -67,14 +69,20 @@ def dice_after(values, number, epoch):
     return max(0.0, best * (1 - math.exp(-epoch / 3)) + noise.gauss(0, 0.03))
 
 
+def write_model(path):
+    with zipfile.ZipFile(path, "w") as model:
+        model.writestr("weights", "none")
+
+
 def train_epoch(store, trial):
     """Do what a trial's worker does in an epoch, and return its history."""
     store.take_over(trial.number, trial.values)
     checkpoints, values = store.checkpoints(trial.number), store.values(trial.number, trial.values)
+    checkpoints.set_aside_unreadable()
     history = checkpoints.history()
     dice = dice_after(values, trial.number, len(history) + 1)
     history = [*history, {"val/dice": dice, "train/loss": 1 - dice, "time/total_s": 1.0 + len(history)}]
-    checkpoints.write([np.zeros(2)], lambda path: path.write_bytes(b"model"), history, improved=True)
+    checkpoints.write([np.zeros(2)], write_model, history, improved=True)
     return history
 
 
@@ -83,6 +91,7 @@ def search(path, params):
     store = StudyStore.open(path) if path.exists() else StudyStore.create(path, params)
     tracker = MemoryTracker()
     with store.locked():
+        store.mend()
         store.catch_up()
         monitor = StudyMonitor(store, allocate([Node(1, 0)], 1), tracker, tracker.start_run(TUNE, "study"))
         monitor.end_decided()
@@ -101,7 +110,7 @@ def search(path, params):
             history = train_epoch(store, trial)
             verdict = store.judge(trial.number, reports(history)[-1])
             monitor.epoch_ended(trial.number, reports(history)[-1])
-            if verdict is Verdict.STOP or len(history) == EPOCHS:
+            if verdict is Verdict.STOP or len(history) == store.tune.epochs:
                 monitor.ended(trial.number)
                 del running[trial.number]
 
@@ -145,3 +154,26 @@ def test_a_killed_search_decides_as_the_undisturbed_one(params, tmp_path, writes
     for one, other in zip(*known, strict=True):
         assert (one.state, one.value, one.intermediate_values) == (other.state, other.value, other.intermediate_values)
         assert (one.params, one.system_attrs, one.user_attrs) == (other.params, other.system_attrs, other.user_attrs)
+
+
+def test_a_search_goes_on_from_all_that_a_loss_of_power_may_leave(params, tmp_path):
+    small = {
+        "train.patience": EPOCHS,
+        "tune.num_samples": 3,
+        "tune.epochs": 3,
+        "tune.space": SPACE,
+        "tune.sampler": {"name": "random", "seed": 1},
+        "tune.scheduler": {"name": "asha", "grace_epochs": 1, "reduction_factor": 2, "interval_epochs": 1},
+    }
+    params = params.override(small)
+    root = tmp_path / "tune"
+    root.mkdir()
+    with watched(root) as disk:
+        expected = decisions(search(root / "study", params))
+    assert {state for _, _, state, _ in expected} == {"completed", "stopped"}
+    assert len(disk.states) > 300
+    left = tmp_path / "left"
+    for number, _ in enumerate(disk.restore(left)):
+        store = search(left / "study", params)
+        assert decisions(store) == expected, f"state {number}"
+        assert all(trial.best_model is not None for trial in store.trials())

@@ -1,11 +1,13 @@
 """A study on disk, half-written in every way."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from mis.errors import MisError
+from mis.files import DiskFullError
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial, TrialState, best_trial
 
@@ -246,3 +248,75 @@ def test_a_study_that_was_half_finished_by_a_kill_is_not_begun_again(store, para
         store.finish()
     assert StudyStore.find(store.path.parent, params, "") is None
     assert len(again(store).trials()) == 1
+
+
+# ---- What cannot be read ----
+
+
+@pytest.mark.parametrize("content", [b"", b'{"values": {"train', b"[]", b"\x00\x00"])
+@pytest.mark.parametrize("name", ["outcome.json", "values.json", "change.json", "cloned.json"])
+def test_a_file_that_cannot_be_read_costs_its_trial_alone(store, name, content):
+    first, second = store.next_trial(), store.next_trial()
+    for trial in (first, second):
+        store.end(ended(trial))
+        store.set_values(trial.number, trial.values)
+        store.set_recorded(trial.number)
+    path = store.path / "trials" / "000" / name
+    path.write_bytes(content)
+    (line,) = again(store).mend()
+    assert line.startswith(f"{path} cannot be read: ")
+    assert not path.exists()
+    assert not again(store).is_recorded(0)
+    assert again(store).mend() == []
+    if name == "outcome.json":
+        assert again(store).trials() == [ended(second)]
+        assert again(store).interrupted() == [first]
+    else:
+        assert again(store).trials() == [ended(first), ended(second)]
+
+
+@pytest.mark.parametrize("content", ["", '{"params": ', "[]", "{}"])
+def test_a_study_that_cannot_be_read_leaves_the_others(store, params, content):
+    other = StudyStore.create(store.path.parent / "other", params)
+    (other.path / "study.json").write_text(content)
+    assert StudyStore.find(store.path.parent, params, "") == store
+    with pytest.raises(MisError, match=r"other/study.json must be readable: .*; the other studies go on"):
+        StudyStore.open(other.path)
+
+
+def test_a_journal_with_a_torn_line_in_its_middle_is_refused_by_its_line(store):
+    store.next_trial()
+    journal = store.path / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:1], lines[1][:20] + b"\n", *lines[2:]]))
+    with pytest.raises(
+        MisError, match=r"journal.log must have an entry of Optuna's in each line, got another in line 2"
+    ):
+        again(store).interrupted()
+
+
+def test_a_full_disk_leaves_the_journal_as_it_was_and_the_study_goes_on(params, small_disk):
+    disk = small_disk("200k")
+    store = StudyStore.create(disk / "tune" / "study", params)
+    first = store.next_trial()
+    hog = disk / "hog"
+    with suppress(OSError), hog.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 1024)
+
+    def suggest_many():
+        for _ in range(99):
+            store.next_trial()
+
+    with pytest.raises(DiskFullError, match="there must be space on the disk of"):
+        suggest_many()
+    with pytest.raises(DiskFullError, match="make space"):
+        store.end(ended(first, HISTORY * 200))
+    begun = len(again(store).interrupted())
+    hog.unlink()
+    assert len(store.interrupted()) == begun, "the same process goes on with what the file has"
+    following = store.next_trial()
+    assert following.number == begun
+    store.end(ended(first))
+    assert again(store).trials() == [ended(first)]
+    assert [trial.number for trial in again(store).interrupted()] == list(range(1, begun + 1))
