@@ -5,6 +5,7 @@ on the disk once its folder was synced; before, any first part of the changes of
 assumed: not that names wait for contents, as some file systems do.
 """
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,9 +32,11 @@ class Disk:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.states: dict[frozenset[tuple[str, bytes | None]], None] = {}
-        self._number = root.stat().st_ino
+        self._numbers: dict[int, int] = {}  # by the system's, which is given again when a file is deleted
+        self._counted = itertools.count()
+        self._root = self._number_of(root)
         self._now: Names = {}
-        self._folders: set[int] = {self._number}
+        self._folders: set[int] = {self._root}
         self._contents: dict[int, bytes] = {}
         self._synced: dict[int, bytes] = {}
         self._possible: list[Names] = [{}]
@@ -41,15 +44,13 @@ class Disk:
     def look(self) -> None:
         """Note what has changed, and which states a loss of power may leave now."""
         names, contents = self._read()
-        for number in self._synced.keys() - names.values():
-            del self._synced[number]
         if names != self._now:
             self._possible.append(names)
         self._now, self._contents = names, self._contents | contents
         for possible in self._possible:
             for part in (0.0, 0.5, 1.0):
                 state: dict[str, bytes | None] = {}
-                self._fill(state, possible, part, self._number, "")
+                self._fill(state, possible, part, self._root, "")
                 self.states.setdefault(frozenset(state.items()))
 
     def synced(self, path: Path) -> None:
@@ -57,7 +58,7 @@ class Disk:
         self.look()
         if not path.is_relative_to(self.root):
             return
-        number = path.stat().st_ino
+        number = self._number_of(path)
         if path.is_dir():
             now = {key: value for key, value in self._now.items() if key[0] == number}
             others = [
@@ -69,19 +70,24 @@ class Disk:
         self.look()
 
     def _read(self) -> tuple[Names, dict[int, bytes]]:
+        paths = [self.root, *self.root.rglob("*")]
+        there = {path.stat().st_ino for path in paths}
+        self._numbers = {number: ours for number, ours in self._numbers.items() if number in there}
         names: Names = {}
         contents: dict[int, bytes] = {}
-        for root, folders, files in os.walk(self.root):
-            folder = Path(root).stat().st_ino
-            for name in (*folders, *files):
-                path = Path(root) / name
-                number = names[folder, name] = path.stat().st_ino
-                if name in folders:
-                    self._folders.add(number)
-                else:
-                    self._folders.discard(number)
-                    contents[number] = path.read_bytes()
+        for path in paths[1:]:
+            number = names[self._number_of(path.parent), path.name] = self._number_of(path)
+            if path.is_dir():
+                self._folders.add(number)
+            else:
+                contents[number] = path.read_bytes()
         return names, contents
+
+    def _number_of(self, path: Path) -> int:
+        number = path.stat().st_ino
+        if number not in self._numbers:
+            self._numbers[number] = next(self._counted)
+        return self._numbers[number]
 
     def _fill(self, state: dict[str, bytes | None], names: Names, part: float, folder: int, prefix: str) -> None:
         """Add what is in a folder to a state."""

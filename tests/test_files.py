@@ -3,6 +3,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -17,6 +18,7 @@ from mis.files import (
     write_csv,
     write_json,
 )
+from tests.power import watched
 
 # The process kills itself at the n-th time that the interpreter announces such a call: nothing of it has happened yet.
 KILLED = """
@@ -256,6 +258,45 @@ def test_a_full_disk_leaves_files_and_folders_as_they_were(full_disk):
     with pytest.raises(DiskFullError, match="make space"), new_folder(full_disk / "folder") as unfinished:
         (unfinished / "a").write_text("x" * 2**22)
     assert contents(full_disk) == before
+
+
+# ---- A loss of power ----
+
+
+def test_a_loss_of_power_leaves_the_old_or_the_new_content_and_never_another(tmp_path):
+    root, left = tmp_path / "root", tmp_path / "left"
+    root.mkdir()
+    log = LineLog(root / "log")
+    done = 0
+    with watched(root) as disk:
+        for number in range(3):
+            write_json(root / "file.json", {"number": number})
+            with new_folder(root / "folder") as unfinished:
+                for name in ("a", "b"):
+                    (unfinished / name).write_text(str(number))
+            log.append([f"{number}", f"{number} and more"])
+            done = len(disk.states)
+        remove_folder(root / "folder")
+    assert len(disk.states) > done > 40
+    for _ in disk.restore(left):
+        if (left / "file.json").exists():
+            assert read_json(left / "file.json")["number"] in range(3)
+        with suppress(FileNotFoundError), new_folder(left / "folder"):  # puts back the old one between two renames
+            raise FileNotFoundError
+        if (left / "folder").exists():
+            assert contents(left / "folder") in [{"a": str(number), "b": str(number)} for number in range(3)]
+        lines = LineLog(left / "log").read()
+        assert lines == [text for number in range(3) for text in (f"{number}", f"{number} and more")][: len(lines)]
+        assert len(lines) % 2 == 0
+    # What is said to be written is there.
+    with watched(root) as disk:
+        write_json(root / "file.json", {"number": 9})
+        log.append(["last"])
+        disk.states.clear()
+        disk.look()
+    for _ in disk.restore(left):
+        assert read_json(left / "file.json") == {"number": 9}
+        assert LineLog(left / "log").read()[-1] == "last"
 
 
 # ---- Formats ----
