@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 
 from mis.errors import MisError, WorkerError
+from mis.files import DiskFullError, is_disk_full
 from mis.params.load import load_params
 from mis.settings import load_settings
 
@@ -80,11 +82,16 @@ def exit_code(command: Callable[[], int | None]) -> int:
     except MisError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command prints its error
         return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # whoever reads the output, as `head`, has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        if not is_disk_full(error):
+            raise
+        print(f"error: {DiskFullError(Path(error.filename or tempfile.gettempdir()))}", file=sys.stderr)  # noqa: T201
+        return 2
     except WorkerError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    except BrokenPipeError:  # whoever reads the output, as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201

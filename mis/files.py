@@ -34,6 +34,11 @@ class DiskFullError(MisError):
             got="none left",
             do="make space, and the same command goes on from what is there",
         )
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[type["DiskFullError"], tuple[Path]]:
+        """Let another process have the error: a worker's comes to its driver."""
+        return type(self), (self.folder,)
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -50,7 +55,7 @@ def saying_disk_full(folder: Path) -> Iterator[None]:
         yield
     except DiskFullError:
         raise
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # of whatever library
         if not is_disk_full(error):
             raise
         raise DiskFullError(folder) from error

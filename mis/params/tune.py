@@ -58,6 +58,9 @@ class TuneParams(Section):
     devices that are idle, because no further trial begins, join running trials at the end of an epoch."""
     max_failures: Annotated[int, Field(ge=0)]
     """How often a trial is started again, from its last checkpoint, after its process died or raised an error."""
+    stall_s: Annotated[float, Field(gt=0)]
+    """Seconds without a step, of training or validation, after which a trial's process is ended. The trial goes on from
+    its last checkpoint, and that is one of `max_failures`. Tracing and compiling are part of the first step."""
     keep: Annotated[int, Field(ge=1)]
     """Trials whose models are kept, the best first; of the others the figures remain."""
     retry_oom: bool

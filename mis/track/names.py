@@ -202,6 +202,9 @@ BEST_TRIAL_TAG = "mis.best_trial"
 PARETO_FRONT_TAG = "mis.pareto_front"
 """The names of the trials on a study's Pareto front."""
 
+BEGUN_BY_TAG = "mis.begun_by_commit"
+"""The commit of the code that began a study; `mis.git_commit` is that of the code that went on with it last."""
+
 ENDED_BY_TAG = "mis.ended_by"
 """The parameter whose limit has ended a study."""
 

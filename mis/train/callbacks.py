@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import keras
 
@@ -34,12 +35,19 @@ class ReportEpochs(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has
         self.worker.report(Epoch(epoch + 1, epoch_metrics(logs or {})))
 
 
+class CountsSteps(Protocol):
+    """What is told of steps: a worker, or whoever watches a trial."""
+
+    def progress(self, steps: int = 1) -> None:
+        """Note that so many steps have ended."""
+
+
 class ReportSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types: its classes are Any
     """Counts every step of training and of validation as progress, so that a training that hangs is noticed."""
 
     async_safe = True  # it reads no logs: Keras need not wait for the device after each step
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: CountsSteps) -> None:
         super().__init__()
         self.worker = worker
 

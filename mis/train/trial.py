@@ -29,6 +29,7 @@ def run_trial(
     checkpoints: Checkpoints,
     report: Report,
     *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     graph_cache: GraphCache = GRAPH_CACHE,
 ) -> Fitted:
     """Train once, or go on from the checkpoints, on this process' share of the devices.
@@ -40,6 +41,7 @@ def run_trial(
         checkpoints: The checkpoints of the trial, written after each epoch.
         report: Called after each epoch. Where it raises SystemExit, as Ray Tune does to stop a trial, the training
             ends after this epoch and the exception is raised here.
+        callbacks: More callbacks.
         graph_cache: The networks that this process has traced for earlier trials.
     """
     checkpoints.set_aside_unreadable()
@@ -51,6 +53,7 @@ def run_trial(
         checkpoints,
         # As the checkpoint has it: what is reported cannot be lost afterwards.
         on_epoch=lambda: report(checkpoints.history()),
+        callbacks=callbacks,
         graph_cache=graph_cache,
     )
 

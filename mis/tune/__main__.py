@@ -36,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help="go on with a study that was interrupted, was killed or has ended; --set may give it another budget",
     )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="with --resume: try the trials again that have failed"
+    )
     parser.add_argument("--name", metavar="NAME", help="the name of a new study; by default the time")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, and how long it would take")
     arguments = parser.parse_args(argv)
@@ -48,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise MisError(
                 "a study goes on with its own parameters: --resume takes neither --params, --name nor --dry-run"
             )
+
+        if arguments.retry_failed and arguments.resume is None:
+            raise MisError("--retry-failed is for a study that goes on: give it with --resume NAME")
 
         from mis.data.records.prepare import find_records  # late, as what follows: it needs NumPy
         from mis.report.study.figures import write_figures
@@ -64,7 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings = replace(settings, records_folder=find_records(params.data, settings))
             study = tune(params, settings, draw=write_figures, name=arguments.name)
         else:
-            study = resume(arguments.resume, settings, arguments.overrides, draw=write_figures)
+            study = resume(
+                arguments.resume,
+                settings,
+                arguments.overrides,
+                draw=write_figures,
+                retry_failed=arguments.retry_failed,
+            )
         show(study, settings)
         study.finish()
 

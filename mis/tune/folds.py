@@ -7,6 +7,7 @@ runs below one run in MLflow.
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -31,6 +32,8 @@ from mis.train.progress import show_message
 from mis.train.session import fingerprint
 from mis.tune.result import StudyResult
 from mis.tune.session import StudyContext, run, studies_folder
+from mis.tune.study import messages
+from mis.tune.study.code import code_version, is_other_code
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import FOLD, Trial, TrialState
 
@@ -121,15 +124,14 @@ def train_folds(params: Params, settings: Settings) -> Folds:
     study_params = as_study(params)
     context = StudyContext(records, MlflowTracker(settings), settings, draw=lambda *_: ())
     folder, prefix = studies_folder(settings), f"folds-{_fingerprint(params, records)}"
-    store = _find(folder, prefix)
+    store, code = _find(folder, prefix), code_version(settings.workspace)
+    if store is not None and is_other_code(store.code, code):
+        show_message(messages.folds_of_other_code(store.name, store.code, code))
+        store = None
     if store is None:
         name = f"{prefix}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        store = StudyStore.create(folder / name, study_params, records.digest, folds=True)
-    else:
-        with store.locked():
-            if failed := store.try_failed_again():
-                show_message(f"tried again from their last checkpoints: trials {', '.join(map(str, failed))}")
-    study = run(store, context, study_params)
+        store = StudyStore.create(folder / name, study_params, records.digest, folds=True, code=code)
+    study = run(store, context, study_params, retry_failed=True)
     _check_all_trained(study)
     folds = Folds(study, sizes)
     folds.make_ensemble()
@@ -194,9 +196,10 @@ def _fingerprint(params: Params, records: Records) -> str:
 def _find(folder: Path, prefix: str) -> StudyStore | None:
     """Return the newest study of these trainings that has not been finished."""
     for path in sorted(folder.glob(f"{prefix}-*/study.json"), key=lambda path: path.stat().st_mtime, reverse=True):
-        store = StudyStore.open(path.parent)
-        if not store.was_finished:
-            return store
+        with suppress(MisError):  # of one that cannot be read
+            store = StudyStore.open(path.parent)
+            if not store.was_finished:
+                return store
     return None
 
 

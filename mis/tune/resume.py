@@ -14,7 +14,9 @@ from mis.tune.session import Draw, StudyContext, run, studies_folder
 from mis.tune.study.store import BUDGET, StudyStore
 
 
-def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw: Draw) -> StudyResult:
+def resume(
+    name: str, settings: Settings, overrides: Sequence[str] = (), *, draw: Draw, retry_failed: bool = False
+) -> StudyResult:
     """Go on with a study, with its own parameters.
 
     No trial that has ended is run again; those that ran go on from their checkpoints. A study that has ended goes on
@@ -25,6 +27,7 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw
         settings: The machine.
         overrides: Another budget, as `name=value`; names are those of `BUDGET`.
         draw: Draws the study's figures.
+        retry_failed: Whether trials that have failed are tried again.
 
     Raises:
         MisError: There is no study of this name, another process runs it, its records have changed, or
@@ -47,4 +50,4 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw
             do="begin a new one",
         )
     params = store.params.override(values) if values else None
-    return run(store, StudyContext(records, MlflowTracker(settings), settings, draw), params)
+    return run(store, StudyContext(records, MlflowTracker(settings), settings, draw), params, retry_failed=retry_failed)

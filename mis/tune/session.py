@@ -15,11 +15,13 @@ from tqdm import tqdm
 
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_contents, read_records, size_bytes
+from mis.files import saying_disk_full
 from mis.params.load import Params
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import (
+    BEGUN_BY_TAG,
     BEST_TRIAL_TAG,
     CONCURRENT_TRIALS,
     DATA_IN_MEMORY_BYTES,
@@ -37,6 +39,7 @@ from mis.tune.ray.driver import run_study
 from mis.tune.resources import Resources, resources
 from mis.tune.result import StudyResult
 from mis.tune.study import messages
+from mis.tune.study.code import COMMIT, code_version, is_other_code
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
 
@@ -87,11 +90,14 @@ def tune(
     if name is not None:
         check_name(name, settings)
     context = StudyContext(records, MlflowTracker(settings), settings, draw)
+    code = code_version(settings.workspace)
     if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
-        return run(store, context)
+        if not is_other_code(store.code, code):
+            return run(store, context)
+        say(messages.begun_by_other_code(store.name, store.code, code))
     name = name or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     starts = starting_points(params, context.tracker)
-    return run(StudyStore.create(folder / name, params, records.digest, starts), context)
+    return run(StudyStore.create(folder / name, params, records.digest, starts, code=code), context)
 
 
 def studies_folder(settings: Settings) -> Path:
@@ -112,17 +118,30 @@ def check_name(name: str, settings: Settings) -> None:
         raise messages.name_taken(name, has_folder=has_folder)
 
 
-def run(store: StudyStore, context: StudyContext, params: Params | None = None) -> StudyResult:
-    """Run a study that is on disk to its end, from wherever it is; `params` are its own with another budget."""
-    with store.locked():
-        _say(f"study {store.name}; if it is interrupted: {store.way_on}")
+def run(
+    store: StudyStore, context: StudyContext, params: Params | None = None, *, retry_failed: bool = False
+) -> StudyResult:
+    """Run a study that is on disk to its end, from wherever it is.
+
+    Args:
+        store: The study.
+        context: What it runs with.
+        params: Its own parameters with another budget.
+        retry_failed: Whether trials that have failed are tried again; they are where all have failed.
+    """
+    with store.locked(), saying_disk_full(store.path):
+        say(f"study {store.name}; if it is interrupted: {store.way_on}")
         for line in store.mend():
-            _say(line)
+            say(line)
         store = store if params is None else store.with_params(params)
         store.reopen()
+        if is_other_code(store.code, now := code_version(context.settings.workspace)):
+            say(messages.goes_on_with_other_code(store.code, now))
+        if (retry_failed or store.all_failed) and (again := store.try_failed_again()):
+            say(messages.tried_again(again))
         ended = len(store.trials())
         if begun := ended + len(store.interrupted()):
-            _say(f"it goes on: {ended} of {store.total} trials have ended, {begun} were begun")
+            say(f"it goes on: {ended} of {store.total} trials have ended, {begun} were begun")
         with resources(store.tune, size_bytes(context.records), context.settings) as available:
             return _run_on(available, store, context)
 
@@ -140,6 +159,8 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
     study_run = tracker.find_run(TUNE, key) or tracker.start_run(TUNE, name, tags=key)
     with tracked(study_run):
         describe(study_run)
+        if store.code:
+            study_run.set_tags({BEGUN_BY_TAG: store.code[COMMIT]})
         study_run.log_params(params.flatten())
         study_run.log_metrics(
             {
@@ -161,7 +182,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
                 experience=_experience(store, records, tracker),
             )
         except KeyboardInterrupt:
-            _say(f"what has ended is kept; go on with {store.way_on}")
+            say(f"what has ended is kept; go on with {store.way_on}")
             raise
         result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent)
         _record(result, study_run, context)
@@ -176,7 +197,8 @@ def _experience(store: StudyStore, records: Records, tracker: MlflowTracker) -> 
     return Experience.of([study.metrics for study in earlier])
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Show a line to the user."""
     tqdm.write(line, file=sys.stderr)
 
 

@@ -3,9 +3,12 @@
 from typing import Any
 
 from ray import tune
+from ray.tune.experiment import Trial as RayTrial
 
-from mis.tune.ray.errors import is_out_of_memory, reason_of
-from mis.tune.ray.messages import ATTEMPT, WORKED_S, suggested_trial
+from mis.files import read_object
+from mis.tune.ray.errors import disk_full_in, is_out_of_memory, is_refused, reason_of
+from mis.tune.ray.messages import ATTEMPT, NODE, WORKED_S, suggested_trial
+from mis.tune.ray.stall import StallWatch
 from mis.tune.study.budget import Budget
 from mis.tune.study.monitor import StudyMonitor
 
@@ -21,8 +24,8 @@ class BudgetStopper(tune.Stopper):  # type: ignore[misc]  # Ray's classes are An
         return False
 
     def stop_all(self) -> bool:
-        """Return whether the budget is reached."""
-        return self.budget.is_reached
+        """Return whether the budget is reached, or the study is left."""
+        return self.budget.is_reached or self.budget.given_up is not None
 
 
 class MonitorCallback(tune.Callback):  # type: ignore[misc]
@@ -31,43 +34,75 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
     def __init__(self, monitor: StudyMonitor) -> None:
         self.monitor = monitor
         self.numbers: dict[str, int] = {}
+        self.stalls = StallWatch(monitor.store.tune.stall_s)
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process: Ray Tune stores its callbacks with its own state."""
         return {}
 
     def _number(self, trial: Any) -> int:
-        """Return a trial's number, and begin it: its process may have died before Ray Tune has called it started.
-
-        In a population the number that Ray hands over later is that of the donor: the first one counts.
-        """
+        """Return a trial's number, and begin it: its process may have died before Ray Tune has called it started."""
         if trial.trial_id not in self.numbers:
             suggested = suggested_trial(trial.config)
             self.numbers[trial.trial_id] = suggested.number
             self.monitor.begin(suggested)
         return self.numbers[trial.trial_id]
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: object) -> None:
+        """Look whether a trial hangs."""
+        running = [self.numbers[trial.trial_id] for trial in trials if trial.status == RayTrial.RUNNING]
+        with self.monitor.budget.giving_up():
+            self.stalls.look({number: self.monitor.store.folder.trial(number) for number in running})
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
         """Begin a trial."""
-        self._number(trial)
+        with self.monitor.budget.giving_up():
+            self._number(trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: object
     ) -> None:
         """Hand over an epoch."""
-        number = self._number(trial)
-        self.monitor.epoch_ended(number, result, result.get(ATTEMPT, ""), result.get(WORKED_S, 0.0))
+        with self.monitor.budget.giving_up():
+            attempt, worked_s, node = (
+                result.get(key, empty) for key, empty in ((ATTEMPT, ""), (WORKED_S, 0.0), (NODE, ""))
+            )
+            self.monitor.epoch_ended(self._number(trial), result, attempt, worked_s, node)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
         """Hand over that a trial starts again."""
-        number, reason = self._number(trial), reason_of(trial)
-        self.monitor.restarted(number, reason, out_of_memory=is_out_of_memory(reason))
+        with self.monitor.budget.giving_up():
+            number = self._number(trial)
+            reason = self._reason(trial, number)
+            self._start_failed(number, reason)
+            self.monitor.restarted(number, reason, out_of_memory=is_out_of_memory(reason))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
         """Hand over that a trial has ended."""
-        if trial.trial_id in self.numbers:
-            self.monitor.ended(self.numbers[trial.trial_id])
+        with self.monitor.budget.giving_up():
+            if trial.trial_id in self.numbers:
+                self.monitor.ended(self.numbers[trial.trial_id])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
         """Hand over that a trial has failed: Ray calls this once its restarts are used up."""
-        self.monitor.ended(self._number(trial), reason_of(trial))
+        with self.monitor.budget.giving_up():
+            number = self._number(trial)
+            reason = self._reason(trial, number)
+            if self._start_failed(number, reason) and not self.monitor.store.is_population:
+                self.monitor.begins_again(number)
+            else:
+                self.monitor.ended(number, reason)
+
+    def _reason(self, trial: Any, number: int) -> str:
+        reason = self.stalls.reason(number) or reason_of(trial)
+        if disk_full := disk_full_in(reason, self.monitor.store.path):
+            self.monitor.budget.give_up(disk_full)
+        return reason
+
+    def _start_failed(self, number: int, reason: str) -> bool:
+        """Note that a start of a trial has failed, and return whether its node is at fault."""
+        started = self.monitor.store.folder.trial(number).started
+        if is_refused(reason) or not started.exists():
+            return False
+        process = read_object(started)
+        return self.monitor.start_failed(number, reason, process["node"], process["host"])

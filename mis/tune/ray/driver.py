@@ -16,7 +16,7 @@ from ray import tune
 
 from mis.errors import MisError
 from mis.track.base import Run, Tracker
-from mis.train.allocate import Share
+from mis.train.allocate import Node, Share
 from mis.train.cluster import alive_nodes
 from mis.tune.allocation import Cluster, sizes_for
 from mis.tune.elastic import ElasticAllocation, Experience
@@ -65,6 +65,7 @@ def run_study(
     store.catch_up()
     monitor = StudyMonitor(store, share, tracker, study, describe)
     monitor.recorder.record_rest()
+    monitor.nodes = lambda: [node.name for node in alive_nodes()]
     monitor.end_decided()
     for ray_state in store.folder.ray_states:  # of a process that was killed
         shutil.rmtree(ray_state, ignore_errors=True)
@@ -76,6 +77,8 @@ def run_study(
             _tuner(trainable, share, monitor, elastic, notes).fit()
             if elastic is not None:
                 study.log_metrics(elastic.allocation.summary())
+            if monitor.budget.given_up is not None:
+                raise monitor.budget.given_up
             if not monitor.budget.is_over:
                 # On Ctrl-C Ray Tune stops the trials and returns as if the study were complete.
                 raise KeyboardInterrupt
@@ -107,6 +110,10 @@ def _trainable(
 
 def _elastic(monitor: StudyMonitor, share: Share, limit: int | None, experience: Experience | None) -> ElasticScheduler:
     """Return the scheduler that gives idle devices to the running trials of a study."""
+
+    def good_nodes() -> list[Node]:
+        return [node for node in alive_nodes() if node.name not in monitor.bad_nodes.left_out]
+
     store, nodes = monitor.store, Nodes.of(alive_nodes())
     cluster = Cluster(nodes.devices(limit))
 
@@ -134,12 +141,12 @@ def _elastic(monitor: StudyMonitor, share: Share, limit: int | None, experience:
 
     monitor.replicas = replicas
     return ElasticScheduler(
-        make_scheduler(store),
+        make_scheduler(monitor),
         allocation,
         nodes,
         share,
         limit=limit,
-        alive_nodes=alive_nodes,
+        alive_nodes=good_nodes,
         sizes=sizes,
         epochs=lambda number: len(store.checkpoints(number).history()),
         say=monitor.console.say,
@@ -154,13 +161,13 @@ def _tuner(
     ray_state: str,
 ) -> tune.Tuner:
     store = monitor.store
-    space, searcher = make_searcher(store, monitor.budget, share.concurrent)
+    space, searcher = make_searcher(monitor)
     return tune.Tuner(
         tune.with_resources(trainable, fixed_request(share)),
         param_space=space,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=elastic or make_scheduler(store),
+            scheduler=elastic or make_scheduler(monitor),
             num_samples=-1 if searcher else 1,
             reuse_actors=True,  # 9 s for the first trial of a process, 1 s for each later one
         ),

@@ -18,7 +18,8 @@ from mis.tune.allocation import Place
 from mis.tune.elastic import ElasticAllocation
 from mis.tune.epochs import EPOCH
 from mis.tune.ray.messages import ATTEMPT, FINISHED, NODE, suggested_trial
-from mis.tune.ray.placing import Nodes, fixed_request, request_at
+from mis.tune.ray.placing import Nodes, request_at
+from mis.tune.ray.schedulers import StudyScheduler
 from mis.tune.trial import Trial, trial_name
 from mis.words import counted
 
@@ -45,7 +46,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
 
     def __init__(
         self,
-        stopper: TrialScheduler,
+        stopper: StudyScheduler,
         allocation: ElasticAllocation,
         nodes: Nodes,
         share: Share,
@@ -173,7 +174,7 @@ class ElasticScheduler(TrialScheduler):  # type: ignore[misc]  # Ray's classes a
         if place is not None:
             self._reserve(trial, place)
         else:  # the first devices that are free, wherever
-            trial.update_resources(fixed_request(self.share))
+            trial.update_resources(self.stopper.request())
 
     def _find(self, number: int, result: dict[str, Any]) -> None:
         """Note where a trial is that has waited for whatever devices were free first."""

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from mis.errors import MisError
+from mis.files import DiskFullError
+
 DIED = "worker process has died"
 """In what Ray says when a process is gone."""
 
@@ -27,6 +30,23 @@ def reason_of(trial: Any) -> str:
     if DIED in newest and LOW_ON_MEMORY not in reason:
         return "its process died"  # Ray lists a dozen reasons that there may be
     return reason.strip()[:LONGEST]
+
+
+def is_refused(reason: str) -> bool:
+    """Return whether a trial's own values are at fault, which no other node takes either."""
+    return MisError.__name__ in reason
+
+
+def disk_full_in(reason: str, study: Path) -> MisError | None:
+    """Return the error for a study whose disk is full, from what a trial's error says; None where it says nothing so.
+
+    Args:
+        reason: What the trial's error says.
+        study: The study's folder. The disk of another folder is its node's.
+    """
+    if DiskFullError.__name__ in reason and str(study) in reason:
+        return DiskFullError(study)
+    return None
 
 
 def is_out_of_memory(reason: str) -> bool:

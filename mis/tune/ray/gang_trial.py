@@ -43,7 +43,8 @@ def train_in_gang(task: TrialTask) -> None:
 
     gang = _gang(task.share)
     try:
-        gang.run(work, params.distribute.heartbeat_s, params.distribute.stall_s, report)
+        with task.steps.elsewhere():
+            gang.run(work, params.distribute.heartbeat_s, params.tune.stall_s, report)
     except BaseException as error:
         _end()
         if isinstance(error, WorkerError) and OUT_OF_MEMORY in str(error):

@@ -1,6 +1,6 @@
 """From devices of nodes to what Ray reserves for a trial, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +11,17 @@ from mis.train.cluster import NODE_LABEL
 from mis.tune.allocation import Place
 
 
-def fixed_request(share: Share) -> tune.PlacementGroupFactory:
-    """Return what Ray reserves for a trial with a fixed share, on whatever nodes have it free."""
-    return _request([dict(share.bundle)] * share.processes, {"strategy": "PACK"})
+def fixed_request(share: Share, without: Collection[str] = ()) -> tune.PlacementGroupFactory:
+    """Return what Ray reserves for a trial with a fixed share, on whatever nodes have it free.
+
+    Args:
+        share: What the trial has.
+        without: The names of nodes that it must not be on.
+    """
+    options: dict[str, Any] = {"strategy": "PACK"}
+    if without:
+        options["bundle_label_selector"] = [{NODE_LABEL: f"!in({','.join(sorted(without))})"}] * share.processes
+    return _request([dict(share.bundle)] * share.processes, options)
 
 
 def request_at(place: Place, nodes: Sequence[Node]) -> tune.PlacementGroupFactory:

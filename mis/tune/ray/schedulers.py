@@ -1,44 +1,64 @@
 """Ray Tune's side of who is stopped early or changed: it asks the study, which remembers what it has decided."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
+from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from mis.tune.epochs import EPOCH
 from mis.tune.ray.messages import FINISHED, suggested_trial
-from mis.tune.study.store import StudyStore
+from mis.tune.ray.placing import fixed_request
+from mis.tune.study.monitor import StudyMonitor
 from mis.tune.trial import Verdict
-
-Judge = Callable[[int, Mapping[str, Any]], Verdict]
-"""Returns what becomes of a trial, by its number, after the epoch that a report is of: `StudyStore.judge`."""
 
 WAITING = (RayTrial.PENDING, RayTrial.PAUSED)
 """Where a trial is that could run."""
 
 
-def make_scheduler(store: StudyStore) -> FIFOScheduler:
+def make_scheduler(monitor: StudyMonitor) -> "StudyScheduler":
     """Return Ray's scheduler for a study."""
-    if store.is_population:
-        return PopulationScheduler(store.judge, store.tune.scheduler.interval_epochs)
-    return StudyScheduler(store.judge)
+    return PopulationScheduler(monitor) if monitor.store.is_population else StudyScheduler(monitor)
 
 
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are Any here
-    """Stops the trials that the study says are to be stopped."""
+    """Stops the trials that the study says are to be stopped, and keeps them away from nodes that are left out.
 
-    def __init__(self, judge: Judge) -> None:
+    Attributes:
+        monitor: The study's monitor.
+    """
+
+    def __init__(self, monitor: StudyMonitor) -> None:
         super().__init__()
-        self.judge = judge
+        self.monitor = monitor
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process: Ray Tune stores its schedulers with its own state."""
         return {}
 
+    def on_trial_add(self, controller: Any, trial: RayTrial, **info: Any) -> None:
+        """Keep a trial that begins away from nodes that are left out."""
+        super().on_trial_add(controller, trial, **info)
+        self._keep_away(trial)
+
+    def on_trial_error(self, controller: Any, trial: RayTrial, **info: Any) -> None:
+        """Keep a trial that is tried again away from nodes that are left out."""
+        super().on_trial_error(controller, trial, **info)
+        self._keep_away(trial)
+
+    def _keep_away(self, trial: RayTrial) -> None:
+        if self.monitor.bad_nodes.left_out:
+            trial.update_resources(self.request())
+
+    def request(self) -> tune.PlacementGroupFactory:
+        """Return what Ray reserves for a trial with a fixed share."""
+        return fixed_request(self.monitor.share, self.monitor.bad_nodes.left_out)
+
     def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Return what becomes of a trial after an epoch."""
-        verdict = self.judge(suggested_trial(trial.config).number, result)
+        verdict = Verdict.GO_ON
+        with self.monitor.budget.giving_up():
+            verdict = self.monitor.store.judge(suggested_trial(trial.config).number, result)
         if result.get(FINISHED):  # it ends by itself
             return str(TrialScheduler.CONTINUE)
         return str(
@@ -54,20 +74,22 @@ class PopulationScheduler(StudyScheduler):
     """Lets the trials of a population take turns, so that they are compared after as many epochs.
 
     Attributes:
-        interval_epochs: Epochs after which a trial waits where others do.
         epochs: How many epochs each trial has had, by Ray's name of it.
     """
 
-    def __init__(self, judge: Judge, interval_epochs: int) -> None:
-        super().__init__(judge)
-        self.interval_epochs = interval_epochs
+    def __init__(self, monitor: StudyMonitor) -> None:
+        super().__init__(monitor)
         self.epochs: dict[str, int] = {}
 
     def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Return what becomes of a trial after an epoch."""
         decision = super().on_trial_result(controller, trial, result)
         epoch = self.epochs[trial.trial_id] = int(result[EPOCH])
-        if decision != TrialScheduler.CONTINUE or result.get(FINISHED) or epoch % self.interval_epochs:
+        if (
+            decision != TrialScheduler.CONTINUE
+            or result.get(FINISHED)
+            or epoch % self.monitor.store.tune.scheduler.interval_epochs
+        ):
             return decision
         others_wait = any(other.status in WAITING for other in controller.get_trials() if other is not trial)
         return str(TrialScheduler.PAUSE if others_wait else TrialScheduler.CONTINUE)

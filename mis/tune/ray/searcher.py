@@ -8,21 +8,16 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from mis.track.names import BEST_DICE
 from mis.tune.ray.messages import NUMBER, TRIAL, VALUES, config_of
 from mis.tune.study.budget import Budget
+from mis.tune.study.monitor import StudyMonitor
 from mis.tune.study.store import StudyStore
 
 
-def make_searcher(store: StudyStore, budget: Budget, concurrent: int) -> tuple[dict[str, Any], Searcher | None]:
-    """Return the space of the trials that Ray Tune is given at once, or who hands them out one by one.
-
-    Args:
-        store: The study.
-        budget: When it ends.
-        concurrent: How many trials run at once.
-    """
-    if store.is_population:  # Ray's scheduler of populations takes no searcher
-        return _population(store, budget), None
+def make_searcher(monitor: StudyMonitor) -> tuple[dict[str, Any], Searcher | None]:
+    """Return the space of the trials that Ray Tune is given at once, or who hands them out one by one."""
+    if monitor.store.is_population:  # all take turns from the start
+        return _population(monitor.store, monitor.budget), None
     # As many as can run: a suggestion that is made earlier would know less.
-    return {}, ConcurrencyLimiter(TrialSearcher(store, budget), max_concurrent=concurrent)
+    return {}, ConcurrencyLimiter(TrialSearcher(monitor), max_concurrent=monitor.share.concurrent)
 
 
 def _population(store: StudyStore, budget: Budget) -> dict[str, Any]:
@@ -36,26 +31,39 @@ def _population(store: StudyStore, budget: Budget) -> dict[str, Any]:
 
 
 class TrialSearcher(Searcher):  # type: ignore[misc]  # Ray's classes are Any here
-    """Hands out the trials that were interrupted, and then new ones."""
+    """Hands out the trials that were interrupted, then new ones, and those again whose node was left out."""
 
-    def __init__(self, store: StudyStore, budget: Budget) -> None:
+    def __init__(self, monitor: StudyMonitor) -> None:
         super().__init__(metric=BEST_DICE, mode="max")
-        self.store = store
-        self.budget = budget
-        self.interrupted = store.interrupted()
-        self.begun = len(store.trials()) + len(self.interrupted)
+        self.monitor = monitor
+        self.interrupted = monitor.store.interrupted()
+        self.begun = len(monitor.store.trials()) + len(self.interrupted)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what belongs to this process: Ray Tune stores its searchers with its own state."""
+        return {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the configuration of the next trial."""
-        if self.interrupted:
+        """Return the configuration of the next trial; None where it is not known yet whether there is another one."""
+        with self.monitor.budget.giving_up():
+            return self._suggest()
+        return None
+
+    def _suggest(self) -> Any:
+        store, budget = self.monitor.store, self.monitor.budget
+        if self.monitor.again:
+            trial = store.begun(self.monitor.again.pop(0))
+        elif self.interrupted:
             trial = self.interrupted.pop(0)
-        elif self.begun >= self.store.total or self.budget.is_reached:
-            self.budget.all_begun = True
-            return Searcher.FINISHED
-        else:
-            trial = self.store.next_trial()
+        elif self.begun < store.total and not budget.is_reached:
+            trial = store.next_trial()
             self.begun += 1
-        self.budget.begin(trial.number)
+        elif budget.unproven and not budget.is_reached:
+            return None
+        else:
+            budget.all_begun = True
+            return Searcher.FINISHED
+        budget.begin(trial.number)
         return config_of(trial)
 
     def on_trial_complete(self, trial_id: str, result: object = None, error: bool = False) -> None:

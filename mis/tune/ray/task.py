@@ -8,6 +8,7 @@ from mis.data.records.index import Records
 from mis.params.load import Params
 from mis.train.allocate import Share
 from mis.train.checkpoint import Checkpoints, History
+from mis.tune.ray.stall import Steps
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Values
 
@@ -24,6 +25,7 @@ class TrialTask:
         folder: The folder of records.
         records: The records, their contents in memory where the node has them.
         report: Takes the metrics of all epochs so far, after each epoch; raises SystemExit to end the trial.
+        steps: Is told of each step, so that a trial that hangs is noticed.
     """
 
     store: StudyStore
@@ -33,6 +35,7 @@ class TrialTask:
     folder: Path
     records: Records
     report: Callable[[History], None]
+    steps: Steps
 
     @property
     def params(self) -> Params:

@@ -19,9 +19,11 @@ def _train(task: TrialTask) -> None:
 
         train_in_gang(task)
         return
+    from mis.train.callbacks import ReportSteps
     from mis.train.trial import run_trial
 
-    run_trial(task.params, task.share, task.records, task.checkpoints, task.report)
+    watched = [ReportSteps(task.steps)]
+    run_trial(task.params, task.share, task.records, task.checkpoints, task.report, callbacks=watched)
 
 
 def within_memory(train: Callable[[], None], halve: Callable[[], bool]) -> None:

@@ -17,6 +17,7 @@ from mis.train.checkpoint import History, is_finished
 from mis.tune.epochs import reports
 from mis.tune.ray.messages import ATTEMPT, FINISHED, NODE, NUMBER, TRIAL, VALUES, WORKED_S
 from mis.tune.ray.placing import share_in_force
+from mis.tune.ray.stall import noting_steps
 from mis.tune.ray.task import Training, TrialTask
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Values
@@ -44,18 +45,20 @@ def run_worker(
     begun = time.monotonic()
     handed = config[TRIAL]
     number = handed[NUMBER]
-    store.take_over(number, handed[VALUES])
-    training(
-        TrialTask(
-            store,
-            number,
-            handed[VALUES],
-            share=share_in_force(share) if store.tune.allocation == "elastic" else share,
-            folder=records,
-            records=replace(read_records(records), in_memory=contents),
-            report=partial(_report_epoch, store, begun, _patience(store, number, handed[VALUES])),
+    with noting_steps(store.folder.trial(number)) as steps:
+        store.take_over(number, handed[VALUES])
+        training(
+            TrialTask(
+                store,
+                number,
+                handed[VALUES],
+                share=share_in_force(share) if store.tune.allocation == "elastic" else share,
+                folder=records,
+                records=replace(read_records(records), in_memory=contents),
+                report=partial(_report_epoch, store, begun, _patience(store, number, handed[VALUES])),
+                steps=steps,
+            )
         )
-    )
 
 
 def _patience(store: StudyStore, number: int, suggested: Values) -> int:

@@ -1,11 +1,13 @@
 """Whether a study is over: because its budget is reached, or because all its trials have ended."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
+from mis.errors import MisError
 from mis.params.tune import TuneParams
 
 
@@ -19,7 +21,9 @@ class Budget:
         best_dice: The best validation Dice so far.
         clock: Seconds that never go back.
         unended: The numbers of the trials that have begun and not ended.
+        unproven: Those of them that have had no epoch yet: where their node is left out they begin again elsewhere.
         all_begun: Whether no further trial will begin.
+        given_up: Why the study is left before its end: no trial could go on.
     """
 
     params: TuneParams
@@ -27,7 +31,9 @@ class Budget:
     best_dice: float = -inf
     clock: Callable[[], float] = time.monotonic
     unended: set[int] = field(default_factory=set)
+    unproven: set[int] = field(default_factory=set)
     all_begun: bool = False
+    given_up: MisError | None = None
 
     def __post_init__(self) -> None:
         self.started_at = self.clock() - self.earlier_s
@@ -57,15 +63,33 @@ class Budget:
     @property
     def is_over(self) -> bool:
         """Whether the study has come to its end: a limit is reached, or all its trials have ended."""
-        return self.is_reached or (self.all_begun and not self.unended)
+        return self.given_up is None and (self.is_reached or (self.all_begun and not self.unended))
+
+    def give_up(self, error: MisError) -> None:
+        """Leave the study: the trials that run are interrupted. The first reason counts."""
+        self.given_up = self.given_up or error
+
+    @contextmanager
+    def giving_up(self) -> Iterator[None]:
+        """Leave the study where the block finds that it cannot go on: Ray Tune would take it for a trial's error."""
+        try:
+            yield
+        except MisError as error:
+            self.give_up(error)
 
     def begin(self, number: int) -> None:
         """Note that a trial has begun."""
         self.unended.add(number)
+        self.unproven.add(number)
+
+    def had_epoch(self, number: int) -> None:
+        """Note that a trial has had an epoch."""
+        self.unproven.discard(number)
 
     def end(self, number: int) -> None:
         """Note that a trial has ended."""
         self.unended.discard(number)
+        self.unproven.discard(number)
 
     def note_dice(self, dice: float) -> None:
         """Note a trial's validation Dice: the best one may reach `tune.target_dice`."""

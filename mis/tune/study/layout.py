@@ -11,7 +11,8 @@ A study is a folder:
 - `lock`: held by the process that runs it; `ray-*/`: what Ray writes while it runs;
 - `trials/007/`: the checkpoints of a trial while it runs; `values.json` if its values have changed since they were
   suggested; `change.json` if it is to take over the weights of another one, and `cloned.json` once it has;
-  `outcome.json` once it has ended; `recorded` once the tracker has the outcome.
+  `started.json` and `steps`, the process that it was started in last and how far that is, and `trace.txt`, where that
+  hung; `outcome.json` once it has ended; `recorded` once the tracker has the outcome.
 """
 
 from dataclasses import dataclass
@@ -54,6 +55,21 @@ class TrialFolder:
     def cloned(self) -> Path:
         """The file that says whose weights it has taken over last."""
         return self.path / "cloned.json"
+
+    @property
+    def started(self) -> Path:
+        """The file that says which process, on which node, the trial was started in last."""
+        return self.path / "started.json"
+
+    @property
+    def steps(self) -> Path:
+        """The file that says how many steps that process has done."""
+        return self.path / "steps"
+
+    @property
+    def trace(self) -> Path:
+        """The file in which that process writes down where it is when it is asked for."""
+        return self.path / "trace.txt"
 
     @property
     def outcome(self) -> Path:

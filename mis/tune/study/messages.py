@@ -1,9 +1,10 @@
 """The sentences of the errors of a study, apart from what it computes: to mend one makes no search stale."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mis.errors import MisError
+from mis.tune.study.bad_nodes import IN_A_ROW
 from mis.tune.trial import trial_name
 
 
@@ -19,6 +20,20 @@ def unknown_study(path: Path, known: Sequence[str]) -> MisError:
 def other_version(study: Path) -> MisError:
     """Return the error for a study's file with parameters of another version."""
     return MisError(f"{study} has parameters that this version does not take", do="go on with the version of then")
+
+
+def node_left_out(host: str, reason: str) -> str:
+    """Return what is said of a node on which no trial comes to an epoch."""
+    return f"node {host} is left out: {IN_A_ROW} starts in a row failed there before an epoch: {reason}"
+
+
+def no_node_left(host: str, reason: str, way_on: str) -> MisError:
+    """Return the error for a study whose trials fail wherever they begin."""
+    return MisError(
+        f"a trial must come to its first epoch, got {IN_A_ROW} starts in a row on each node that did not, the last on "
+        f"{host}: {reason}",
+        do=f"mend that, and `{way_on}` tries them again",
+    )
 
 
 def unreadable_checkpoint(number: int, path: Path) -> str:
@@ -43,6 +58,35 @@ def unreadable_journal(journal: Path, line: int) -> MisError:
         got=f"another in line {line}",
         do="the other studies go on; begin this one anew, tune.start.study takes over what MLflow has of it",
     )
+
+
+def begun_by_other_code(name: str, began: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return what is said where a new study takes the place of one that other code began."""
+    return (
+        f"study {name} was begun by other code (commit {began['commit']}, now {now['commit']}): a new one begins; "
+        f"`python -m mis.tune --resume {name}` goes on with it all the same"
+    )
+
+
+def folds_of_other_code(name: str, began: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return what is said where the folds of a training that other code began are trained anew."""
+    return (
+        f"the folds in {name} were begun by other code (commit {began['commit']}, now {now['commit']}): they are all "
+        "trained anew"
+    )
+
+
+def goes_on_with_other_code(began: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return what is said where a study goes on with other code than began it."""
+    return (
+        f"warning: other code began this study (commit {began['commit']}, now {now['commit']}): its earlier trials may "
+        "not be comparable; both commits are recorded with its run"
+    )
+
+
+def tried_again(numbers: Sequence[int]) -> str:
+    """Return what is said of failed trials that are tried again."""
+    return f"tried again from their last checkpoints: trials {', '.join(map(trial_name, numbers))}"
 
 
 def runs_already(name: str) -> MisError:

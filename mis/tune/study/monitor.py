@@ -1,7 +1,7 @@
 """What happens in a study while it runs: it goes to the store, to the tracker, to the console, and to the budget."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -14,6 +14,7 @@ from mis.train.checkpoint import History, is_finished
 from mis.tune.console.table import StudyConsole
 from mis.tune.epochs import EPOCH, metrics_of, reports
 from mis.tune.study import messages
+from mis.tune.study.bad_nodes import BadNodes
 from mis.tune.study.budget import Budget
 from mis.tune.study.recorder import Recorder
 from mis.tune.study.store import StudyStore
@@ -30,6 +31,7 @@ class RunningTrial:
         begun_at: When it was seen first, in seconds since 1970.
         earlier_s: Seconds of its epochs in earlier sessions.
         worked_s: Seconds that each of its starts has worked on it: it may be paused between them.
+        had_epoch: Whether its last start has come to an epoch.
     """
 
     trial: Trial
@@ -37,6 +39,7 @@ class RunningTrial:
     begun_at: float
     earlier_s: float
     worked_s: dict[str, float] = field(default_factory=dict)
+    had_epoch: bool = False
 
     @property
     def elapsed_s(self) -> float:
@@ -53,6 +56,9 @@ class StudyMonitor:
         console: What the user sees.
         recorder: The runs of its trials.
         replicas: Returns over how many devices a trial is spread, by its number.
+        nodes: Returns the names of the nodes that are there.
+        bad_nodes: The nodes that are left out.
+        again: The trials that begin again elsewhere, because their node was left out.
     """
 
     def __init__(
@@ -68,6 +74,9 @@ class StudyMonitor:
         self.store = store
         self.share = share
         self.replicas: Callable[[int], int] = lambda number: share.replicas  # noqa: ARG005
+        self.nodes: Callable[[], Collection[str]] = tuple
+        self.bad_nodes = BadNodes()
+        self.again: list[int] = []
         self.budget = Budget(store.tune, earlier_s=store.seconds)
         if best:
             self.budget.note_dice(best[0].score)
@@ -106,7 +115,9 @@ class StudyMonitor:
         self.recorder.begin(known)
         self.console.show(known)
 
-    def epoch_ended(self, number: int, report: Mapping[str, Any], attempt: str = "", worked_s: float = 0.0) -> None:
+    def epoch_ended(
+        self, number: int, report: Mapping[str, Any], attempt: str = "", worked_s: float = 0.0, node: str = ""
+    ) -> None:
         """Note an epoch of a trial; one that was reported before changes nothing.
 
         Args:
@@ -114,6 +125,7 @@ class StudyMonitor:
             report: What its worker tells, see `mis.tune.epochs.reports`.
             attempt: Which start of the trial tells it; empty where an epoch of an earlier session is repeated.
             worked_s: Seconds that this start has worked on the trial.
+            node: The name of the node that it is on.
         """
         running = self._running[number]
         self._note_values(running)
@@ -122,6 +134,9 @@ class StudyMonitor:
             if attempt not in running.worked_s:
                 self._say_unreadable(number)
             running.worked_s[attempt] = worked_s
+        running.had_epoch = True
+        self.bad_nodes.had_epoch(node)
+        self.budget.had_epoch(number)
         self.recorder.log_epoch(running.trial, report, self._population_metrics(running.trial))
         self.budget.note_dice(report[BEST_DICE])
         self.console.show(running.trial)
@@ -130,9 +145,41 @@ class StudyMonitor:
     def restarted(self, number: int, reason: str, *, out_of_memory: bool) -> None:
         """Say that a trial starts again, and with half the batch if the memory was full."""
         running, again = self._running[number], "goes on from its last epoch"
+        running.had_epoch = False
         if out_of_memory and self.store.halve_batch(number, running.suggested, self.replicas(number)):
             again = "goes on with half the batch"
         self.console.say(f"trial {trial_name(number)} {again}: {reason}")
+
+    def start_failed(self, number: int, reason: str, node: str, host: str) -> bool:
+        """Note that a start of a trial has failed; a node on which none comes to an epoch is left out.
+
+        Args:
+            number: The trial's number.
+            reason: What its error says.
+            node: The name of the node that it was on.
+            host: The node's name for people.
+
+        Returns:
+            Whether it was the node's fault: then the trial begins again elsewhere, and those do that have failed there
+            before.
+        """
+        running = self._running.get(number)
+        if running is None or running.had_epoch:
+            return False
+        if self.bad_nodes.failed(node, reason, number):
+            self.console.say(messages.node_left_out(host, reason))
+            for other in self.store.try_again(self.bad_nodes.failed_on(node) - self._running.keys()):
+                self.budget.begin(other)
+                self.again.append(other)
+            if not set(self.nodes()) - self.bad_nodes.left_out.keys():
+                self.budget.give_up(messages.no_node_left(host, reason, self.store.way_on))
+        return node in self.bad_nodes.left_out
+
+    def begins_again(self, number: int) -> None:
+        """Note that a trial begins again elsewhere."""
+        running = self._running.pop(number)
+        self.recorder.leave(running.trial)
+        self.again.append(number)
 
     def ended(self, number: int, error: str | None = None) -> None:
         """Note that a trial has ended; once, however often it is called.
@@ -141,6 +188,8 @@ class StudyMonitor:
             number: The trial's number.
             error: Why it failed; None if it has not.
         """
+        if self.budget.given_up is not None:
+            return
         running = self._running.pop(number, None)
         if running is None:
             return
@@ -156,12 +205,13 @@ class StudyMonitor:
 
     def leave(self) -> None:
         """Note that the study is left: trials that still run have ended with its budget, or are interrupted."""
-        self._note_time()
+        with self.budget.giving_up():
+            self._note_time()
         if self.budget.is_reached:
             limit = f"tune.{self.budget.reached}"
             self.console.say(f"{limit} is reached: the study ends, and trials that still run with it")
         for number, running in list(self._running.items()):
-            if self.budget.is_reached:
+            if self.budget.is_reached and self.budget.given_up is None:
                 self.ended(number)
             else:
                 self.recorder.leave(running.trial)

@@ -1,10 +1,11 @@
 """A study on disk: whatever is killed at whatever moment, it goes on from here. See `mis.tune.study.layout`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
@@ -22,7 +23,7 @@ from mis.tune.study.layout import STUDY_JSON, StudyFolder, TrialFolder
 from mis.tune.study.population import exploit, explore
 from mis.tune.trial import Trial, TrialState, Values, Verdict, ranked
 
-BUDGET = ("tune.num_samples", "tune.hours", "tune.target_dice", "tune.max_failures", "tune.keep")
+BUDGET = ("tune.num_samples", "tune.hours", "tune.target_dice", "tune.max_failures", "tune.stall_s", "tune.keep")
 """What may change when a study goes on: nothing that what has been suggested and measured depends on."""
 
 BATCH_SIZE = "train.batch_size"
@@ -37,7 +38,14 @@ class StudyStore:
 
     @classmethod
     def create(
-        cls, path: Path, params: Params, records: str = "", starts: Sequence[Values] = (), *, folds: bool = False
+        cls,
+        path: Path,
+        params: Params,
+        records: str = "",
+        starts: Sequence[Values] = (),
+        *,
+        folds: bool = False,
+        code: Mapping[str, str] = MappingProxyType({}),
     ) -> "StudyStore":
         """Begin a study.
 
@@ -47,12 +55,14 @@ class StudyStore:
             records: The digest of the records that its trials are trained on.
             starts: What is given of the first trials.
             folds: Whether its trials are the folds of a training.
+            code: Which code begins it, see `mis.tune.study.code`.
         """
         content = {
             "params": params.model_dump(mode="json"),
             "records": records,
             "starts": list(starts),
             "folds": folds,
+            "code": dict(code),
         }
         with new_folder(path) as unfinished:
             write_json(StudyFolder(unfinished).study, content)
@@ -156,6 +166,11 @@ class StudyStore:
         return str(read_json(self.folder.study)["records"])
 
     @property
+    def code(self) -> dict[str, str]:
+        """Which code began it; empty where that was not kept."""
+        return dict(read_json(self.folder.study).get("code", {}))
+
+    @property
     def has_folds(self) -> bool:
         """Whether its trials are the folds of a training, which makes their ensemble when they have ended."""
         return bool(read_json(self.folder.study).get("folds", False))
@@ -213,9 +228,7 @@ class StudyStore:
     def interrupted(self) -> list[Trial]:
         """Return the trials that were suggested and have not ended, or are tried again."""
         return [
-            self._with_changes(self.journal.suggested(number))
-            for number in self.journal.numbers()
-            if not self.folder.trial(number).outcome.exists()
+            self.begun(number) for number in self.journal.numbers() if not self.folder.trial(number).outcome.exists()
         ]
 
     def judge(self, number: int, report: Mapping[str, float]) -> Verdict:
@@ -281,12 +294,25 @@ class StudyStore:
 
     def try_failed_again(self) -> list[int]:
         """Let the trials that have failed go on from their last checkpoints, and return their numbers."""
-        failed = [trial for trial in self.trials() if trial.state is TrialState.FAILED]
-        for trial in failed:
-            folder = self.folder.trial(trial.number)
-            remove_file(folder.recorded)
-            remove_file(folder.outcome)
-        return [trial.number for trial in failed]
+        return self.try_again(trial.number for trial in self.trials() if trial.state is TrialState.FAILED)
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether every trial that has ended has failed, and there is one: it was no trial's own fault then."""
+        ended = self.trials()
+        return bool(ended) and all(trial.state is TrialState.FAILED for trial in ended)
+
+    def try_again(self, numbers: Iterable[int]) -> list[int]:
+        """Let trials that have ended go on from their last checkpoints, and return the numbers of those that had."""
+        ended = [number for number in sorted(numbers) if self.folder.trial(number).outcome.exists()]
+        for number in ended:
+            remove_file(self.folder.trial(number).recorded)
+            remove_file(self.folder.trial(number).outcome)
+        return ended
+
+    def begun(self, number: int) -> Trial:
+        """Return a trial that was suggested before, with the values that it has now."""
+        return self._with_changes(self.journal.suggested(number))
 
     def trials(self) -> list[Trial]:
         """Return the trials that have ended, with their histories, in the order of their numbers."""

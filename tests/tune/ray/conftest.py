@@ -6,6 +6,7 @@ from mis.track.base import TUNE
 from mis.track.memory import MemoryTracker
 from mis.train.allocate import allocate
 from mis.tune.ray.driver import run_study
+from mis.tune.ray.training import train_network
 from mis.tune.study.store import StudyStore
 
 NO_SCHEDULER = {"name": "none", "grace_epochs": 1, "reduction_factor": 2, "interval_epochs": 1}
@@ -18,15 +19,27 @@ def searching(nodes, records, tiny_params, folder):
     It uses one device, unless it is told to use more: each process of a trial takes seconds to begin.
     """
 
-    def run(tracker=None, contents=None, records=records.folder, study=None, devices=1, starts=(), **values):
+    def run(
+        tracker=None,
+        contents=None,
+        records=records.folder,
+        study=None,
+        devices=1,
+        starts=(),
+        training=train_network,
+        path=None,
+        **values,
+    ):
         params = tiny_params.override({name.replace("__", "."): value for name, value in values.items()})
         tracker = tracker or MemoryTracker()
         study = study or tracker.start_run(TUNE, "study")
         share = allocate(nodes, params.tune.devices_per_trial, limit=devices)
-        store = StudyStore.create(folder / "tune" / f"study-{study.id}", params, starts=starts)
+        path = path or folder / "tune" / f"study-{study.id}"
+        store = run.store = StudyStore.open(path) if path.exists() else StudyStore.create(path, params, starts=starts)
         with store.locked():
-            trials = run_study(store, share, records=records, contents=contents, tracker=tracker, study=study)
-        run.store = store
+            trials = run_study(
+                store, share, records=records, contents=contents, tracker=tracker, study=study, training=training
+            )
         return trials, tracker
 
     return run

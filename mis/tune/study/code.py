@@ -1,0 +1,45 @@
+"""Which code began a study: one that other code goes on with is no longer one search."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from mis.track.provenance import git_commit
+
+PACKAGE = Path(__file__).parents[2]
+"""The folder of `mis`."""
+
+COMMIT, DIGEST = "commit", "digest"
+"""What is kept of the code: its commit, for people, and a digest of the files that a search computes with."""
+
+STAGE = "tune"
+"""The stage of the pipeline that searches: dvc.yaml lists the files that it computes with."""
+
+
+def code_version(workspace: Path) -> dict[str, str]:
+    """Return the commit, and a digest of the files of `mis` that a search computes with.
+
+    These are the files that dvc.yaml lists for the stage `tune`, so that another wording is no other code; all files
+    where it lists none.
+
+    Args:
+        workspace: The folder of the project.
+    """
+    digest = hashlib.sha256()
+    for path in _files(workspace):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return {COMMIT: git_commit(workspace), DIGEST: digest.hexdigest()[:16]}
+
+
+def is_other_code(began: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Return whether other code began a study; False where it was not kept which."""
+    return DIGEST in began and began[DIGEST] != now[DIGEST]
+
+
+def _files(workspace: Path) -> list[Path]:
+    pipeline = workspace / "dvc.yaml"
+    stages = (YAML(typ="safe").load(pipeline) or {}).get("stages", {}) if pipeline.exists() else {}
+    listed = [PACKAGE.parent / name for name in stages.get(STAGE, {}).get("deps", []) if str(name).startswith("mis/")]
+    return sorted(path for path in listed if path.is_file()) or sorted(PACKAGE.rglob("*.py"))
