@@ -55,6 +55,7 @@ class Curves:
         size: Numbers in a checkpoint.
         hangs: A file whose absence lets a trial hang, in its second epoch and once; `halts`: it is halted instead.
         fails_on: A file with the names of the nodes on which every trial fails at once.
+        failures: How many trials must have failed there before others have an epoch.
     """
 
     epoch_s: float = EPOCH_SECONDS
@@ -62,11 +63,18 @@ class Curves:
     hangs: Path | None = None
     halts: bool = False
     fails_on: Path | None = None
+    failures: int = 0
 
     def __call__(self, task):
         """Train a trial."""
-        if self.fails_on is not None and ray.get_runtime_context().get_node_id() in self.fails_on.read_text():
-            raise RuntimeError("the GPU has fallen off the bus")
+        if self.fails_on is not None:
+            count = self.fails_on.with_suffix(".count")
+            if ray.get_runtime_context().get_node_id() in self.fails_on.read_text():
+                with count.open("a") as file:
+                    file.write("failed\n")
+                raise RuntimeError("the GPU has fallen off the bus")
+            while self.failures and (not count.exists() or len(count.read_text().splitlines()) < self.failures):
+                time.sleep(0.05)
         task.checkpoints.set_aside_unreadable()
         history = task.checkpoints.history()
         while len(history) < task.store.tune.epochs:

@@ -13,10 +13,16 @@ from mis.ports import free_port
 
 
 class TwoNodes:
-    """Two nodes of Ray."""
+    """Two nodes of Ray.
 
-    def __init__(self, cores=2):
+    Attributes:
+        cores: Cores of each.
+        hidden: A folder in which the second node sees nothing.
+    """
+
+    def __init__(self, cores=2, hidden=None):
         self.cores = cores
+        self.hidden = hidden
         self.env = {
             name: value for name, value in os.environ.items() if not name.startswith(("MIS_", "MLFLOW_", "DVC_"))
         }
@@ -31,10 +37,10 @@ class TwoNodes:
         self.start(
             "--head", f"--port={self.port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}"
         )
-        self.start(f"--address=127.0.0.1:{self.port}")
+        self.start(f"--address=127.0.0.1:{self.port}", hidden=self.hidden)
         return self
 
-    def start(self, *options):
+    def start(self, *options, hidden=None):
         ports = 21000 + 1000 * len(self.raylets)
         command = [
             Path(sys.executable).with_name("ray"),
@@ -44,6 +50,9 @@ class TwoNodes:
             "--disable-usage-stats",
         ]
         command += ["--object-store-memory=80000000", f"--min-worker-port={ports}", f"--max-worker-port={ports + 900}"]
+        if hidden is not None:  # with mounts of its own, as a node that does not share the folder
+            script = f'mount -t tmpfs tmpfs "{hidden}" && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
         done = subprocess.run(
             command,
             env={name: value for name, value in self.env.items() if name != "RAY_ADDRESS"},

@@ -9,6 +9,7 @@ is computed from it and not stored beside it.
 
 import json
 import shutil
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,6 +38,12 @@ BEST = "best.keras"
 HISTORY = "history.json"
 """The file of a checkpoint with the history."""
 
+SEEN_WITHIN_S = 60.0
+"""Seconds in which what another node has written is to be seen: NFS looks for new files after 30 to 60 s."""
+
+LOOK_S = 0.5
+"""Seconds between two looks."""
+
 KEPT = 2
 """Checkpoints of a training that are kept."""
 
@@ -48,6 +55,16 @@ UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.
 
 History = list[dict[str, float]]
 """One mapping of metric names to values for each epoch."""
+
+
+def seen(is_there: Callable[[], bool], within_s: float = SEEN_WITHIN_S) -> bool:
+    """Wait until something is seen, and return whether it is: a file that is not seen yet may be there all the same."""
+    deadline = time.monotonic() + within_s
+    while not is_there():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_S)
+    return True
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
@@ -117,10 +134,21 @@ class Checkpoints:
         """Return the folders of the checkpoints that could not be read."""
         return sorted(self.folder.glob(f".epoch-*{ASIDE}"))
 
-    def history(self) -> History:
-        """Return the history of the newest checkpoint, empty where there is none."""
+    def history(self, at_least: int = 0) -> History:
+        """Return the history of the newest checkpoint, empty where there is none.
+
+        Args:
+            at_least: How many epochs it must have, as another process knows: they are waited for, for a minute.
+        """
+        seen(lambda: not at_least or self.has_seen(at_least))
         newest = self.newest()
         return read_history(newest) if newest else []
+
+    def has_seen(self, epochs: int) -> bool:
+        """Return whether there is a checkpoint after so many epochs, be it one that cannot be read."""
+        numbers = [int(path.name[-4:]) for path in self._kept()]
+        numbers += [int(path.name.removesuffix(ASIDE)[-4:]) for path in self.aside()]
+        return max(numbers, default=0) >= epochs
 
     def save(
         self,

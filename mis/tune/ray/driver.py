@@ -27,6 +27,7 @@ from mis.tune.ray.schedulers import make_scheduler
 from mis.tune.ray.searcher import make_searcher
 from mis.tune.ray.task import Training
 from mis.tune.ray.training import train_network
+from mis.tune.ray.visible import check_nodes_see
 from mis.tune.ray.worker import run_worker
 from mis.tune.study.layout import RAY_STATE_PREFIX
 from mis.tune.study.monitor import StudyMonitor
@@ -62,6 +63,7 @@ def run_study(
         experience: What earlier searches have measured of elastic trials.
         training: What a worker does with a trial.
     """
+    check_nodes_see(store.path, records, alive_nodes())
     store.catch_up()
     monitor = StudyMonitor(store, share, tracker, study, describe)
     monitor.recorder.record_rest()

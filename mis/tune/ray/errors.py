@@ -32,6 +32,38 @@ def reason_of(trial: Any) -> str:
     return reason.strip()[:LONGEST]
 
 
+def node_does_not_answer(node: str) -> MisError:
+    """Return the error for a node on which no process could be started."""
+    return MisError(
+        "every node must be able to run a process",
+        got=f"no answer of {node}",
+        do="end it, or leave it out of the cluster",
+    )
+
+
+def node_cannot_run(node: str, reason: str) -> MisError:
+    """Return the error for a node on which `mis` cannot be imported, or that was lost."""
+    return MisError(f"every node must have the same `mis`: {reason}", got=f"an error on {node}", do="install it there")
+
+
+def node_does_not_see(host: str, path: Path) -> MisError:
+    """Return the error for a node that does not see a folder that all must see."""
+    return MisError(
+        f"every node must see {path}",
+        got=f"one that does not: {host}",
+        do="keep the project in a folder that all nodes share (MIS_ROOT), or leave that node out",
+    )
+
+
+def node_not_seen(host: str, path: Path) -> MisError:
+    """Return the error for a node that sees a folder, but another one than this process does."""
+    return MisError(
+        f"what a node writes into {path} must be seen here within a minute",
+        got=f"nothing of {host}",
+        do="keep the project in a folder that all nodes share (MIS_ROOT), or leave that node out",
+    )
+
+
 def is_refused(reason: str) -> bool:
     """Return whether a trial's own values are at fault, which no other node takes either."""
     return MisError.__name__ in reason

@@ -7,17 +7,22 @@ from mis.tune.trial import Trial
 TRIAL = "trial"
 """The key, in the configuration that Ray hands to a worker, of all that concerns the trial."""
 
-NUMBER, VALUES = "number", "values"
-"""Below it: the trial's number and the values that were suggested for it."""
+NUMBER, VALUES, EPOCHS = "number", "values", "epochs"
+"""Below it: the trial's number, the values that were suggested for it, and how many epochs it has had."""
 
 ATTEMPT, WORKED_S, NODE, FINISHED = "attempt", "worked_s", "node", "finished"
 """What a report has beside its epoch: which start of the trial this is, how many seconds it has worked, its node by
 Ray's name, and whether the epoch was its last one."""
 
 
-def config_of(trial: Trial) -> dict[str, Any]:
-    """Return the configuration that Ray hands to the trial's worker."""
-    return {TRIAL: {NUMBER: trial.number, VALUES: dict(trial.values)}}
+def config_of(trial: Trial, epochs: int) -> dict[str, Any]:
+    """Return the configuration that Ray hands to the worker of a trial that has had so many epochs."""
+    return {TRIAL: {NUMBER: trial.number, VALUES: dict(trial.values), EPOCHS: epochs}}
+
+
+def note_epochs(config: dict[str, Any], epochs: int) -> None:
+    """Note how many epochs a trial has had, for the worker that may have to go on with it on another node."""
+    config[TRIAL][EPOCHS] = epochs
 
 
 def suggested_trial(config: dict[str, Any]) -> Trial:

@@ -7,7 +7,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from mis.tune.epochs import EPOCH
-from mis.tune.ray.messages import FINISHED, suggested_trial
+from mis.tune.ray.messages import FINISHED, note_epochs, suggested_trial
 from mis.tune.ray.placing import fixed_request
 from mis.tune.study.monitor import StudyMonitor
 from mis.tune.trial import Verdict
@@ -57,6 +57,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are 
     def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Return what becomes of a trial after an epoch."""
         verdict = Verdict.GO_ON
+        note_epochs(trial.config, int(result[EPOCH]))
         with self.monitor.budget.giving_up():
             verdict = self.monitor.store.judge(suggested_trial(trial.config).number, result)
         if result.get(FINISHED):  # it ends by itself

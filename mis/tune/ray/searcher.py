@@ -6,7 +6,7 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from mis.track.names import BEST_DICE
-from mis.tune.ray.messages import NUMBER, TRIAL, VALUES, config_of
+from mis.tune.ray.messages import TRIAL, config_of
 from mis.tune.study.budget import Budget
 from mis.tune.study.monitor import StudyMonitor
 from mis.tune.study.store import StudyStore
@@ -26,7 +26,7 @@ def _population(store: StudyStore, budget: Budget) -> dict[str, Any]:
     for trial in trials:
         budget.begin(trial.number)
     budget.all_begun = True
-    handed = [{NUMBER: trial.number, VALUES: dict(trial.values)} for trial in trials]
+    handed = [config_of(trial, len(store.checkpoints(trial.number).history()))[TRIAL] for trial in trials]
     return {TRIAL: tune.grid_search(handed)}
 
 
@@ -64,7 +64,7 @@ class TrialSearcher(Searcher):  # type: ignore[misc]  # Ray's classes are Any he
             budget.all_begun = True
             return Searcher.FINISHED
         budget.begin(trial.number)
-        return config_of(trial)
+        return config_of(trial, len(store.checkpoints(trial.number).history()))
 
     def on_trial_complete(self, trial_id: str, result: object = None, error: bool = False) -> None:
         """Do nothing: the monitor tells the store."""

@@ -15,10 +15,11 @@ from mis.data.records.reader import read_records
 from mis.train.allocate import Share
 from mis.train.checkpoint import History, is_finished
 from mis.tune.epochs import reports
-from mis.tune.ray.messages import ATTEMPT, FINISHED, NODE, NUMBER, TRIAL, VALUES, WORKED_S
+from mis.tune.ray.messages import ATTEMPT, EPOCHS, FINISHED, NODE, NUMBER, TRIAL, VALUES, WORKED_S
 from mis.tune.ray.placing import share_in_force
 from mis.tune.ray.stall import noting_steps
 from mis.tune.ray.task import Training, TrialTask
+from mis.tune.study import messages
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Values
 
@@ -45,6 +46,9 @@ def run_worker(
     begun = time.monotonic()
     handed = config[TRIAL]
     number = handed[NUMBER]
+    found = len(store.checkpoints(number).history(at_least=handed[EPOCHS]))
+    if not store.checkpoints(number).has_seen(handed[EPOCHS]):
+        raise messages.checkpoints_not_seen(number, store.folder.trial(number).path, handed[EPOCHS], found)
     with noting_steps(store.folder.trial(number)) as steps:
         store.take_over(number, handed[VALUES])
         training(

@@ -36,6 +36,15 @@ def no_node_left(host: str, reason: str, way_on: str) -> MisError:
     )
 
 
+def checkpoints_not_seen(number: int, folder: Path, epochs: int, found: int) -> MisError:
+    """Return the error for a trial whose checkpoints are not where its worker says that it has written them."""
+    return MisError(
+        f"the checkpoints of trial {trial_name(number)} must be seen in {folder} within a minute",
+        got=f"those of {found} epochs, where it has reported {epochs}",
+        do="keep the project in a folder that all nodes share (MIS_ROOT); nothing of the other trials is lost",
+    )
+
+
 def unreadable_checkpoint(number: int, path: Path) -> str:
     """Return what is said of a trial whose newest checkpoint could not be read."""
     return f"trial {trial_name(number)} went on from the checkpoint before: {path} cannot be read"

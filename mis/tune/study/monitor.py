@@ -190,12 +190,13 @@ class StudyMonitor:
         """
         if self.budget.given_up is not None:
             return
-        running = self._running.pop(number, None)
+        running = self._running.get(number)
         if running is None:
             return
         self._note_values(running)
         trial = self._outcome(running, error)
         self.store.end(trial)
+        del self._running[number]
         self.budget.end(number)
         self._note_time()
         self.recorder.end(trial)
@@ -220,8 +221,10 @@ class StudyMonitor:
 
     def _outcome(self, running: RunningTrial, error: str | None) -> Trial:
         """Return a trial as it has ended, with the history of its newest checkpoint."""
-        number = running.trial.number
-        history = self.store.checkpoints(number).history()
+        number, epochs = running.trial.number, running.trial.epochs
+        history = self.store.checkpoints(number).history(at_least=epochs)
+        if not self.store.checkpoints(number).has_seen(epochs):
+            raise messages.checkpoints_not_seen(number, self.store.folder.trial(number).path, epochs, len(history))
         return replace(
             running.trial.with_history(history),
             values=dict(self.store.values(number, running.suggested)),

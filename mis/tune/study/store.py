@@ -241,7 +241,11 @@ class StudyStore:
             report: See `mis.tune.epochs.reports`.
         """
         known, epoch = self.journal.epochs(number), int(report[EPOCH])
-        missed = reports(self.checkpoints(number).history())[known : epoch - 1] if epoch > known + 1 else []
+        missed = (
+            reports(self.checkpoints(number).history(at_least=epoch - 1))[known : epoch - 1]
+            if epoch > known + 1
+            else []
+        )
         return self._judge_all(number, [*missed, report])
 
     def _judge_all(self, number: int, following: Sequence[Mapping[str, float]]) -> Verdict:

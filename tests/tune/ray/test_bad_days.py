@@ -1,6 +1,10 @@
 """Searches with nodes on which nothing works, processes that hang, a disk that is full; trials have known curves."""
 
+import json
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +12,7 @@ from mis.errors import MisError
 from mis.files import DiskFullError
 from mis.tune.study.store import StudyStore
 from tests.curves import Curves
+from tests.ray_nodes import TwoNodes
 from tests.tune.ray.conftest import LEARNING_RATE, NO_SCHEDULER
 
 pytestmark = pytest.mark.slow
@@ -80,3 +85,90 @@ def test_a_full_disk_ends_a_search_with_one_line_and_the_same_study_goes_on(sear
     trials, _ = search(training=training, path=path, tune__keep=5, **SEARCH)
     assert states(trials) == ALL
     assert [trial.history for trial in trials[: len(before)]] == [trial.history for trial in before]
+
+
+# ---- Two nodes ----
+
+ON_TWO_NODES = """
+import sys
+from pathlib import Path
+
+import ray
+from mis.errors import MisError
+from mis.params.load import load_params
+from mis.track.base import TUNE
+from mis.track.memory import MemoryTracker
+from mis.train.allocate import allocate
+from mis.train.cluster import cluster
+from mis.tune.ray.driver import run_study
+from mis.tune.study.store import StudyStore
+from tests.curves import Curves
+
+plain, path, records, values, fails_on, address = sys.argv[1:]
+params = load_params(Path(plain), [])
+import json
+params = params.override(json.loads(values))
+with cluster(address) as nodes:
+    second = next(node.name for node in nodes if node.name != ray.get_runtime_context().get_node_id())
+    if fails_on:
+        Path(fails_on).write_text(second)
+    tracker = MemoryTracker()
+    store = StudyStore.create(Path(path), params)
+    training = Curves(fails_on=Path(fails_on) if fails_on else None, failures=3)
+    with store.locked():
+        trials = run_study(
+            store,
+            allocate(nodes, 1),
+            records=Path(records),
+            tracker=tracker,
+            study=tracker.start_run(TUNE, "study"),
+            training=training,
+        )
+    print(json.dumps([[trial.number, str(trial.state), len(trial.history)] for trial in trials]))
+"""
+
+
+def search_on(cluster, path, records, fails_on="", **values):
+    """Run a search on a cluster of two nodes, in a process of its own."""
+    values = {name.replace("__", "."): value for name, value in (SEARCH | values).items()}
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-c", ON_TWO_NODES, root / "pipelines" / "plain.yaml", path, records.folder]
+    return subprocess.run(
+        [*map(str, command), json.dumps(values), str(fails_on), cluster.env["RAY_ADDRESS"]],
+        env=cluster.env | {"PYTHONPATH": str(root)},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("allocation", ["fixed", "elastic"])
+def test_a_node_on_which_trials_fail_is_left_out_and_the_others_do_the_study(records, tmp_path, allocation):
+    with TwoNodes(cores=1) as cluster:
+        done = search_on(
+            cluster,
+            tmp_path / "tune" / "study",
+            records,
+            tmp_path / "broken",
+            tune__max_failures=0,
+            tune__allocation=allocation,
+        )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [list(trial) for trial in ALL]
+    assert done.stderr.count("is left out: 3 starts in a row failed there before an epoch") == 1
+
+
+@pytest.mark.usefixtures("small_disk")  # it needs the same rights
+def test_a_node_that_does_not_see_the_study_is_refused_before_a_trial_begins(records, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    with TwoNodes(cores=1, hidden=folder) as cluster:
+        done = search_on(cluster, folder / "tune" / "study", records)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert f"every node must see {folder}/tune/study, got one that does not" in line
+    assert "keep the project in a folder that all nodes share" in line
+    assert not list(folder.glob("tune/study/.proof*"))
+    assert StudyStore.open(folder / "tune" / "study").journal.numbers() == []

@@ -1,0 +1,82 @@
+"""Whether all nodes see the files of a study: where they do not, trials begin anew, and their results are lost."""
+
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mis.files import new_file, remove_file
+from mis.train.allocate import Node
+from mis.train.checkpoint import SEEN_WITHIN_S, seen
+from mis.tune.ray import errors
+
+ANSWER_S = 60.0
+"""Seconds beyond `SEEN_WITHIN_S` in which a node must have started a process that looks."""
+
+
+def check_nodes_see(folder: Path, records: Path, nodes: Sequence[Node]) -> None:
+    """Refuse a cluster with a node that does not see what this process writes, or whose writing is not seen here.
+
+    This process' own node is not asked: it sees what it writes.
+
+    Args:
+        folder: The study's folder, by its absolute path.
+        records: The folder of records.
+        nodes: The nodes of the cluster.
+
+    Raises:
+        MisError: A node does not see the folder within a minute, and so on; the message has its name.
+    """
+    own = ray.get_runtime_context().get_node_id()
+    others = [node.name for node in nodes if node.name != own]
+    if not others:
+        return
+    proof = folder / f".proof-{secrets.token_hex(8)}"
+    with new_file(proof) as unfinished:
+        unfinished.write_text(own, encoding="utf-8")
+    try:
+        looks = {name: _look_on(name, proof, records) for name in others}
+        ray.wait(list(looks.values()), num_returns=len(looks), timeout=SEEN_WITHIN_S + ANSWER_S)
+        for name, look in looks.items():
+            _check(name, look, folder, records, proof)
+    finally:
+        for path in (proof, *(_answer(proof, name) for name in others)):
+            remove_file(path)
+
+
+def _look_on(node: str, proof: Path, records: Path) -> Any:
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    look: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_look)
+    return look.remote(proof, _answer(proof, node), records)
+
+
+def _look(proof: Path, answer: Path, records: Path) -> tuple[str, bool, bool]:
+    """Return this host's name, whether it sees the proof, and whether it sees the records; write an answer."""
+    sees = seen(proof.exists)
+    if sees:
+        with suppress(OSError):
+            answer.write_text(os.uname().nodename, encoding="utf-8")
+    return os.uname().nodename, sees, seen(records.exists)
+
+
+def _check(node: str, look: Any, folder: Path, records: Path, proof: Path) -> None:
+    try:
+        host, sees, sees_records = ray.get(look, timeout=0)
+    except ray.exceptions.GetTimeoutError:
+        raise errors.node_does_not_answer(node) from None
+    except ray.exceptions.RayError as error:
+        raise errors.node_cannot_run(node, str(error).strip().splitlines()[-1]) from None
+    for path, is_seen in ((folder, sees), (records, sees_records)):
+        if not is_seen:
+            raise errors.node_does_not_see(host, path)
+    if not seen(_answer(proof, node).exists):
+        raise errors.node_not_seen(host, folder)
+
+
+def _answer(proof: Path, node: str) -> Path:
+    return proof.with_name(f"{proof.name}-{node}")
