@@ -3,10 +3,13 @@
 import json
 import random
 import re
+import shutil
 
 import pytest
 
 from mis.params.load import load_params
+from mis.settings import Settings
+from mis.tune import session
 from mis.tune.study.store import StudyStore
 from tests.searches import LEARNING_RATE, kill, recorded, start, tracker_of, wait_until
 
@@ -139,3 +142,62 @@ def test_a_study_goes_on_with_its_own_parameters(warm_searches, project):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert re.fullmatch(r"error: a study that goes on must be in .*, got any; there is mine; a new study .*\n", err)
+
+
+def test_a_search_on_damaged_records_ends_and_goes_on_when_they_are_whole(warm_searches, project, records):
+    """Three starts in a row fail on the only node; what has failed there is tried again without being asked for."""
+    folder = project / "data" / "records"
+    folder.unlink()
+    shutil.copytree(records.folder, folder)
+    for path in folder.glob("*.tfrecord"):
+        path.write_bytes(bytes(path.stat().st_size))
+    small = ["model.depth=1", "model.base_filters=4", "tune.num_samples=6", "tune.epochs=1", LEARNING_RATE]
+    small += ["tune.scheduler.name=none", "tune.data_memory_share=0"]
+    _, err = start(warm_searches, project, "--name", "mine", sets=small).communicate(timeout=300)
+    assert re.search(r"^node \S+ is left out: 3 starts in a row failed there before an epoch: \S", err, re.MULTILINE)
+    assert re.fullmatch(
+        r"error: a trial must come to its first epoch, got 3 starts in a row on each node that did not, the last on "
+        r"\S+: .*; mend that, and `python -m mis.tune --resume mine` tries them again",
+        err.splitlines()[-1],
+    )
+    for path in records.folder.glob("*.tfrecord"):
+        shutil.copy(path, folder)
+    out, err = start(warm_searches, project, "--resume", "mine").communicate(timeout=300)
+    assert len(re.findall(r"^ *(\d{3}) +completed", out, flags=re.MULTILINE)) == 6, err
+    children, _ = recorded(project)
+    assert len(children) == 6
+
+
+def test_a_study_that_other_code_began_is_not_gone_on_with_by_itself(project, records, monkeypatch, capsys):
+    settings = Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
+    params = load_params(project / "params.yaml", SMALL)
+    monkeypatch.setattr(session, "run", lambda store, *_: store)
+    own = session.code_version(project)
+    folder = session.studies_folder(settings)
+    before = StudyStore.create(folder / "before", params, records.digest)  # by a version that did not keep it
+    assert session.tune(params, settings, draw=None, go_on=True) == before
+    shutil.rmtree(before.path)
+    same = StudyStore.create(folder / "same", params, records.digest, code=own)
+    assert session.tune(params, settings, draw=None, go_on=True) == same
+    shutil.rmtree(same.path)
+    StudyStore.create(folder / "other", params, records.digest, code={**own, "commit": "abc", "digest": "0"})
+    began = session.tune(params, settings, draw=None, go_on=True)
+    assert began.name != "other"
+    assert began.code == own
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("study other was begun by other code (commit abc, now ")
+    assert line.endswith("a new one begins; `python -m mis.tune --resume other` goes on with it all the same")
+
+
+def test_who_resumes_a_study_of_other_code_is_warned_and_both_commits_are_recorded(warm_searches, project, records):
+    small = [*SMALL, "tune.num_samples=1", "tune.epochs=1"]
+    params = load_params(project / "params.yaml", small)
+    code = {"commit": "abc", "digest": "0"}
+    StudyStore.create(project / "checkpoints" / "tune" / "mine", params, records.digest, code=code)
+    _, err = start(warm_searches, project, "--resume", "mine", "--retry-failed").communicate(timeout=300)
+    assert "warning: other code began this study (commit abc, now " in err
+    _, parent = recorded(project)
+    assert parent.data.tags["mis.begun_by_commit"] == "abc"
+    assert parent.data.tags["mis.git_commit"] != "abc"
+    _, err = start(warm_searches, project, "--retry-failed").communicate(timeout=60)
+    assert err == "error: --retry-failed is for a study that goes on: give it with --resume NAME\n"

@@ -6,7 +6,7 @@ from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 
 from mis.files import read_object
-from mis.tune.ray.errors import disk_full_in, is_out_of_memory, is_refused, reason_of
+from mis.tune.ray.errors import disk_full_in, is_out_of_memory, is_own_fault, reason_of
 from mis.tune.ray.messages import ATTEMPT, NODE, WORKED_S, suggested_trial
 from mis.tune.ray.stall import StallWatch
 from mis.tune.study.budget import Budget
@@ -102,7 +102,7 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
     def _start_failed(self, number: int, reason: str) -> bool:
         """Note that a start of a trial has failed, and return whether its node is at fault."""
         started = self.monitor.store.folder.trial(number).started
-        if is_refused(reason) or not started.exists():
+        if is_own_fault(reason) or not started.exists():
             return False
         process = read_object(started)
         return self.monitor.start_failed(number, reason, process["node"], process["host"])

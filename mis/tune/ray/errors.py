@@ -1,5 +1,6 @@
 """What Ray says of a trial that failed, in one line."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,18 @@ DIED = "worker process has died"
 LOW_ON_MEMORY = "low on memory"
 """In what Ray says when it has ended a process because the node's memory was full."""
 
+OWN_FAULT = re.compile(
+    r"[\w.]*(ValuesError|ValueError|TypeError|KeyError|AssertionError|NotImplementedError|OverflowError|"
+    r"ZeroDivisionError|InvalidArgumentError|ResourceExhaustedError)\b"
+)
+"""Begins what a trial's error says where its values are at fault."""
+
 LONGEST = 500
 """Characters of the line."""
+
+
+class ValuesError(MisError):
+    """Values of a trial that do not go together, or not with its devices."""
 
 
 def reason_of(trial: Any) -> str:
@@ -64,9 +75,16 @@ def node_not_seen(host: str, path: Path) -> MisError:
     )
 
 
-def is_refused(reason: str) -> bool:
-    """Return whether a trial's own values are at fault, which no other node takes either."""
-    return MisError.__name__ in reason
+def is_own_fault(reason: str) -> bool:
+    """Return whether a trial's own values are at fault, which no other node takes either.
+
+    What libraries raise of values that they cannot take is told from what they raise of a device, a disk or a network
+    by its type alone.
+
+    >>> is_own_fault("ValueError: a negative dimension"), is_own_fault("OSError: no device")
+    (True, False)
+    """
+    return OWN_FAULT.match(reason) is not None or LOW_ON_MEMORY in reason
 
 
 def disk_full_in(reason: str, study: Path) -> MisError | None:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mis.data.records.index import Records
+from mis.errors import MisError
 from mis.params.load import Params
 from mis.train.allocate import Share
 from mis.train.checkpoint import Checkpoints, History
+from mis.tune.ray.errors import ValuesError
 from mis.tune.ray.stall import Steps
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Values
@@ -42,11 +44,14 @@ class TrialTask:
         """All parameters, with the values that the trial has now.
 
         Raises:
-            MisError: The values do not go together, or not with its devices.
+            ValuesError: The values do not go together, or not with its devices.
         """
         values = self.store.values(self.number, self.suggested)
-        params = self.store.params.for_trial(values, self.store.tune.epochs)
-        params.check_spread("tune.devices_per_trial", self.share.replicas)
+        try:
+            params = self.store.params.for_trial(values, self.store.tune.epochs)
+            params.check_spread("tune.devices_per_trial", self.share.replicas)
+        except MisError as error:
+            raise ValuesError(str(error)) from None
         return params
 
     @property
