@@ -4,8 +4,9 @@ No setting changes a result; what does is a parameter, in params.yaml.
 """
 
 import os
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mis.errors import MisError
@@ -30,6 +31,7 @@ class Settings:
         ray_address: The Ray cluster to join; None starts a local one.
         devices: The most devices that may be used; None means all that there are.
         records_folder: The folder of the preprocessed data set; None for that which the pipeline makes.
+        leases: The folder, on this machine's own disk, in which searches note which devices they have.
     """
 
     root: Path
@@ -38,6 +40,7 @@ class Settings:
     ray_address: str | None = None
     devices: int | None = None
     records_folder: Path | None = None
+    leases: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / f"mis-devices-{os.getuid()}")
 
     @property
     def mlruns(self) -> Path:
@@ -66,7 +69,7 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
 
     Args:
         env: The variables; `os.environ` by default. Read are MIS_ROOT, DVC_ROOT,
-            MLFLOW_TRACKING_URI, RAY_ADDRESS and MIS_DEVICES.
+            MLFLOW_TRACKING_URI, RAY_ADDRESS, MIS_DEVICES and MIS_LEASES.
         start: Where the search for dvc.yaml begins, upwards; the working directory by default.
 
     Raises:
@@ -84,10 +87,12 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
             got=repr(devices),
             do="unset it to use every device",
         )
+    leases = {"leases": Path(folder)} if (folder := env.get("MIS_LEASES")) else {}
     return Settings(
         root=root,
         workspace=workspace,
         tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlruns' / 'mlflow.db'}",
         ray_address=env.get("RAY_ADDRESS") or None,
         devices=int(devices) if devices else None,
+        **leases,
     )

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mis.quiet import import_tensorflow
 from mis.train.cluster import cluster
 from tests.warm import warm_server
 
+os.environ["MIS_LEASES"] = tempfile.mkdtemp(prefix="leases-")  # tests run at once: each process is another machine
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "pipelines" / "plain.yaml"
 TINY = PhantomParams(layout="msd", cases=8, unlabelled=1, shape=(16, 16, 16), seed=5)

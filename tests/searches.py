@@ -20,7 +20,10 @@ def start(warm, project, *arguments, sets=(), **env):
     """Start a search warm, with other values for some parameters and in the environment."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     sets = [part for value in sets for part in ("--set", value)]
-    return warm.start(*arguments, *sets, module="mis.tune", cwd=project, env=own | env)
+    # Tests that run beside this one have devices of their own: each project is another machine.
+    return warm.start(
+        *arguments, *sets, module="mis.tune", cwd=project, env=own | {"MIS_LEASES": f"{project}/leases"} | env
+    )
 
 
 def tracker_of(project):

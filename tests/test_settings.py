@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from mis.errors import MisError
@@ -17,6 +19,7 @@ def test_without_variables_everything_is_local_and_absolute(project):
     assert settings.mlruns == project / "mlruns"
     assert settings.records == project / "data" / "records"
     assert settings.checkpoints == project / "checkpoints"
+    assert load_settings({"MIS_LEASES": "/own"}, start=project).leases == Path("/own")
 
 
 def test_the_workspace_is_the_nearest_folder_with_dvc_yaml(project):

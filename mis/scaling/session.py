@@ -29,6 +29,7 @@ from mis.track.provenance import find_origin, machine, versions
 from mis.train.allocate import Node, device_counts
 from mis.train.batch_rule import for_replicas
 from mis.train.cluster import cluster
+from mis.train.leases import own_devices
 from mis.words import counted
 
 Pictures = Callable[[Sequence[MeasuredCell]], Mapping[str, bytes]]
@@ -53,8 +54,8 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
     trials = [params.for_trial(values, scaling.epochs) for values in scaling.trials]
     cells = plan(scaling)
     _check(trials, cells)
-    with cluster(settings.ray_address) as nodes:
-        available = _available(nodes, max(scaling.devices), settings)
+    with own_devices(settings, max(scaling.devices), _say) as own, cluster(settings.ray_address) as nodes:
+        available = _available(nodes, max(scaling.devices), own)
         name = _name(params, records, available)
         store = CellStore(settings.checkpoints / f"scaling-{name}")
         origin = find_origin(settings, params.data, records.data_hash, records.left_out)

@@ -1,8 +1,8 @@
 """What the trials of a study have of a cluster, or of this machine: devices, and memory for the records."""
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -13,6 +13,7 @@ from mis.params.tune import TuneParams
 from mis.settings import Settings
 from mis.train.allocate import Node, Share, allocate
 from mis.train.cluster import cluster
+from mis.train.leases import own_devices
 
 SHARED_USABLE = 0.8
 """Of the memory that a node's processes share, what the data may take."""
@@ -29,23 +30,39 @@ class Resources:
         nodes: How many nodes there are.
         share: What each trial has.
         in_memory: Whether the records are in the memory of each node.
+        limit: The most devices that are used in all; None uses all that there are.
     """
 
     nodes: int
     share: Share
     in_memory: bool
+    limit: int | None = None
 
 
 @contextmanager
-def resources(params: TuneParams, size_bytes: int, settings: Settings) -> Iterator[Resources]:
+def resources(
+    params: TuneParams, size_bytes: int, settings: Settings, say: Callable[[str], None] | None = None
+) -> Iterator[Resources]:
     """Yield what the trials of a study have of the cluster, or of this machine, while its records have so many bytes.
+
+    Args:
+        params: The search.
+        size_bytes: The size of the records.
+        settings: The machine's settings.
+        say: Takes a line for the user: then devices of this machine that other searches have are left to them, and the
+            others taken. None only looks what there is.
 
     Raises:
         MisError: A trial wants more devices than there are, or no cluster answers.
     """
-    with cluster(settings.ray_address, shared_bytes=shared_room(size_bytes, params.data_memory_share)) as nodes:
-        share = allocate(nodes, params.devices_per_trial, settings.devices)
-        yield Resources(len(nodes), share, in_memory=fits_in_memory(size_bytes, nodes, params.data_memory_share))
+    room = shared_room(size_bytes, params.data_memory_share)
+    with (
+        own_devices(settings, params.devices, say) if say else nullcontext(settings) as own,
+        cluster(settings.ray_address, shared_bytes=room) as nodes,
+    ):
+        share = allocate(nodes, params.devices_per_trial, own.devices)
+        in_memory = fits_in_memory(size_bytes, nodes, params.data_memory_share)
+        yield Resources(len(nodes), share, in_memory, own.devices)
 
 
 def shared_room(size_bytes: int, share: float) -> int:

@@ -142,7 +142,7 @@ def run(
         ended = len(store.trials())
         if begun := ended + len(store.interrupted()):
             say(f"it goes on: {ended} of {store.total} trials have ended, {begun} were begun")
-        with resources(store.tune, size_bytes(context.records), context.settings) as available:
+        with resources(store.tune, size_bytes(context.records), context.settings, say) as available:
             return _run_on(available, store, context)
 
 
@@ -178,7 +178,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
                 tracker=tracker,
                 study=study_run,
                 describe=describe,
-                limit=context.settings.devices,
+                limit=available.limit,
                 experience=_experience(store, records, tracker),
             )
         except KeyboardInterrupt:
