@@ -42,6 +42,9 @@ EPOCH_S = "time/epoch_s"
 TOTAL_S = "time/total_s"
 """Seconds of all epochs so far."""
 
+TRACED_S = "time/traced_s"
+"""Seconds by which an epoch was longer because its first step of training traced the network; else 0."""
+
 STEP_S = "time/step_s"
 """Mean seconds of a training step."""
 

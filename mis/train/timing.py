@@ -74,6 +74,7 @@ class TimeSteps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
         waited_s = sum(float(wait) for wait in waits)
         communication_s = self.communication.measure() if self.communication else 0.0
         logs["step_s"] = step_s
+        logs["traced_s"] = max(0.0, self.timed_step.traced_step_s - step_s)
         logs["samples_per_s"] = self.cases / (step_s * self.steps)
         logs["input_share"] = min(1.0, waited_s / (len(waits) * step_s)) if waits else 0.0
         logs["communication_share"] = min(1 - logs["input_share"], communication_s / step_s)

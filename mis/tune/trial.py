@@ -5,12 +5,16 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf, isfinite
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from mis.errors import MisError
 from mis.params.base import Scalar
-from mis.track.names import DEVICES, EPOCH_S, MODEL_PARAMETERS, TOTAL_S, VAL_DICE, VAL_PREFIX
+from mis.track.names import DEVICES, EPOCH_S, MODEL_PARAMETERS, TOTAL_S, TRACED_S, VAL_DICE, VAL_PREFIX
 from mis.train.checkpoint import History, best_epoch
+
+FEW_EPOCHS = 3
+"""From so many epochs on, their median is that of one that has not traced the network."""
 
 FOLD = "train.fold"
 """What the trials of a study differ in where they are the folds of a training."""
@@ -20,9 +24,6 @@ Values = Mapping[str, Scalar]
 
 Metrics = Mapping[str, float]
 """The metrics of one epoch, by name."""
-
-OBJECTIVES = {"seconds": TOTAL_S, "parameters": MODEL_PARAMETERS}
-"""The metric of each second objective: seconds of training, trainable weights."""
 
 
 STATE_ATTRIBUTE = "state"
@@ -111,7 +112,10 @@ class Trial:
     @property
     def costs(self) -> dict[str, float]:
         """What may be made small beside the Dice, by the name of the objective; empty before the first epoch."""
-        return {name: self.last[metric] for name, metric in OBJECTIVES.items() if metric in self.last}
+        seconds = untraced_s(self.history or [self.last])
+        weights = self.last.get(MODEL_PARAMETERS)
+        known = {"seconds": seconds, "parameters": weights}
+        return {name: value for name, value in known.items() if value is not None}
 
     @property
     def mean_devices(self) -> float:
@@ -175,6 +179,25 @@ class Trial:
             error=content.get("error", ""),
         )
         return trial.with_history(content["history"])
+
+
+def untraced_s(history: Sequence[Metrics]) -> float | None:
+    """Return the seconds of a training's epochs as if none had traced the network; None where they are not known.
+
+    Of the trials of a process only the first traces it, and those that are started again: what a trial costs must not
+    depend on which one it was.
+
+    >>> untraced_s([{"time/epoch_s": 9.0}, {"time/epoch_s": 2.0}, {"time/epoch_s": 2.2}])
+    6.6
+    >>> untraced_s([{"time/epoch_s": 9.0, "time/traced_s": 7.0}])
+    2.0
+    """
+    epochs_s = [epoch[EPOCH_S] for epoch in history if EPOCH_S in epoch]
+    if not epochs_s:
+        return history[-1].get(TOTAL_S) if history else None
+    if len(epochs_s) < FEW_EPOCHS:
+        return len(epochs_s) * min(epoch[EPOCH_S] - epoch.get(TRACED_S, 0.0) for epoch in history if EPOCH_S in epoch)
+    return round(len(epochs_s) * median(epochs_s), 6)
 
 
 def trial_name(number: int) -> str:

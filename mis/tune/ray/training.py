@@ -1,5 +1,6 @@
 """What the worker of a trial trains: in its own process, or in several where its devices are on several nodes."""
 
+import re
 from collections.abc import Callable
 
 from mis.tune.ray.task import TrialTask
@@ -26,6 +27,24 @@ def _train(task: TrialTask) -> None:
     run_trial(task.params, task.share, task.records, task.checkpoints, task.report, callbacks=watched)
 
 
+MEMORY_FULL = re.compile(
+    r"No algorithm worked|out of memory|OOM when|CUDNN_STATUS_(ALLOC_FAILED|INTERNAL_ERROR)|CUBLAS_STATUS_ALLOC_FAILED|"
+    r"CUBLAS_STATUS_NOT_INITIALIZED|[Ff]ailed to allocate"
+)
+"""In what TensorFlow says, under other names, where cuDNN or cuBLAS get no memory on a GPU."""
+
+
+def is_memory_full(error: Exception) -> bool:
+    """Return whether an error of TensorFlow says that the memory did not suffice."""
+    from tensorflow.errors import InternalError, NotFoundError, ResourceExhaustedError, UnknownError
+
+    if isinstance(error, ResourceExhaustedError):
+        return True
+    return (
+        isinstance(error, NotFoundError | InternalError | UnknownError) and MEMORY_FULL.search(str(error)) is not None
+    )
+
+
 def within_memory(train: Callable[[], None], halve: Callable[[], bool]) -> None:
     """Train; where the memory does not suffice, again without the cached networks, and then with half the batch.
 
@@ -36,15 +55,15 @@ def within_memory(train: Callable[[], None], halve: Callable[[], bool]) -> None:
     Raises:
         ResourceExhaustedError: The memory does not suffice for what is left.
     """
-    from tensorflow.errors import ResourceExhaustedError
+    from tensorflow.errors import OpError
 
     from mis.train.trial import GRAPH_CACHE
 
     while True:
         try:
             train()
-        except ResourceExhaustedError:
-            if not GRAPH_CACHE.clear() and not halve():
+        except OpError as error:
+            if not is_memory_full(error) or (not GRAPH_CACHE.clear() and not halve()):
                 raise
         else:
             return

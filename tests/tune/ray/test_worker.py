@@ -2,12 +2,10 @@
 
 import pytest
 import tensorflow as tf
-from ray import tune
 
 from mis.train.trial import GRAPH_CACHE
 from mis.tune.epochs import reports
-from mis.tune.ray import worker
-from mis.tune.ray.training import within_memory
+from mis.tune.ray.training import is_memory_full, within_memory
 
 
 class Batch:
@@ -64,11 +62,19 @@ def test_another_error_is_none_of_memory():
         within_memory(fail, pytest.fail)
 
 
-def test_the_donor_is_who_told_of_the_checkpoint(monkeypatch, tmp_path):
-    """Not who is named in what it was told: that may be the one whose weights it has itself gone on from."""
-    (tmp_path / "number").write_text("2")
-    monkeypatch.setattr(tune, "get_checkpoint", lambda: tune.Checkpoint.from_directory(tmp_path))
-    assert worker._donor() == 2
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (tf.errors.NotFoundError(None, None, "No algorithm worked!  Error messages: ..."), True),
+        (tf.errors.InternalError(None, None, "CUBLAS_STATUS_ALLOC_FAILED"), True),
+        (tf.errors.InternalError(None, None, "Failed to allocate 1.2GiB"), True),
+        (tf.errors.NotFoundError(None, None, "a.tfrecord; No such file or directory"), False),
+        (tf.errors.InternalError(None, None, "CUDA_ERROR_ECC_UNCORRECTABLE"), False),
+        (tf.errors.InvalidArgumentError(None, None, "out of memory"), False),
+    ],
+)
+def test_a_gpus_full_memory_has_several_names(error, expected):
+    assert is_memory_full(error) is expected
 
 
 def test_the_best_so_far_never_falls():

@@ -179,6 +179,17 @@ def test_optuna_is_told_of_both_objectives(params, tmp_path):
     assert again(store).journal.pareto_front() == ["000", "001"]
 
 
+def test_seconds_do_not_depend_on_which_trial_traced_the_network(params, tmp_path):
+    two = {"tune.second_objective": "seconds", "tune.scheduler.name": "none"}
+    store = StudyStore.create(tmp_path / "study", params.override(two))
+    for epochs_s in ((30.0, 2.0, 2.0, 2.0), (2.0, 2.0, 2.0, 2.0), (2.0, 2.0, 30.0, 2.0), (30.0, 2.0)):
+        asked = store.next_trial()
+        history = [{"val/dice": 0.5, "train/loss": 0.5, "time/epoch_s": seconds} for seconds in epochs_s]
+        store.end(ended(asked, history))
+    values = [trial.values[1] for trial in again(store).journal.study.trials]
+    assert values == [8.0, 8.0, 8.0, 4.0]
+
+
 def test_a_study_goes_on_with_another_budget(store, params):
     store.next_trial()
     more = again(store).with_params(params.override({"tune.num_samples": 99}))
