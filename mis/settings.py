@@ -30,6 +30,7 @@ class Settings:
         ray_address: The Ray cluster to join; None starts a local one.
         devices: The most devices that may be used; None means all that there are.
         records_folder: The folder of the preprocessed data set; None for that which the pipeline makes.
+        offline: Whether a command runs without MLflow's server: what it logs waits in the outbox.
     """
 
     root: Path
@@ -38,11 +39,17 @@ class Settings:
     ray_address: str | None = None
     devices: int | None = None
     records_folder: Path | None = None
+    offline: bool = False
 
     @property
     def mlruns(self) -> Path:
         """The folder of MLflow's local store: `mlflow.db` and `artifacts/`."""
         return self.root / "mlruns"
+
+    @property
+    def outboxes(self) -> Path:
+        """The folder of the outboxes: what is logged and not yet in MLflow's store, see `mis.track.outbox`."""
+        return self.mlruns / "outbox"
 
     @property
     def records(self) -> Path:
@@ -66,11 +73,11 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
 
     Args:
         env: The variables; `os.environ` by default. Read are MIS_ROOT, DVC_ROOT,
-            MLFLOW_TRACKING_URI, RAY_ADDRESS and MIS_DEVICES.
+            MLFLOW_TRACKING_URI, RAY_ADDRESS, MIS_DEVICES and MIS_OFFLINE.
         start: Where the search for dvc.yaml begins, upwards; the working directory by default.
 
     Raises:
-        MisError: MIS_DEVICES is not a whole number of at least 1.
+        MisError: MIS_DEVICES is not a whole number of at least 1, or MIS_OFFLINE is neither 0 nor 1.
     """
     env = os.environ if env is None else env
     workspace = find_workspace(Path.cwd() if start is None else start)
@@ -84,10 +91,14 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
             got=repr(devices),
             do="unset it to use every device",
         )
+    offline = env.get("MIS_OFFLINE") or "0"
+    if offline not in ("0", "1"):
+        raise MisError("MIS_OFFLINE must be 0 or 1", got=repr(offline), do="unset it to record in MLflow at once")
     return Settings(
         root=root,
         workspace=workspace,
         tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlruns' / 'mlflow.db'}",
         ray_address=env.get("RAY_ADDRESS") or None,
         devices=int(devices) if devices else None,
+        offline=offline == "1",
     )

@@ -30,8 +30,8 @@ from mis.model.card import validation_cases
 from mis.params.load import Params
 from mis.predict.model import Segmenter, load_segmenter
 from mis.settings import Settings
-from mis.track.base import EVALUATE, Run, tracked
-from mis.track.mlflow import MlflowTracker
+from mis.track.base import EVALUATE, tracked
+from mis.track.mlflow import MlflowRun, MlflowTracker
 from mis.track.names import MODEL_TAG, REGISTERED_NAME, TEST_PREFIX, VERSION_TAG
 from mis.track.provenance import find_origin
 
@@ -125,7 +125,13 @@ def evaluate(
         folds = score_folds(models[FOLDS][0], records, data, params)
         write_csv(results / TABLE, folds.rows())
         write_json(results / "metrics.json", {**chosen, **folds.metrics()})
-    tracker = MlflowTracker(settings)
+    try:
+        tracker = MlflowTracker(settings)
+    except MisError as error:
+        if not settings.offline:
+            raise
+        tqdm.write(f"the scores are in {results} alone, and no model is registered, because of MIS_OFFLINE=1: {error}")
+        return model_scores
     with _run_of(model_scores, tracker, params, settings, records=records, results=results) as run:
         if folds is not None:
             run.log_metrics(folds.metrics())
@@ -220,7 +226,7 @@ def _baseline_dice(records: Records) -> list[float]:
 @contextmanager
 def _run_of(
     scores: ModelScores, tracker: MlflowTracker, params: Params, settings: Settings, *, records: Records, results: Path
-) -> Iterator[Run]:
+) -> Iterator[MlflowRun]:
     """Yield a run that has the scores and the sheets, and finish it."""
     tags = {MODEL_TAG: scores.model}
     with tracked(tracker.start_run(EVALUATE, f"test-{scores.model}", params=params.flatten(), tags=tags)) as run:

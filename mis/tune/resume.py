@@ -8,7 +8,7 @@ from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.params.load import parse_override
 from mis.settings import Settings
-from mis.track.mlflow import MlflowTracker
+from mis.track.recording import open_tracker, reader
 from mis.tune.result import StudyResult
 from mis.tune.session import Draw, StudyContext, run, studies_folder
 from mis.tune.study.store import BUDGET, StudyStore
@@ -27,8 +27,8 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw
         draw: Draws the study's figures.
 
     Raises:
-        MisError: There is no study of this name, another process runs it, its records have changed, or
-            something else than its budget would change.
+        MisError: There is no study of this name, another process runs it, its records have changed, something else
+            than its budget would change, or MLflow's server does not answer.
     """
     store = StudyStore.open(studies_folder(settings) / name)
     if store.has_folds:
@@ -47,4 +47,5 @@ def resume(name: str, settings: Settings, overrides: Sequence[str] = (), *, draw
             do="begin a new one",
         )
     params = store.params.override(values) if values else None
-    return run(store, StudyContext(records, MlflowTracker(settings), settings, draw), params)
+    with open_tracker(settings) as tracker:
+        return run(store, StudyContext(records, tracker, reader(settings), settings, draw), params)
