@@ -55,7 +55,10 @@ class Run(Protocol):
         """Copy a file into the run's artifacts, below `folder`."""
 
     def log_dataset(self, name: str, digest: str, source: str) -> None:
-        """Record which data were read: their name, their DVC hash (up to 36 characters), their path."""
+        """Record which data were read: their name, their DVC hash (up to 36 characters), their path.
+
+        An exact repetition is dropped.
+        """
 
     def finish(self, status: Status = "FINISHED") -> None:
         """Record how the run ended, and when."""

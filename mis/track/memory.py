@@ -81,7 +81,8 @@ class MemoryRun:
 
     def log_dataset(self, name: str, digest: str, source: str) -> None:
         """Record which data were read."""
-        self.datasets.append((name, digest, source))
+        if (name, digest, source) not in self.datasets:
+            self.datasets.append((name, digest, source))
 
     def finish(self, status: Status = "FINISHED", at_ms: int | None = None) -> None:
         """Record how the run ended; see `StoredRun.finish`."""

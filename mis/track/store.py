@@ -1,5 +1,6 @@
 """Where MLflow's store is: a SQLite file that can be moved with the project, or a server. Without importing mlflow."""
 
+import re
 import sqlite3
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -99,10 +100,13 @@ def reason_of(error: Exception) -> str:
 
     >>> reason_of(OSError("Max retries exceeded (Caused by NewConnectionError('x: [Errno 111] Connection refused'))"))
     '[Errno 111] Connection refused'
+    >>> reason_of(OSError("Max retries exceeded (Caused by ResponseError('too many 500 error responses'))"))
+    'too many 500 error responses'
     >>> reason_of(TimeoutError())
     'TimeoutError'
     """
     _, caused, cause = str(error).rpartition("Caused by")
     if caused:
-        return " ".join(cause.rpartition(": ")[2].strip("\"')( ").split())
+        text = re.sub(r"^\W*\w+\(", "", cause.rpartition(": ")[2])  # the name of the error's class
+        return " ".join(text.strip("\"')( ").split())
     return (cause.strip().splitlines() or [type(error).__name__])[-1][:160]

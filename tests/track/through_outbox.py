@@ -60,4 +60,3 @@ def store_of(tracker):
         tracker.flush()
         return tracker.store
     return tracker
-
