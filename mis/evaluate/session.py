@@ -125,12 +125,9 @@ def evaluate(
         folds = score_folds(models[FOLDS][0], records, data, params)
         write_csv(results / TABLE, folds.rows())
         write_json(results / "metrics.json", {**chosen, **folds.metrics()})
-    try:
-        tracker = MlflowTracker(settings)
-    except MisError as error:
-        if not settings.offline:
-            raise
-        tqdm.write(f"the scores are in {results} alone, and no model is registered, because of MIS_OFFLINE=1: {error}")
+    tracker = open_store(settings)
+    if tracker is None:
+        tqdm.write(f"the scores are in {results} alone, and no model is registered")
         return model_scores
     with _run_of(model_scores, tracker, params, settings, records=records, results=results) as run:
         if folds is not None:
@@ -148,9 +145,24 @@ def evaluate(
     return model_scores
 
 
+def open_store(settings: Settings) -> MlflowTracker | None:
+    """Open MLflow's store; None where it does not answer and the command may do without, which is said.
+
+    Raises:
+        MisError: It does not answer, or cannot be used, and the command may not do without.
+    """
+    try:
+        return MlflowTracker(settings)
+    except MisError as error:
+        if not settings.offline:
+            raise
+        tqdm.write(f"nothing is recorded in MLflow, which MIS_OFFLINE=1 does without: {error}")
+        return None
+
+
 def score(
-    models: Sequence[Path], name: str, params: Params, settings: Settings, tracker: MlflowTracker
-) -> tuple[ModelScores, str]:
+    models: Sequence[Path], name: str, params: Params, settings: Settings, tracker: MlflowTracker | None
+) -> tuple[ModelScores, str | None]:
     """Score a model, or several together, on the test split, and log a run; nothing is registered.
 
     Args:
@@ -158,10 +170,10 @@ def score(
         name: What the run says of them.
         params: All parameters.
         settings: The machine's settings.
-        tracker: Where the run is.
+        tracker: Where the run is; None where none is logged.
 
     Returns:
-        The scores, and the run's id.
+        The scores, and the run's id; None where none was logged.
 
     Raises:
         MisError: There are no records, or a model was trained for other regions.
@@ -173,6 +185,8 @@ def score(
         results = Path(folder)
         scores = _score(segmenter, records, data, params, results)
         model_scores = ModelScores(name, nan, scores, _baseline_dice(records))
+        if tracker is None:
+            return model_scores, None
         write_csv(results / CASES, model_scores.rows())
         with _run_of(model_scores, tracker, params, settings, records=records, results=results) as run:
             return model_scores, run.id

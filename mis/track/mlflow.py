@@ -10,10 +10,12 @@ import platform
 import re
 import shutil
 import sqlite3
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -95,6 +97,9 @@ SEND_S = 10
 
 UPLOAD_S = 120
 """Seconds in which a server must have taken a file, which it may pass on to a store of its own; MLflow's default."""
+
+PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+"""Seconds between the attempts to open a run of a process that delivers it itself."""
 
 REFUSED_CODES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
 """MLflow's error codes for what it will not take another time either."""
@@ -266,7 +271,8 @@ class MlflowTracker:
         """
         self.uri = tracking_uri(settings)
         self.client = _open_server(self.uri) if self._remote else _open_database(self.uri)
-        self.reconcile()
+        with _as_no_answer(self.uri) if self._remote else nullcontext():
+            self.reconcile()
 
     @property
     def _remote(self) -> bool:
@@ -282,9 +288,7 @@ class MlflowTracker:
         parent: str | None = None,
     ) -> MlflowRun:
         """Start a run in an experiment, which is made if need be; `parent` is another run's id."""
-        run = self._create_run(experiment, name, {**process_tags(), **(tags or {})}, parent, now_ms())
-        run.log_params(params or {})
-        return run
+        return self._open_run(experiment, name, key={}, params=params, tags=tags, parent=parent)
 
     def open_run(
         self,
@@ -297,16 +301,39 @@ class MlflowTracker:
         parent: Run | None = None,
     ) -> MlflowRun:
         """Return the run of a key, or start it; see `Tracker.open_run`."""
-        return self.deliver_run(
+        below = None if parent is None else parent.id
+        return self._open_run(experiment, name, key=key or {}, params=params, tags=tags, parent=below)
+
+    def _open_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        key: Mapping[str, str],
+        params: Mapping[str, object] | None,
+        tags: Mapping[str, str] | None,
+        parent: str | None,
+    ) -> MlflowRun:
+        """Open a run, and try again what has failed: the run is found then if it was made all the same."""
+        opening = partial(
+            self.deliver_run,
             experiment,
             name,
             key=key or {RUN_KEY_TAG: uuid.uuid4().hex},
             params=params or {},
             tags=tags or {},
-            parent=None if parent is None else parent.id,
+            parent=parent,
             at_ms=now_ms(),
             process=process_tags(),
         )
+        for pause_s in PAUSES_S:
+            try:
+                return opening()
+            except Exception as error:
+                if self.refuses(error):
+                    raise
+                time.sleep(pause_s)
+        return opening()
 
     def deliver_run(
         self,
@@ -337,7 +364,9 @@ class MlflowTracker:
         below = {PARENT_RUN_TAG: parent} if parent else {}
         # The tags come with the run: a process that is killed right after it has made the run finds it again by them.
         given = {name: str(text)[:TAG_LENGTH] for name, text in {**tags, **below}.items()}
-        made = self.client.create_run(self._make_experiment(experiment), start_time=at_ms, tags=given, run_name=name)
+        experiment_id = self._make_experiment(experiment)
+        with _environment({RETRIES: "0"}):  # MLflow would make another run after an answer that was lost
+            made = self.client.create_run(experiment_id, start_time=at_ms, tags=given, run_name=name)
         return MlflowRun(self.client, made)
 
     def add_to_run(self, experiment: str, key: Mapping[str, str]) -> MlflowRun | NoRun:
@@ -544,18 +573,25 @@ def _open_database(uri: str) -> "MlflowClient":
 def _open_server(uri: str) -> "MlflowClient":
     """Return a client of a server that has answered; only the first contact is impatient."""
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri=uri)
+    with _as_no_answer(uri), _environment({RETRIES: "0", TIMEOUT: str(CONTACT_S)}):
+        client.search_experiments(max_results=1)
+    return client
+
+
+@contextmanager
+def _as_no_answer(uri: str) -> Iterator[None]:
+    """Raise the error of a server that does not answer as one line for the user."""
+    from mlflow.exceptions import MlflowException
+
     try:
-        with _environment({RETRIES: "0", TIMEOUT: str(CONTACT_S)}):
-            client.search_experiments(max_results=1)
+        yield
     except MlflowException as error:
         rule = "MLFLOW_TRACKING_URI must name a server that answers"
         raise MisError(
             rule, got=f"{without_password(uri)} ({reason_of(error)})", do="start it, or unset the variable"
         ) from error
-    return client
 
 
 def impatient() -> None:

@@ -100,8 +100,9 @@ class Outbox:
         Raises:
             DiskFullError: The disk is full.
         """
-        name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{time.time_ns() % 10**9:09d}"
-        return cls(parent / f"{name}-{platform.node()}-{os.getpid()}", store)
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        began = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(seconds))}-{nanoseconds:09d}"
+        return cls(parent / f"{began}-{platform.node()}-{os.getpid()}", store)
 
     def append(self, kind: Kind, run: int | Mapping[str, Any], **content: object) -> int:
         """Append an operation and return its number; when it returns, the operation is on the disk.

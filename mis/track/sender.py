@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ MARK_EVERY = 200
 SHORTEN_BYTES = 2**23
 """The size from which a log is shortened whose operations are all delivered."""
 
+SAID_REFUSALS = 3
+"""How many refusals of the store are said; all of them are kept."""
+
 QUIET_S = 3.0
 """Seconds in which the end of a command waits for the delivery without a word."""
 
@@ -49,6 +52,13 @@ Warn = Callable[[str], None]
 def say_on_stderr(line: str) -> None:
     """Print a line for the user, above a progress bar."""
     tqdm.write(line, file=sys.stderr)
+
+
+class DamagedError(MisError):
+    """The log of an outbox has lines that no version of `mis` has written."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__("an outbox must have a log that can be read", got=log, do="it is left as it is")
 
 
 class Delivery:
@@ -93,6 +103,7 @@ class Delivery:
         self._last_ms: dict[int, int] = {}
         self._runs: dict[int, StoredRun | NoRun] = {}
         self._doubtful: set[int] = set()  # runs that a call that seemed to fail may have made once more
+        self._refused = 0
         self._alone: set[int] = set()  # points that were refused together with others
         self._fill()
 
@@ -101,6 +112,7 @@ class Delivery:
 
         Raises:
             Exception: The store does not answer, or not now: the same call tries the same again.
+            DamagedError: The log cannot be read.
         """
         self._fill()
         if not self._waiting:
@@ -167,7 +179,7 @@ class Delivery:
             lines, self._position = self._log.read_from(self._position, READ_BYTES)
             if not lines:
                 return
-            for operation in map(Operation.from_line, lines):
+            for operation in self._parsed(lines):
                 self._read = max(self._read, operation.number)
                 if operation.kind == "begin":
                     self.store = operation.content["store"]
@@ -177,6 +189,12 @@ class Delivery:
                 else:
                     self._waiting.append(operation)
             self.delivered = max(self.delivered, self._waiting[0].number - 1 if self._waiting else self._read)
+
+    def _parsed(self, lines: list[str]) -> list[Operation]:
+        try:
+            return [Operation.from_line(line) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise DamagedError(self._log.path) from error
 
     def _next(self) -> list[Operation]:
         """Return the first operation that waits; points of metrics with those that follow of the same run."""
@@ -290,7 +308,11 @@ class Delivery:
     def _refuse(self, operation: Operation, error: Exception) -> None:
         """Keep an operation that the store will never take, and say so."""
         LineLog(self.folder / REFUSED).append([json.dumps([operation.to_line(), reason_of(error)])])
-        self._say(f"MLflow refuses something of a run, which is kept in {self.folder / REFUSED}: {reason_of(error)}")
+        self._refused += 1
+        if self._refused <= SAID_REFUSALS:
+            self._say(
+                f"MLflow refuses something of a run, which is kept in {self.folder / REFUSED}: {reason_of(error)}"
+            )
 
 
 class Sender:
@@ -352,7 +374,7 @@ class Sender:
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
-            while not self._idle and time.monotonic() < deadline:
+            while not self._idle and not self._is_vain() and time.monotonic() < deadline:
                 self._changed.wait(min(1.0, patience_s))
                 now = time.monotonic()
                 if self.sent != sent:
@@ -362,11 +384,15 @@ class Sender:
                     self._say(self._progress(deadline - now))
             self._ending = True
             self._changed.notify_all()
-            delivered = self._idle
-        if delivered:
+            is_idle = self._idle
+        if is_idle:
             self._thread.join()
         self._own.mark()
-        return delivered
+        return self._own.delivered == self._outbox.count
+
+    def _is_vain(self) -> bool:
+        """Return whether nothing of this process waits, and the store does not take what others have left."""
+        return self.failure is not None and self._own.delivered == self._outbox.count
 
     def _progress(self, left_s: float) -> str:
         waiting = counted(self._outbox.count - self._own.delivered, "operation")
@@ -407,8 +433,15 @@ class Sender:
 
     def _send_left(self, folder: Path, store: RunStore) -> None:
         """Deliver what a dead process has left for the same store."""
-        with suppress(HeldError), claimed(folder):
-            delivery = Delivery(folder, say=self._say)
+        with ExitStack() as held:
+            try:
+                held.enter_context(claimed(folder))
+                delivery = Delivery(folder, say=self._say)
+            except HeldError:
+                return
+            except (OSError, DamagedError) as error:  # of another user, perhaps
+                self._say(f"what waits in {folder} is left there: {reason_of(error)}")
+                return
             if delivery.store not in (self._own.store, None):
                 return
             try:
@@ -416,6 +449,8 @@ class Sender:
                     self.sent += sent
                 if not self._ending:
                     delivery.finish(store)
+            except DamagedError as error:
+                self._say(str(error))
             finally:
                 delivery.mark()
 

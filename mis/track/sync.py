@@ -11,7 +11,7 @@ from mis.settings import Settings
 from mis.track.base import RunStore
 from mis.track.outbox import HeldError, claimed, count_waiting, outboxes
 from mis.track.recording import connect, waiting_line
-from mis.track.sender import FIRST_PAUSE_S, LONGEST_PAUSE_S, Delivery, Warn
+from mis.track.sender import FIRST_PAUSE_S, LONGEST_PAUSE_S, DamagedError, Delivery, Warn
 from mis.track.store import location_of, name_of_store, reason_of, tracking_uri
 from mis.words import counted
 
@@ -24,8 +24,8 @@ def sync(settings: Settings, folder: Path | None, say: Warn) -> int:
 
     Args:
         settings: The machine's settings.
-        folder: An outbox, or a folder of outboxes, that may have been copied from elsewhere. None takes those of this
-            project that wait for this store.
+        folder: An outbox, a folder of outboxes, `mlruns` or the folder that has it, which may have been copied from
+            elsewhere. None takes the outboxes of this project that wait for this store.
         say: Takes a line for the user.
 
     Returns:
@@ -38,7 +38,7 @@ def sync(settings: Settings, folder: Path | None, say: Warn) -> int:
     if folder is not None and not folder.is_dir():
         raise MisError("sync takes an outbox, or a folder of outboxes", got=f"{folder}, which is no folder")
     where = folder or settings.outboxes
-    found = outboxes(where)
+    found = next(filter(None, (outboxes(where / below) for below in ("", "outbox", "mlruns/outbox"))), [])
     if not found:
         say(f"nothing waits in {where}")
         return 0
@@ -77,7 +77,9 @@ def _sync_outbox(outbox: Path, store: RunStore, name: str | None, say: Warn) -> 
             return _deliver(delivery, store, say)
     except HeldError:
         say(f"{outbox} is left to its process, which lives and delivers it")
-        return False
+    except DamagedError as error:
+        say(str(error))
+    return False
 
 
 def _deliver(delivery: Delivery, store: RunStore, say: Warn) -> bool:
@@ -90,6 +92,8 @@ def _deliver(delivery: Delivery, store: RunStore, say: Warn) -> bool:
                 sent = delivery.step(store)
                 if not sent:
                     delivery.finish(store)
+            except DamagedError:
+                raise
             except Exception as error:  # whatever a store, or the network before it, may raise
                 delivery.mark()
                 if time.monotonic() > deadline:

@@ -289,6 +289,16 @@ def test_an_answer_that_is_lost_doubles_nothing(settings, proxy, store, lost):
     assert list(settings.outboxes.iterdir()) == []
 
 
+def test_a_run_that_is_started_without_an_outbox_is_one_too(settings, proxy, store):
+    """As that of an evaluation."""
+    tracker, seen = MlflowTracker(settings), []
+    proxy.loses = lambda path: path.endswith("runs/create") and not seen and not seen.append(path)
+    tracker.start_run(TRAIN, "run", tags={"test": "direct"}).finish()
+    assert seen
+    (run,) = store._search(TRAIN, ["tags.test = 'direct'"])
+    assert run.info.status == "FINISHED"
+
+
 def test_a_request_that_the_server_carries_out_after_it_was_given_up_doubles_nothing(
     settings, proxy, store, monkeypatch
 ):

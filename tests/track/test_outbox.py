@@ -339,6 +339,31 @@ def test_what_waits_for_another_store_is_not_delivered_to_this_one(tmp_path):
     assert outboxes(tmp_path / "outbox") == [other.folder]
 
 
+def test_what_cannot_be_read_is_left_and_said_and_holds_nothing_up(tmp_path):
+    damaged, _ = logging_to(tmp_path / "outbox")
+    damaged.close(delivered=False)
+    with (damaged.folder / LOG).open("a") as log:
+        log.write("no operation\n")
+    store = Store()
+    with sending(tmp_path / "outbox", store, patience_s=60) as tracker:
+        tracker.open_run("mis/train", "ours").finish()
+    assert [run.name for run in store.runs] == ["ours"]
+    (line,) = tracker.said
+    assert "an outbox must have a log that can be read" in line
+    assert outboxes(tmp_path / "outbox") == [damaged.folder]
+
+
+def test_who_has_logged_nothing_does_not_wait_for_a_store_that_is_away(tmp_path):
+    """The patience is that of days: who waited would wait for ever."""
+
+    def connect():
+        raise MisError("no server")
+
+    with sending(tmp_path / "outbox", Store(), connect=connect, patience_s=1e6) as tracker:
+        pass
+    assert tracker.delivered
+
+
 def test_memory_and_disk_stay_flat_with_many_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(sender, "SHORTEN_BYTES", 4000)
     store = Store()

@@ -141,7 +141,8 @@ class Recorder:
     def _record(self, trial: Trial) -> None:
         run = self._run(trial)
         run.log_params(trial.values)  # those too that changed while the disk was full
-        for report in reports(list(map(dict, trial.history))):  # what the run has is not recorded twice
+        # Of a trial of an earlier process all of them: what the run has is not recorded twice.
+        for report in reports(list(map(dict, trial.history)))[self._logged.get(trial.number, 0) :]:
             run.log_metrics(metrics_of(report), step=int(report[EPOCH]))
         run.set_tags({STATE_TAG: str(trial.state), **({ERROR_TAG: trial.error} if trial.error else {})})
         epochs_s = [epoch[EPOCH_S] for epoch in trial.history if EPOCH_S in epoch]
