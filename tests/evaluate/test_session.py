@@ -87,9 +87,7 @@ def test_the_test_cases_are_scored_and_recorded(settings, records, params, model
         compare_runs(tracker, runs[0], newest)
 
 
-def test_where_the_server_is_away_the_results_are_kept_if_that_is_wanted(
-    settings, records, params, model, tmp_path, capsys
-):
+def test_where_the_server_is_away_the_results_are_kept_if_that_is_wanted(settings, params, model, tmp_path, capsys):
     models, results = {"train": (model, 0.5)}, tmp_path / "results"
     away = replace(settings, tracking_uri="http://127.0.0.1:9")
     with pytest.raises(MisError, match="must name a server that answers"):
