@@ -138,6 +138,7 @@ class MlflowRun:
     def __init__(self, client: "MlflowClient", recorded: "Recorded") -> None:
         self._client = client
         self._opened_ms = int(recorded.data.tags.get(OPENED_TAG, "0"))
+        self._is_overtaken = False  # what is recorded is of an earlier session than what the run has
         self._id: str = recorded.info.run_id
         self._params: dict[str, str] = dict(recorded.data.params)
         # Metrics of which the store may have points that are not in `_points`: they are read when one is logged again.
@@ -157,12 +158,16 @@ class MlflowRun:
         for batch in _batches([Param(name, text) for name, text in new.items()], PARAMS_PER_BATCH):
             self._client.log_batch(self.id, params=batch)
         self._params |= new
-        self.set_tags(changed)
+        if not self._is_overtaken:
+            self.set_tags(changed)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Record tags, cut at MLflow's 8000 characters."""
         from mlflow.entities import RunTag
 
+        if self._is_overtaken:
+            known = self._client.get_run(self.id).data.tags
+            tags = {name: text for name, text in tags.items() if name not in known}
         items = [RunTag(name, str(text)[:TAG_LENGTH]) for name, text in tags.items()]
         for batch in _batches(items, PARAMS_PER_BATCH):
             self._client.log_batch(self.id, tags=batch)
@@ -206,14 +211,14 @@ class MlflowRun:
 
     def finish(self, status: Status = "FINISHED", at_ms: int | None = None) -> None:
         """Record how the run ended, and when; see `StoredRun.finish`."""
-        if at_ms is None or at_ms >= self._opened_ms:
+        if at_ms is None or at_ms >= self._opened_ms:  # otherwise it goes on
             self._client.set_terminated(self.id, status, at_ms)
 
     def open_again(self, tags: Mapping[str, str], at_ms: int, process: Mapping[str, str]) -> None:
         """Let the run go on, unless it was opened once more since then: tags that it has stay as they are then."""
-        if self._opened_ms > at_ms:
-            known = self._client.get_run(self.id).data.tags
-            self.set_tags({name: text for name, text in tags.items() if name not in known})
+        self._is_overtaken = self._opened_ms > at_ms
+        if self._is_overtaken:
+            self.set_tags(tags)
             return
         self._client.update_run(self.id, status="RUNNING")
         self.set_tags({**process, **tags, OPENED_TAG: str(at_ms)})
@@ -448,7 +453,8 @@ class MlflowTracker:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         source = f"{self.client.get_run(run_id).info.artifact_uri}/{folder}"
-        version = self.client.create_model_version(name, source, run_id, tags=dict(tags))
+        with _environment({RETRIES: "0"}):  # MLflow would make another version after an answer that was lost
+            version = self.client.create_model_version(name, source, run_id, tags=dict(tags))
         return RegisteredModel(str(version.version), run_id, dict(tags))
 
     def find_model(self, name: str, which: str) -> RegisteredModel | None:

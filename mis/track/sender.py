@@ -165,8 +165,9 @@ class Delivery:
             self.mark()  # first: of the shorter log, operations are counted from where it begins
             begin = Operation(1, 0, "begin", 0, {"store": self.store, "process": self._process})
             kept = [begin, *self._open.values()]
-            outbox.shorten([operation.to_line() for operation in kept])
-            self._position = sum(len(operation.to_line().encode()) + 1 for operation in kept)
+            with suppress(OSError, MisError):  # it stays long: the disk may be full
+                outbox.shorten([operation.to_line() for operation in kept])
+                self._position = sum(len(operation.to_line().encode()) + 1 for operation in kept)
 
     def _times_below(self, number: int) -> Iterator[int]:
         for other, operation in self._open.items():
@@ -341,8 +342,8 @@ class Sender:
         self._outbox = outbox
         self._connect = connect
         self._store = store
-        self._say = say
-        self._own = Delivery(outbox.folder, outbox.log, say=say, opened=self._note_id)
+        self._say_to_user = say
+        self._own = Delivery(outbox.folder, outbox.log, say=self._say, opened=self._note_id)
         self._left: list[Path] | None = None
         self._changed = threading.Condition()
         self._hurry = False
@@ -427,6 +428,10 @@ class Sender:
             self._send_left(self._left[0], self._store)
             self._left.pop(0)
         return self._own.step(self._store)
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            self._say_to_user(line)
 
     def _note_id(self, run: int, run_id: str) -> None:
         self.opened(run, run_id)

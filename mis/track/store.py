@@ -108,5 +108,6 @@ def reason_of(error: Exception) -> str:
     _, caused, cause = str(error).rpartition("Caused by")
     if caused:
         text = re.sub(r"^\W*\w+\(", "", cause.rpartition(": ")[2])  # the name of the error's class
-        return " ".join(text.strip("\"')( ").split())
+        text = " ".join(text.strip("\"')( ").split())
+        return f"{text})" if text.count("(") > text.count(")") else text
     return (cause.strip().splitlines() or [type(error).__name__])[-1][:160]
