@@ -235,9 +235,11 @@ class LineLog:
         Raises:
             DiskFullError: The disk is full; the file is as it was.
         """
-        with new_file(self.path) as unfinished:
-            unfinished.write_bytes(b"".join(line.encode() + b"\n" for line in lines))
-        self._size = self.path.stat().st_size
+        try:
+            with new_file(self.path) as unfinished:
+                unfinished.write_bytes(b"".join(line.encode() + b"\n" for line in lines))
+        finally:
+            self._size = None  # it is read again
 
     def append(self, lines: Sequence[str]) -> None:
         """Append lines; when it returns, they are on the disk.

@@ -19,17 +19,20 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from mis.errors import MisError
-from mis.files import LineLog, exclusive_lock, link_or_copy, remove_file, remove_folder
+from mis.files import REMOVED, LineLog, exclusive_lock, link_or_copy, remove_file, remove_folder
 from mis.track.base import now_ms
 from mis.track.process import process_tags
 
 LOG, FILES, DELIVERED, LOCK, REFUSED = "log.jsonl", "files", "delivered", "lock", "refused.jsonl"
+
+BEING_MADE_S = 3600.0
+"""Seconds after which an outbox that is being made is no longer."""
 
 READ_BYTES = 2**18
 """How much of a log is read at once; so much of it is in memory, however long the store is away."""
@@ -160,6 +163,18 @@ def outboxes(parent: Path) -> list[Path]:
     if (parent / LOG).is_file():
         return [parent]
     return sorted(log.parent for log in parent.glob(f"*/{LOG}") if not log.parent.name.startswith("."))
+
+
+def sweep(parent: Path) -> None:
+    """Remove what processes have left that were killed while they made or removed an outbox."""
+    for folder in parent.iterdir():
+        if (folder / LOG).exists() or not folder.is_dir():
+            continue
+        if folder.name.endswith(REMOVED):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif not folder.name.startswith(".") or time.time() - folder.stat().st_mtime > BEING_MADE_S:
+            with suppress(MisError, OSError), claimed(folder):
+                pass
 
 
 class HeldError(MisError):

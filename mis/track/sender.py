@@ -1,7 +1,6 @@
 """From outboxes to the store of runs: in order, each thing once, again and again until the store has it."""
 
 import json
-import shutil
 import sys
 import threading
 import time
@@ -13,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mis.errors import MisError
-from mis.files import REMOVED, LineLog, new_file, remove_folder
+from mis.files import LineLog, new_file, remove_folder
 from mis.track.base import NoRun, Point, RunStore, StoredRun, points_of
 from mis.track.outbox import (
     DELIVERED,
@@ -27,6 +26,7 @@ from mis.track.outbox import (
     outboxes,
     read_delivered,
     remove_delivered,
+    sweep,
 )
 from mis.track.store import reason_of
 from mis.words import counted
@@ -141,10 +141,13 @@ class Delivery:
         """End the runs that a dead process has never finished, when it last logged something, and remove the outbox."""
         for number in list(self._open):
             at_ms = max([self._last_ms[number], *self._times_below(number)])
-            with suppress(LookupError):  # the store has refused it
+            try:
                 run = self._run(number, store)
                 if not isinstance(run, NoRun):
                     run.finish("KILLED", at_ms)
+            except Exception as error:
+                if not store.refuses(error):  # otherwise the run was refused, or deleted
+                    raise
         remove_delivered(self.folder)
 
     def mark(self) -> None:
@@ -162,12 +165,14 @@ class Delivery:
         with outbox.unchanging():
             if self.delivered < outbox.count:
                 return
-            self.mark()  # first: of the shorter log, operations are counted from where it begins
-            begin = Operation(1, 0, "begin", 0, {"store": self.store, "process": self._process})
-            kept = [begin, *self._open.values()]
+            self.mark()  # first: what is kept is not delivered again
+            kept = [Operation(1, 0, "begin", 0, {"store": self.store, "process": self._process})]
+            for number, operation in self._open.items():
+                last = Operation(operation.number, self._last_ms[number], "tags", number, {"values": {}})
+                kept += [operation, last]
             with suppress(OSError, MisError):  # it stays long: the disk may be full
                 outbox.shorten([operation.to_line() for operation in kept])
-                self._position = sum(len(operation.to_line().encode()) + 1 for operation in kept)
+            self._position = 0
 
     def _times_below(self, number: int) -> Iterator[int]:
         for other, operation in self._open.items():
@@ -422,8 +427,8 @@ class Sender:
             self._store = self._connect()
         if self._left is None:
             self._left = [folder for folder in outboxes(self._outbox.folder.parent) if folder != self._outbox.folder]
-            for removed in self._outbox.folder.parent.glob(f".*{REMOVED}"):
-                shutil.rmtree(removed, ignore_errors=True)
+            with suppress(OSError):  # of another user, perhaps
+                sweep(self._outbox.folder.parent)
         while self._left:
             self._send_left(self._left[0], self._store)
             self._left.pop(0)

@@ -409,6 +409,31 @@ def test_after_it_was_shortened_a_log_still_tells_of_the_runs_that_are_open(tmp_
     assert store.runs[0].metrics == {"trials": [(0, 1.0)]}
 
 
+def test_after_it_was_shortened_a_log_still_tells_when_something_was_last_logged(tmp_path, monkeypatch):
+    monkeypatch.setattr(sender, "SHORTEN_BYTES", 0)
+    now = iter(range(1000, 2000))
+    monkeypatch.setattr("mis.track.outbox.now_ms", lambda: next(now))
+    store = Store()
+    with sending(tmp_path / "outbox", store) as tracker:
+        study = tracker.open_run("mis/tune", "study", key={"study": "s"})
+        for epoch in range(5):
+            study.log_metrics({"trials": epoch}, epoch)
+            wait_until_idle(tracker)
+        shutil.copytree(outboxes(tmp_path / "outbox")[0], tmp_path / "copy")
+    deliver(tmp_path / "copy", store)
+    assert (store.runs[0].status, store.runs[0].started_ms, store.runs[0].ended_ms) == ("KILLED", 1001, 1006)
+
+
+def test_what_killed_processes_have_left_half_made_is_removed(tmp_path):
+    for name in ("20260101-half-made", ".20260101-old", ".20260101-gone.removed"):
+        (tmp_path / "outbox" / name / "files").mkdir(parents=True)
+    os.utime(tmp_path / "outbox" / ".20260101-old", (0, 0))
+    (tmp_path / "outbox" / ".20260101-being-made").mkdir()
+    with sending(tmp_path / "outbox", Store(), patience_s=60) as tracker:
+        tracker.open_run("mis/train", "run").finish()
+    assert [path.name for path in (tmp_path / "outbox").iterdir()] == [".20260101-being-made"]
+
+
 def fill(path):
     with suppress(OSError), path.open("wb", buffering=0) as file:
         while True:
