@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -13,20 +12,17 @@ import keras
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_records
 from mis.errors import MisError
-from mis.files import exclusive_lock, new_file
+from mis.files import exclusive_lock
 from mis.model.size import NetworkSize, network_size
 from mis.params.load import Params
 from mis.settings import Settings
-from mis.track.base import TRAIN, Run, Tracker, tracked
+from mis.track.base import Run, tracked
 from mis.track.names import (
     BEST_PREFIX,
-    CHECKPOINT_TAG,
     MODEL_ACTIVATION_BYTES,
     MODEL_RECEPTIVE_FIELD,
     RESTARTED_PREFIX,
-    RUN_KEY_TAG,
 )
-from mis.track.provenance import find_origin
 from mis.track.recording import open_tracker
 from mis.train.batch_rule import for_replicas
 from mis.train.callbacks import Epoch, ReportEpochs, ReportSteps
@@ -36,10 +32,8 @@ from mis.train.in_force import in_force
 from mis.train.launch import find_launcher
 from mis.train.profile import ProfileSteps
 from mis.train.progress import ProgressBar, show_message
+from mis.train.record import open_run
 from mis.train.worker import Worker
-
-RUN_KEY = "run-key"
-"""The file beside the checkpoints that tells the run of this training from those of earlier ones."""
 
 
 def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitted | None:
@@ -79,7 +73,7 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
     with (
         exclusive_lock(lock, running),
         open_tracker(settings, show_message) as tracker,
-        tracked(_open_run(tracker, params, settings, checkpoints, records)) as run,
+        tracked(open_run(tracker, params, settings, checkpoints, records)) as run,
         ProgressBar(params.train.epochs, len(checkpoints.history())) as bar,
     ):
         run.log_params({**in_force(params.train, rule, replicas), "in_force.kind": rule.chosen})
@@ -152,29 +146,6 @@ def _size_of_network(params: Params, records: Records, replicas: int) -> Network
         cases=max(1, params.train.batch_size // replicas),
         itemsize=4 if params.train.precision == "float32" else 2,
     )
-
-
-def _open_run(tracker: Tracker, params: Params, settings: Settings, checkpoints: Checkpoints, records: Records) -> Run:
-    """Return the run of the training that was killed, or a new one."""
-    rule = params.distribute
-    name = f"unet-{params.model.norm}" + (f"-{rule.chosen}-{rule.devices}" if rule.devices > 1 else "")
-    run = tracker.open_run(TRAIN, name, key=_key_of_run(checkpoints), params=params.flatten())
-    find_origin(settings, params.data, records.data_hash, records.left_out).record(run)
-    return run
-
-
-def _key_of_run(checkpoints: Checkpoints) -> dict[str, str]:
-    """Return the tags by which the run of a training is found: those of the one that is gone on with, or new ones.
-
-    The name of the folder alone would find the run of an earlier training that has ended.
-    """
-    path, key = checkpoints.folder / RUN_KEY, {CHECKPOINT_TAG: checkpoints.folder.name}
-    if not checkpoints.newest():
-        with new_file(path) as unfinished:
-            unfinished.write_text(uuid.uuid4().hex, encoding="ascii")
-    if path.exists():  # not in those of earlier versions
-        key[RUN_KEY_TAG] = path.read_text(encoding="ascii")
-    return key
 
 
 class _ReportLog:

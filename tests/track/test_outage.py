@@ -135,6 +135,7 @@ def test_offline_all_is_kept_and_delivered_from_a_copy_too_and_twice_is_the_same
         once.info, once.data.params, once.data.metrics, once.data.tags,
     )  # fmt: skip
     assert "nothing waits" in sync(warm, project, proxy.uri)
+    sync(warm, project, proxy.uri, tmp_path / "none", code=2)
     assert list((project / "mlruns" / "outbox").iterdir()) == []
 
 
@@ -242,7 +243,8 @@ def test_a_search_whose_driver_is_killed_during_the_outage_goes_on_and_has_each_
 
 def test_a_simulation_offline_ends_well_and_says_what_waits(project, proxy):
     proxy.down()
-    command = [sys.executable, "-m", "mis.scaling", "simulate", "--devices", "1,2"]
+    source = SOON.format(patience_s=0.1, command="scaling")
+    command = [sys.executable, "-c", source, "simulate", "--devices", "1,2"]
     env = environment(MLFLOW_TRACKING_URI=proxy.uri, MIS_OFFLINE="1", MIS_ROOT=str(project))
     done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

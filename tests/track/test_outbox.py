@@ -12,8 +12,9 @@ from mis.errors import MisError
 from mis.files import DiskFullError
 from mis.settings import load_settings
 from mis.track import recording, sender
-from mis.track.base import tracked
+from mis.track.base import TRAIN, tracked
 from mis.track.memory import MemoryTracker
+from mis.track.mlflow import MlflowTracker
 from mis.track.names import OPENED_TAG
 from mis.track.outbox import DELIVERED, LOG, REFUSED, HeldError, Operation, Outbox, claimed, count_waiting, outboxes
 from mis.track.process import is_dead, process_tags
@@ -328,6 +329,29 @@ def test_what_a_store_never_takes_waits_and_the_next_command_delivers_it_first(t
     assert list((tmp_path / "outbox").iterdir()) == []
 
 
+def test_a_wait_that_takes_long_is_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(sender, "QUIET_S", 0.0)
+    slow, taken = Store(), threading.Event()
+    deliver_run = slow.deliver_run
+
+    def one_at_a_time(*arguments, **options):
+        taken.wait(0.2)
+        return deliver_run(*arguments, **options)
+
+    slow.deliver_run = one_at_a_time
+    with sending(tmp_path / "outbox", slow, patience_s=5.0) as tracker:
+        for number in range(5):
+            tracker.open_run("mis/train", f"run-{number}").finish()
+    assert tracker.delivered
+    assert any("operations on the way to MLflow" in line for line in tracker.said)
+    away = Store()
+    away.away = True
+    with sending(tmp_path / "away", away, patience_s=1.5) as tracker:
+        tracker.open_run("mis/train", "run").finish()
+    assert not tracker.delivered
+    assert any("2 operations wait for MLflow, which does not answer" in line for line in tracker.said)
+
+
 def test_what_waits_for_another_store_is_not_delivered_to_this_one(tmp_path):
     other = Outbox.create(tmp_path / "outbox", "http://another")
     OutboxTracker(other, Nobody(), "nowhere").open_run("mis/train", "theirs").finish()
@@ -514,6 +538,15 @@ def test_sync_says_what_still_waits(settings, tmp_path, monkeypatch):
     assert [run.name for run in store.runs] == ["run"]
     with pytest.raises(MisError, match="sync takes an outbox"):
         sync(settings, tmp_path / "none", lines.append)
+
+
+def test_ctrl_c_is_delivered_too(tmp_path):
+    settings = load_settings({"MIS_ROOT": str(tmp_path)})
+    with pytest.raises(KeyboardInterrupt), open_tracker(settings) as tracker, tracked(tracker.open_run(TRAIN, "run")):
+        raise KeyboardInterrupt
+    store = MlflowTracker(settings)
+    assert [run.info.status for run in store._search(TRAIN, [])] == ["KILLED"]
+    assert list(settings.outboxes.iterdir()) == []
 
 
 # ---- The process ----
