@@ -250,9 +250,9 @@ def test_an_outbox_whose_process_lives_is_left_alone(tmp_path):
 
 
 @contextmanager
-def sending(folder, store, *, patience_s=0.0, connect=None):
+def sending(folder, store, *, patience_s=0.0, connect=None, said=None):
     """Yield a tracker whose outbox is being delivered, and what was said; then wait for it as a command does."""
-    said, outbox = [], Outbox.create(folder, "store")
+    said, outbox = [] if said is None else said, Outbox.create(folder, "store")
     thread = Sender(outbox, connect or (lambda: store), None if connect else store, said.append)
     thread.start()
     tracker = OutboxTracker(outbox, thread, "nowhere")
@@ -329,27 +329,46 @@ def test_what_a_store_never_takes_waits_and_the_next_command_delivers_it_first(t
     assert list((tmp_path / "outbox").iterdir()) == []
 
 
+class Lines(list):
+    """What was said to the user; `event` is set when a line has a part."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part, self.event = part, threading.Event()
+
+    def append(self, line):
+        super().append(line)
+        if self.part in line:
+            self.event.set()
+
+
 def test_a_wait_that_takes_long_is_shown(tmp_path, monkeypatch):
+    """The store goes on once it is shown."""
     monkeypatch.setattr(sender, "QUIET_S", 0.0)
-    slow, taken = Store(), threading.Event()
+    slow, lines = Store(), Lines("2 operations on the way to MLflow")
     deliver_run = slow.deliver_run
 
-    def one_at_a_time(*arguments, **options):
-        taken.wait(0.2)
+    def when_shown(*arguments, **options):
+        assert lines.event.wait(60)
         return deliver_run(*arguments, **options)
 
-    slow.deliver_run = one_at_a_time
-    with sending(tmp_path / "outbox", slow, patience_s=5.0) as tracker:
-        for number in range(5):
-            tracker.open_run("mis/train", f"run-{number}").finish()
-    assert tracker.delivered
-    assert any("operations on the way to MLflow" in line for line in tracker.said)
-    away = Store()
-    away.away = True
-    with sending(tmp_path / "away", away, patience_s=1.5) as tracker:
+    slow.deliver_run = when_shown
+    with sending(tmp_path / "outbox", slow, patience_s=60, said=lines) as tracker:
         tracker.open_run("mis/train", "run").finish()
-    assert not tracker.delivered
-    assert any("2 operations wait for MLflow, which does not answer" in line for line in tracker.said)
+    assert tracker.delivered
+
+
+def test_a_wait_for_a_store_that_is_away_is_shown_with_the_reason(tmp_path, monkeypatch):
+    """The store answers once it is shown."""
+    monkeypatch.setattr(sender, "QUIET_S", 0.0)
+    lines = Lines("2 operations wait for MLflow, which does not answer (Connection refused)")
+
+    class Away(Store):
+        away = property(lambda _: not lines.event.is_set(), lambda _, value: None)
+
+    with sending(tmp_path / "outbox", Away(), patience_s=60, said=lines) as tracker:
+        tracker.open_run("mis/train", "run").finish()
+    assert tracker.delivered
 
 
 def test_what_waits_for_another_store_is_not_delivered_to_this_one(tmp_path):
