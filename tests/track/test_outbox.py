@@ -364,7 +364,7 @@ def test_a_wait_for_a_store_that_is_away_is_shown_with_the_reason(tmp_path, monk
     lines = Lines("2 operations wait for MLflow, which does not answer (Connection refused)")
 
     class Away(Store):
-        away = property(lambda _: not lines.event.is_set(), lambda _, value: None)
+        away = property(lambda _: not lines.event.is_set(), lambda _, __: None)
 
     with sending(tmp_path / "outbox", Away(), patience_s=60, said=lines) as tracker:
         tracker.open_run("mis/train", "run").finish()
