@@ -204,15 +204,22 @@ def _claim(folder: Path) -> Iterator[None]:
 
 
 def count_waiting(folder: Path) -> tuple[int, int]:
-    """Return how many operations of an outbox are not known to be delivered, and of how many runs they are."""
+    """Return how many operations of an outbox are not known to be delivered, and of how many runs they are.
+
+    Where the log is damaged, those before the damage count.
+    """
     log, position, delivered = LineLog(folder / LOG), 0, read_delivered(folder)
     runs: set[int | str] = set()
     operations = 0
     while True:
         lines, position = log.read_from(position, READ_BYTES)
-        if not lines:
+        try:
+            found = [Operation.from_line(line) for line in lines]
+        except (ValueError, TypeError):
+            found = []
+        if not found:
             return operations, len(runs)
-        for operation in map(Operation.from_line, lines):
+        for operation in found:
             if operation.number > delivered and operation.kind != "begin":
                 operations += 1
                 runs.add(operation.run if isinstance(operation.run, int) else json.dumps(operation.run))

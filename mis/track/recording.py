@@ -186,7 +186,7 @@ def waiting_line(parent: Path, failure: str | None = None) -> str:
     """Return what waits in outboxes, and how it is sent, on one line."""
     counts = []
     for folder in outboxes(parent):
-        with suppress(HeldError), claimed(folder):
+        with suppress(HeldError, OSError), claimed(folder):
             counts.append(count_waiting(folder))
     operations, runs = (sum(numbers) for numbers in zip((0, 0), *counts, strict=True))
     why = "" if failure is None else f" (MLflow does not answer: {failure})"

@@ -394,6 +394,22 @@ def test_what_cannot_be_read_is_left_and_said_and_holds_nothing_up(tmp_path):
     (line,) = tracker.said
     assert "an outbox must have a log that can be read" in line
     assert outboxes(tmp_path / "outbox") == [damaged.folder]
+    assert waiting_line(tmp_path / "outbox").startswith("0 operations")
+
+
+def test_sync_leaves_what_cannot_be_read_and_delivers_the_rest(settings, monkeypatch):
+    damaged, _ = logging_to(settings.outboxes)
+    (whole, tracker), store, lines = logging_to(settings.outboxes), Store(), []
+    tracker.open_run("mis/train", "run").finish()
+    for outbox in (damaged, whole):
+        outbox.close(delivered=False)
+    with (damaged.folder / LOG).open("a") as log:
+        log.write("5\n")
+    monkeypatch.setattr("mis.track.sync.connect", lambda _: store)
+    assert sync(settings, settings.root, lines.append) == 1
+    assert [run.name for run in store.runs] == ["run"]
+    assert outboxes(settings.outboxes) == [damaged.folder]
+    assert "an outbox must have a log that can be read" in lines[0]
 
 
 def test_who_has_logged_nothing_does_not_wait_for_a_store_that_is_away(tmp_path):
