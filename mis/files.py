@@ -228,6 +228,36 @@ class LineLog:
         content = self.path.read_bytes()[: self._end()]
         return [line.rstrip(self._MORE).decode() for line in content.split(b"\n")[:-1]]
 
+    def read_from(self, position: int, most_bytes: int) -> tuple[list[str], int]:
+        """Return some lines from a position on, without their line breaks, and the position after them.
+
+        Another thread may append meanwhile.
+
+        Args:
+            position: The byte at which a line begins: 0, or what this method has returned before.
+            most_bytes: How much is read; the last line is read to its end all the same.
+        """
+        length = min(self._end() - position, most_bytes)
+        if length <= 0:
+            return [], position
+        with self.path.open("rb") as file:
+            file.seek(position)
+            content = file.read(length)
+            content += b"" if content.endswith(b"\n") else file.readline()
+        return [line.rstrip(self._MORE).decode() for line in content.split(b"\n")[:-1]], position + len(content)
+
+    def replace(self, lines: Sequence[str]) -> None:
+        """Write these lines in place of all that are there.
+
+        Raises:
+            DiskFullError: The disk is full; the file is as it was.
+        """
+        try:
+            with new_file(self.path) as unfinished:
+                unfinished.write_bytes(b"".join(line.encode() + b"\n" for line in lines))
+        finally:
+            self._size = None  # it is read again
+
     def append(self, lines: Sequence[str]) -> None:
         """Append lines; when it returns, they are on the disk.
 

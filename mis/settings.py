@@ -32,6 +32,7 @@ class Settings:
         devices: The most devices that may be used; None means all that there are.
         records_folder: The folder of the preprocessed data set; None for that which the pipeline makes.
         leases: The folder, on this machine's own disk, in which searches note which devices they have.
+        offline: Whether a command runs without MLflow's server: what it logs waits in the outbox.
     """
 
     root: Path
@@ -41,11 +42,17 @@ class Settings:
     devices: int | None = None
     records_folder: Path | None = None
     leases: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / f"mis-devices-{os.getuid()}")
+    offline: bool = False
 
     @property
     def mlruns(self) -> Path:
         """The folder of MLflow's local store: `mlflow.db` and `artifacts/`."""
         return self.root / "mlruns"
+
+    @property
+    def outboxes(self) -> Path:
+        """The folder of the outboxes: what is logged and not yet in MLflow's store, see `mis.track.outbox`."""
+        return self.mlruns / "outbox"
 
     @property
     def records(self) -> Path:
@@ -69,11 +76,11 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
 
     Args:
         env: The variables; `os.environ` by default. Read are MIS_ROOT, DVC_ROOT,
-            MLFLOW_TRACKING_URI, RAY_ADDRESS, MIS_DEVICES and MIS_LEASES.
+            MLFLOW_TRACKING_URI, RAY_ADDRESS, MIS_DEVICES, MIS_LEASES and MIS_OFFLINE.
         start: Where the search for dvc.yaml begins, upwards; the working directory by default.
 
     Raises:
-        MisError: MIS_DEVICES is not a whole number of at least 1.
+        MisError: MIS_DEVICES is not a whole number of at least 1, or MIS_OFFLINE is neither 0 nor 1.
     """
     env = os.environ if env is None else env
     workspace = find_workspace(Path.cwd() if start is None else start)
@@ -88,6 +95,9 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
             do="unset it to use every device",
         )
     leases = {"leases": Path(folder)} if (folder := env.get("MIS_LEASES")) else {}
+    offline = env.get("MIS_OFFLINE") or "0"
+    if offline not in ("0", "1"):
+        raise MisError("MIS_OFFLINE must be 0 or 1", got=repr(offline), do="unset it to record in MLflow at once")
     return Settings(
         root=root,
         workspace=workspace,
@@ -95,4 +105,5 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
         ray_address=env.get("RAY_ADDRESS") or None,
         devices=int(devices) if devices else None,
         **leases,
+        offline=offline == "1",
     )

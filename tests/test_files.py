@@ -322,3 +322,31 @@ def test_csv_has_all_keys_in_the_order_of_their_first_appearance(tmp_path):
     write_csv(tmp_path / "file.csv", [{"b": 1, "a": "x,y"}, {"c": 0.5, "a": None}])
     with (tmp_path / "file.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["b", "a", "c"], ["1", "x,y", ""], ["", "", "0.5"]]
+
+
+@pytest.mark.parametrize("most_bytes", [1, 3, 7, 1000])
+def test_lines_are_read_a_part_at_a_time_while_others_are_appended(tmp_path, most_bytes):
+    log, found, position = LineLog(tmp_path / "log"), [], 0
+    assert log.read_from(0, most_bytes) == ([], 0)
+    for number in range(5):
+        log.append([f"a{number}", f"ü{number} " * number, "c"])
+        while (part := log.read_from(position, most_bytes))[0]:
+            lines, position = part
+            found += lines
+    assert found == log.read() == LineLog(tmp_path / "log").read()
+
+
+def test_what_a_killed_process_has_left_half_is_not_read_in_parts_either(tmp_path):
+    log = LineLog(tmp_path / "log")
+    log.append(["whole"])
+    with (tmp_path / "log").open("ab") as file:
+        file.write(b"first of two \nhal")
+    assert LineLog(tmp_path / "log").read_from(0, 1000) == (["whole"], 6)
+
+
+def test_lines_that_take_the_place_of_others_can_be_appended_to(tmp_path):
+    log = LineLog(tmp_path / "log")
+    log.append(["a", "b", "c"])
+    log.replace(["x"])
+    log.append(["y"])
+    assert log.read() == ["x", "y"]

@@ -72,7 +72,7 @@ def test_variables_are_read(project):
 
 
 def test_empty_variables_are_as_if_unset(project):
-    names = ("MIS_ROOT", "DVC_ROOT", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MIS_DEVICES")
+    names = ("MIS_ROOT", "DVC_ROOT", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "MIS_DEVICES", "MIS_OFFLINE")
     assert load_settings(dict.fromkeys(names, ""), start=project) == load_settings({}, start=project)
 
 
@@ -88,3 +88,13 @@ def test_a_number_of_devices_that_is_none_is_refused(project, value):
     assert str(error.value) == (
         f"MIS_DEVICES must be a whole number of at least 1, got {value!r}; unset it to use every device"
     )
+
+
+def test_offline_is_0_or_1(project):
+    assert [load_settings({"MIS_OFFLINE": text}, start=project).offline for text in ("", "0", "1")] == [
+        False,
+        False,
+        True,
+    ]
+    with pytest.raises(MisError, match=r"MIS_OFFLINE must be 0 or 1, got 'yes'"):
+        load_settings({"MIS_OFFLINE": "yes"}, start=project)

@@ -56,21 +56,22 @@ def _score(arguments: argparse.Namespace) -> None:
     params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
     import_tensorflow()
     from mis.data.records.prepare import find_records
-    from mis.evaluate.session import score
-    from mis.track.mlflow import MlflowTracker, existing_store
+    from mis.evaluate.session import open_store, score
+    from mis.track.mlflow import existing_store
 
     settings = replace(settings, records_folder=find_records(params.data, settings))
     name = " + ".join(arguments.model) + (f", its best {arguments.best}" if arguments.best else "")
     with TemporaryDirectory() as fetched:
         models = find_models(arguments.model, arguments.best, Path(fetched), partial(existing_store, settings))
-        tracker = MlflowTracker(settings)
+        tracker = open_store(settings)
         scores, run_id = score(models, name, params, settings, tracker)
     summary = scores.summary()
     for measure in ("dice", "lesion_dice", "hd95_mm"):
         names = {region: f"{measure}_{region.lower()}" for region in scores.cases[0].regions}
         known = (f"{region} {summary[name]:.4f}" for region, name in names.items() if name in summary)
         print(f"{measure:12} " + "  ".join(known))
-    print(f"{summary['cases']} test cases; their scores and sheets: run {run_id} in {tracker.location()}")
+    where = "" if tracker is None else f"; their scores and sheets: run {run_id} in {tracker.location()}"
+    print(f"{summary['cases']} test cases{where}")
 
 
 def _compare(arguments: argparse.Namespace) -> None:

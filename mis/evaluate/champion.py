@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mis.errors import MisError
 from mis.model.card import VALIDATION_SPLIT, ModelCard
-from mis.track.base import RegisteredModel, Tracker
+from mis.track.base import RegisteredModel, RunStore
 from mis.track.names import CHAMPION, REGISTERED_NAME
 
 VAL_DICE, RECORDS, VALIDATED_ON, SHA256 = "mis.val_dice", "mis.records", "mis.validated_on", "mis.sha256"
@@ -30,7 +30,7 @@ class Registration:
     reason: str
 
 
-def register(tracker: Tracker, run_id: str, model: Path, card: ModelCard, scores: Mapping[str, float]) -> Registration:
+def register(tracker: RunStore, run_id: str, model: Path, card: ModelCard, scores: Mapping[str, float]) -> Registration:
     """Register a model, and make it the champion where it is the first one or better than the champion.
 
     The champion itself is not registered again.
@@ -81,7 +81,7 @@ def decide(champion: RegisteredModel | None, val_dice: float, card: ModelCard) -
     return False, f"its validation Dice is not above the {dice:.4f} of version {champion.version}"
 
 
-def promote(tracker: Tracker, version: str) -> None:
+def promote(tracker: RunStore, version: str) -> None:
     """Make a version the champion, whatever its scores.
 
     Raises:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from mis.errors import MisError
 from mis.evaluate.session import CASES, SCORES
 from mis.evaluate.statistics import PairedTest, mean_of_known, paired_test
-from mis.track.base import Tracker
+from mis.track.base import RunStore
 
 COMPARED = ("dice", "hd95_mm", "lesion_dice", "lesion_hd95_mm", "sensitivity", "specificity", "volume_error_ml")
 """The scores that are compared, for each region; the Dice first, also as the mean over the regions. The volume's errors
@@ -39,7 +39,7 @@ class ComparedScore:
     test: PairedTest
 
 
-def compare_runs(tracker: Tracker, first: str, second: str) -> list[ComparedScore]:
+def compare_runs(tracker: RunStore, first: str, second: str) -> list[ComparedScore]:
     """Compare the scores of two runs of `evaluate` on the cases that both have.
 
     Args:
@@ -70,7 +70,7 @@ def compare_runs(tracker: Tracker, first: str, second: str) -> list[ComparedScor
     return lines
 
 
-def _convention(tracker: Tracker, run_id: str) -> str:
+def _convention(tracker: RunStore, run_id: str) -> str:
     run = tracker.read_run(run_id)
     if run is None:
         raise MisError("a run's id must be that of a run in MLflow", got=run_id, do="MLflow shows it with the run")
@@ -87,7 +87,7 @@ def _compared(scores: Mapping[str, float], column: str) -> float:
     return abs(value) if _is_one_of(column, ("volume_error_ml",)) else value
 
 
-def read_scores(tracker: Tracker, run_id: str) -> Mapping[str, Mapping[str, float]]:
+def read_scores(tracker: RunStore, run_id: str) -> Mapping[str, Mapping[str, float]]:
     """Return every score of every case of a run, by the case's name.
 
     Raises:

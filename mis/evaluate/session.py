@@ -30,8 +30,8 @@ from mis.model.card import validation_cases
 from mis.params.load import Params
 from mis.predict.model import Segmenter, load_segmenter
 from mis.settings import Settings
-from mis.track.base import EVALUATE, Run, tracked
-from mis.track.mlflow import MlflowTracker
+from mis.track.base import EVALUATE, tracked
+from mis.track.mlflow import MlflowRun, MlflowTracker
 from mis.track.names import MODEL_TAG, REGISTERED_NAME, TEST_PREFIX, VERSION_TAG
 from mis.track.provenance import find_origin
 
@@ -125,7 +125,10 @@ def evaluate(
         folds = score_folds(models[FOLDS][0], records, data, params)
         write_csv(results / TABLE, folds.rows())
         write_json(results / "metrics.json", {**chosen, **folds.metrics()})
-    tracker = MlflowTracker(settings)
+    tracker = open_store(settings)
+    if tracker is None:
+        tqdm.write(f"the scores are in {results} alone, and no model is registered")
+        return model_scores
     with _run_of(model_scores, tracker, params, settings, records=records, results=results) as run:
         if folds is not None:
             run.log_metrics(folds.metrics())
@@ -142,9 +145,24 @@ def evaluate(
     return model_scores
 
 
+def open_store(settings: Settings) -> MlflowTracker | None:
+    """Open MLflow's store; None where it does not answer and the command may do without, which is said.
+
+    Raises:
+        MisError: It does not answer, or cannot be used, and the command may not do without.
+    """
+    try:
+        return MlflowTracker(settings)
+    except MisError as error:
+        if not settings.offline:
+            raise
+        tqdm.write(f"nothing is recorded in MLflow, which MIS_OFFLINE=1 does without: {error}")
+        return None
+
+
 def score(
-    models: Sequence[Path], name: str, params: Params, settings: Settings, tracker: MlflowTracker
-) -> tuple[ModelScores, str]:
+    models: Sequence[Path], name: str, params: Params, settings: Settings, tracker: MlflowTracker | None
+) -> tuple[ModelScores, str | None]:
     """Score a model, or several together, on the test split, and log a run; nothing is registered.
 
     Args:
@@ -152,10 +170,10 @@ def score(
         name: What the run says of them.
         params: All parameters.
         settings: The machine's settings.
-        tracker: Where the run is.
+        tracker: Where the run is; None where none is logged.
 
     Returns:
-        The scores, and the run's id.
+        The scores, and the run's id; None where none was logged.
 
     Raises:
         MisError: There are no records, or a model was trained for other regions.
@@ -167,6 +185,8 @@ def score(
         results = Path(folder)
         scores = _score(segmenter, records, data, params, results)
         model_scores = ModelScores(name, nan, scores, _baseline_dice(records))
+        if tracker is None:
+            return model_scores, None
         write_csv(results / CASES, model_scores.rows())
         with _run_of(model_scores, tracker, params, settings, records=records, results=results) as run:
             return model_scores, run.id
@@ -220,7 +240,7 @@ def _baseline_dice(records: Records) -> list[float]:
 @contextmanager
 def _run_of(
     scores: ModelScores, tracker: MlflowTracker, params: Params, settings: Settings, *, records: Records, results: Path
-) -> Iterator[Run]:
+) -> Iterator[MlflowRun]:
     """Yield a run that has the scores and the sheets, and finish it."""
     tags = {MODEL_TAG: scores.model}
     with tracked(tracker.start_run(EVALUATE, f"test-{scores.model}", params=params.flatten(), tags=tags)) as run:

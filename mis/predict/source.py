@@ -7,7 +7,7 @@ from math import inf
 from pathlib import Path
 
 from mis.errors import MisError
-from mis.track.base import TUNE, Tracker
+from mis.track.base import TUNE, RunStore
 from mis.track.names import BEST_DICE, FOLDS_TAG, REGISTERED_FILE, STUDY_TAG, TRIAL_TAG
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -19,7 +19,7 @@ MODEL_FILE = "model/best.keras"
 
 
 def find_models(
-    names: Sequence[str], best: int | None, folder: Path, open_tracker: Callable[[], Tracker]
+    names: Sequence[str], best: int | None, folder: Path, open_tracker: Callable[[], RunStore]
 ) -> list[Path]:
     """Return the files of the models that `--model` and `--best` name, see `find_model` and `best_models`.
 
@@ -58,7 +58,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def find_model(name: str, folder: Path, open_tracker: Callable[[], Tracker]) -> Path:
+def find_model(name: str, folder: Path, open_tracker: Callable[[], RunStore]) -> Path:
     """Return the file of a model.
 
     Args:
@@ -94,7 +94,7 @@ def find_model(name: str, folder: Path, open_tracker: Callable[[], Tracker]) -> 
     return found
 
 
-def best_models(study: str, count: int, folder: Path, open_tracker: Callable[[], Tracker]) -> list[Path]:
+def best_models(study: str, count: int, folder: Path, open_tracker: Callable[[], RunStore]) -> list[Path]:
     """Return the models of the best trials of a study, the best first.
 
     Args:
@@ -127,7 +127,7 @@ def best_models(study: str, count: int, folder: Path, open_tracker: Callable[[],
     return found
 
 
-def _registered_model(tracker: Tracker, name: str, which: str, folder: Path) -> Path:
+def _registered_model(tracker: RunStore, name: str, which: str, folder: Path) -> Path:
     version = tracker.find_model(name, which)
     if version is None:
         raise MisError(

@@ -188,23 +188,23 @@ def _log(points: "Sequence[SimulatedPoint]", settings: Settings) -> None:
     from mis.scaling.record import log_pictures
     from mis.style import png
     from mis.track.base import SCALING, tracked
-    from mis.track.mlflow import MlflowTracker
     from mis.track.names import DEVICE_UTILISATION, EFFICIENCY, ELAPSED_S, KIND_TAG, MODE_TAG, SPEEDUP
+    from mis.track.recording import open_tracker
 
-    tracker = MlflowTracker(settings)
     picture = png(curves(points, "Simulated speed-up of the four modes"))
-    for mode in dict.fromkeys(point.mode for point in points):
-        tags = {MODE_TAG: mode, KIND_TAG: "simulated"}
-        with tracked(tracker.start_run(SCALING, f"{MODE_NAMES[mode]}, simulated", tags=tags)) as run:
-            for point in (point for point in points if point.mode == mode):
-                figures = {
-                    SPEEDUP: point.speedup,
-                    EFFICIENCY: point.efficiency,
-                    ELAPSED_S: point.elapsed_s,
-                    DEVICE_UTILISATION: point.utilisation,
-                }
-                run.log_metrics(figures, step=point.devices)
-            log_pictures([run], {"speedup": picture})
+    with open_tracker(settings) as tracker:
+        for mode in dict.fromkeys(point.mode for point in points):
+            tags = {MODE_TAG: mode, KIND_TAG: "simulated"}
+            with tracked(tracker.open_run(SCALING, f"{MODE_NAMES[mode]}, simulated", tags=tags)) as run:
+                for point in (point for point in points if point.mode == mode):
+                    figures = {
+                        SPEEDUP: point.speedup,
+                        EFFICIENCY: point.efficiency,
+                        ELAPSED_S: point.elapsed_s,
+                        DEVICE_UTILISATION: point.utilisation,
+                    }
+                    run.log_metrics(figures, step=point.devices)
+                log_pictures([run], {"speedup": picture})
 
 
 def _add_recommend(commands: "Commands") -> None:

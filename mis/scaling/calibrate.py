@@ -15,7 +15,7 @@ from mis.scaling.fit import Fit, fit
 from mis.scaling.observations import observe, observed_restart_s
 from mis.scaling.workload import Workload
 from mis.settings import Settings
-from mis.track.base import Tracker
+from mis.track.base import RunStore
 from mis.tune.allocation import sizes_for
 
 EPOCHS = 3
@@ -49,7 +49,7 @@ def workload_of(params: Params, records: Records) -> Workload:
     )
 
 
-def fit_to_runs(params: Params, records: Records, tracker: Tracker, devices_per_node: int) -> Fit:
+def fit_to_runs(params: Params, records: Records, tracker: RunStore, devices_per_node: int) -> Fit:
     """Fit the costs to this user's runs in MLflow.
 
     Raises:

@@ -6,7 +6,7 @@ from statistics import median
 
 from mis.params.load import Params
 from mis.params.space import fixed_values
-from mis.track.base import SCALING, TRAIN, TUNE, RecordedRun, Tracker
+from mis.track.base import SCALING, TRAIN, TUNE, RecordedRun, RunStore
 from mis.track.names import (
     COMMUNICATION_SHARE,
     CONCURRENT_TRIALS,
@@ -63,7 +63,7 @@ class Observation:
     at_once: int = 1
 
 
-def observe(params: Params, tracker: Tracker, records: str) -> list[Observation]:
+def observe(params: Params, tracker: RunStore, records: str) -> list[Observation]:
     """Return what trainings like these have measured: the same records and parameters, but for those that are searched.
 
     A training by itself on a CPU is left out, because it has all cores where a trial has one for each device.
@@ -84,7 +84,7 @@ def observe(params: Params, tracker: Tracker, records: str) -> list[Observation]
     ]
 
 
-def observed_restart_s(tracker: Tracker) -> float | None:
+def observed_restart_s(tracker: RunStore) -> float | None:
     """Return the median seconds of a restart in studies that had some; None where there were none."""
     studies = tracker.find_finished(TUNE, {KIND_TAG: "study"})
     seconds = [run.metrics[RESTART_S] for run in studies if run.metrics.get(RESTARTS) and RESTART_S in run.metrics]

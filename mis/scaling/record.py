@@ -60,9 +60,7 @@ class Recorder:
         rule = self.params.distribute
         for mode in self.params.scaling.modes:
             tags = {COMPARISON_TAG: self.name, MODE_TAG: mode, KIND_TAG: "comparison"}
-            run = self.tracker.find_run(SCALING, tags)
-            if run is None:
-                run = self.tracker.start_run(SCALING, MODE_NAMES[mode], params=self.params.flatten(), tags=tags)
+            run = self.tracker.open_run(SCALING, MODE_NAMES[mode], key=tags, params=self.params.flatten())
             self.origin.record(run)
             run.set_tags({BATCH_RULE_TAG: rule.batch_rule, LR_SCALING_TAG: rule.lr_scaling})
             self._modes[mode] = run
@@ -72,8 +70,7 @@ class Recorder:
         cell = measured.cell
         name = f"{cell.name}, round {cell.round + 1}"
         tags = {COMPARISON_TAG: self.name, MODE_TAG: cell.mode, KIND_TAG: "cell", CELL_TAG: name}
-        found = self.tracker.find_run(SCALING, tags)
-        with tracked(found or self._start_cell(cell, name, tags)) as run:
+        with tracked(self._open_cell(cell, name, tags)) as run:
             self.origin.record(run)
             run.log_metrics({**_taken(figures_of(measured)), RESTARTS: measured.restarts, WORKERS_LOST: measured.lost})
             for second, busy in measured.timeline.busy():
@@ -91,10 +88,10 @@ class Recorder:
                 speedup = reference_s / measured.elapsed_s
                 run.log_metrics({SPEEDUP: speedup, EFFICIENCY: speedup / measured.cell.devices})
 
-    def _start_cell(self, cell: Cell, name: str, tags: Mapping[str, str]) -> Run:
+    def _open_cell(self, cell: Cell, name: str, tags: Mapping[str, str]) -> Run:
         own = {"cell.devices": cell.devices, "cell.devices_per_trial": cell.each, "cell.round": cell.round}
-        params, parent = {**self.params.flatten(), **own}, self._modes[cell.mode].id
-        return self.tracker.start_run(SCALING, name, params=params, tags=tags, parent=parent)
+        params, parent = {**self.params.flatten(), **own}, self._modes[cell.mode]
+        return self.tracker.open_run(SCALING, name, key=tags, params=params, parent=parent)
 
     def end(self, comparison: Comparison, pictures: Mapping[str, bytes]) -> None:
         """Record the curves. The step of their metrics is the number of devices, so that MLflow overlays them."""

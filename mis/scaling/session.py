@@ -24,8 +24,9 @@ from mis.scaling.measure import measure
 from mis.scaling.plan import Cell, plan
 from mis.scaling.record import Recorder
 from mis.settings import Settings
-from mis.track.mlflow import MlflowTracker
 from mis.track.provenance import find_origin, machine, versions
+from mis.track.recording import open_tracker
+from mis.track.store import location_of, tracking_uri
 from mis.train.allocate import Node, device_counts
 from mis.train.batch_rule import for_replicas
 from mis.train.cluster import cluster
@@ -45,7 +46,8 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
         pictures: Draws the cells that MLflow is to have pictures of: each one by itself, and at the end all.
 
     Raises:
-        MisError: There are no records, fewer devices than are compared, or parameters that do not go together.
+        MisError: There are no records, fewer devices than are compared, or parameters that do not go together, or
+            MLflow's server does not answer.
     """
     # Before the cluster starts, so that an error of the input is raised at once.
     records = read_records(settings.records, params.data)
@@ -54,14 +56,18 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
     trials = [params.for_trial(values, scaling.epochs) for values in scaling.trials]
     cells = plan(scaling)
     _check(trials, cells)
-    with own_devices(settings, max(scaling.devices), _say) as own, cluster(settings.ray_address) as nodes:
+    with (
+        open_tracker(settings) as tracker,
+        own_devices(settings, max(scaling.devices), _say) as own,
+        cluster(settings.ray_address) as nodes,
+    ):
         available = _available(nodes, max(scaling.devices), own)
         name = _name(params, records, available)
         store = CellStore(settings.checkpoints / f"scaling-{name}")
         origin = find_origin(settings, params.data, records.data_hash, records.left_out)
         refusal = MisError("another comparison is being measured here, and both would disturb each other")
         with exclusive_lock(settings.checkpoints / "scaling.lock", refusal):
-            recorder = Recorder(MlflowTracker(settings), params, origin, store.name)
+            recorder = Recorder(tracker, params, origin, store.name)
             with _recorded(recorder):
                 session = _Session(params, trials, records, nodes, available, pictures)
                 measured = session.measure(cells, store, recorder)
@@ -73,7 +79,7 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
 
 def location(settings: Settings) -> str:
     """Return one line that tells a person where a comparison's runs are."""
-    return MlflowTracker(settings).location()
+    return location_of(tracking_uri(settings))
 
 
 def _say(line: str) -> None:

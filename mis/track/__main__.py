@@ -1,8 +1,9 @@
-"""`python -m mis.track`: the MLflow UI of this project's store, and the links that show the comparison."""
+"""`python -m mis.track`: the MLflow UI of this project's store, the links that show the comparison, and `sync`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mis.cli import exit_code
 from mis.errors import MisError
@@ -12,18 +13,30 @@ from mis.track.links import comparison_links
 from mis.track.mlflow import MlflowTracker
 from mis.track.server import HOST, server, stopping_on_signals, wait_until_ready
 from mis.track.store import database_path, tracking_uri
+from mis.track.sync import sync
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start the UI and wait until it is stopped, or print the links alone.
+    """Start the UI and wait until it is stopped, or print the links alone; or deliver what waits in outboxes.
 
     Returns:
-        0; 2 after bad input, 1 if the server ended by itself.
+        0; 2 after bad input, 1 if the server ended by itself or something still waits.
     """
     parser = argparse.ArgumentParser("python -m mis.track", description="Show the runs in the MLflow UI.")
     parser.add_argument("--port", type=int, default=5000, help="the next free one is taken if it is in use")
     parser.add_argument("--links", action="store_true", help="print the links without starting the UI")
+    commands = parser.add_subparsers(dest="command", metavar="sync")
+    sync_parser = commands.add_parser("sync", help="deliver to MLflow what waits in outboxes")
+    sync_parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="FOLDER",
+        help="an outbox, or a folder of outboxes, that was copied from elsewhere; by default those of this project",
+    )
     options = parser.parse_args(arguments)
+    if options.command == "sync":
+        return exit_code(lambda: sync(load_settings(), options.folder, print))
     return exit_code(lambda: show(load_settings(), options.port, links_only=options.links))
 
 

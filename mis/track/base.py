@@ -1,11 +1,13 @@
-"""The protocols of a tracker and of its runs.
+"""The protocols of a tracker, of a store and of their runs.
 
-An entry point opens a tracker; what it calls takes a `Run` or a Keras callback, and does not know
-where the figures go: `mis.track.mlflow` or `mis.track.memory`.
+An entry point opens a tracker; what it calls takes a `Run` or a Keras callback, and does not know where the figures go:
+`mis.track.recording` writes them to an outbox, from which they are delivered to a store, `mis.track.mlflow`; a store is
+a tracker too, and so is `mis.track.memory`.
 """
 
 import math
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,8 +31,8 @@ class Run(Protocol):
     """One training, trial, study or measurement that is being recorded."""
 
     @property
-    def id(self) -> str:
-        """The run's unique name in its store; `Tracker.start_run` takes it as `parent`."""
+    def id(self) -> str | None:
+        """The run's unique name in its store; None so long as the store does not have the run."""
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Record parameters as their text, cut at `PARAM_LENGTH`.
@@ -53,10 +55,47 @@ class Run(Protocol):
         """Copy a file into the run's artifacts, below `folder`."""
 
     def log_dataset(self, name: str, digest: str, source: str) -> None:
-        """Record which data were read: their name, their DVC hash (up to 36 characters), their path."""
+        """Record which data were read: their name, their DVC hash (up to 36 characters), their path.
+
+        An exact repetition is dropped.
+        """
 
     def finish(self, status: Status = "FINISHED") -> None:
         """Record how the run ended, and when."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of a metric.
+
+    Attributes:
+        name: The metric's name.
+        value: Its value.
+        step: Its step.
+        at_ms: When it was logged, in milliseconds since 1970.
+    """
+
+    name: str
+    value: float
+    step: int
+    at_ms: int
+
+
+class StoredRun(Run, Protocol):
+    """A run in a store. What it is told may have happened before."""
+
+    @property
+    def id(self) -> str:
+        """The run's unique name in its store; `RunStore.start_run` takes it as `parent`."""
+
+    def log_points(self, points: Sequence[Point]) -> None:
+        """Record values of metrics; see `log_metrics`."""
+
+    def finish(self, status: Status = "FINISHED", at_ms: int | None = None) -> None:
+        """Record how the run ended, and when: by default now.
+
+        A run that was opened again after that time goes on.
+        """
 
 
 @dataclass(frozen=True)
@@ -102,7 +141,43 @@ class RegisteredModel:
 
 
 class Tracker(Protocol):
-    """Where runs are recorded, and models are registered."""
+    """Where runs are recorded."""
+
+    def open_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        key: Mapping[str, str] | None = None,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+        parent: Run | None = None,
+    ) -> Run:
+        """Return the newest run that has all the tags of `key`, which runs again; start it where there is none.
+
+        This is how a study or training whose process was killed finds its run and goes on in it.
+
+        Args:
+            experiment: The experiment, which is made if need be.
+            name: The run's name for people, where it is started.
+            key: The tags by which it is found, and which it gets. None starts a run in any case.
+            params: Parameters that are recorded with it.
+            tags: More tags that it gets.
+            parent: The run below which it is started, of the same tracker.
+        """
+
+    def add_to_run(self, experiment: str, key: Mapping[str, str]) -> Run:
+        """Return the newest run that has all the tags, to add to it; its status, and when it ended, stay.
+
+        Where there is none, nothing is recorded.
+        """
+
+    def location(self) -> str:
+        """Return one line that tells a person where to look."""
+
+
+class RunStore(Tracker, Protocol):
+    """A store of runs that can be read, and of registered models."""
 
     def start_run(
         self,
@@ -112,13 +187,47 @@ class Tracker(Protocol):
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
         parent: str | None = None,
-    ) -> Run:
+    ) -> StoredRun:
         """Start a run in an experiment, which is made if need be; `parent` is another run's id."""
 
-    def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> Run | None:
-        """Return the newest run that has all the tags; None if there is none.
+    def deliver_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        key: Mapping[str, str],
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        parent: str | None,
+        at_ms: int,
+        process: Mapping[str, str],
+    ) -> StoredRun:
+        """Open a run as a process has opened it that is not this one, or was not able to then: see `Tracker.open_run`.
 
-        This is how a study or training whose process was killed finds its run and goes on in it.
+        What was opened once more since then stays as it is: its status, and tags that it has.
+
+        Args:
+            experiment: The experiment.
+            name: The run's name for people.
+            key: The tags by which it is found.
+            params: Parameters that are recorded with it.
+            tags: More tags that it gets.
+            parent: The id of the run below which it is started.
+            at_ms: When it was opened, in milliseconds since 1970.
+            process: The tags of the process that has opened it.
+        """
+
+    def remove_doubles(self, run: StoredRun, experiment: str, key: Mapping[str, str], at_ms: int) -> None:
+        """Delete other runs that the same call of `deliver_run` has made.
+
+        A server may carry out a request that was given up, and made once more, much later.
+        """
+
+    def refuses(self, error: Exception) -> bool:
+        """Return whether an error says that the store will not take this, however often it is tried."""
+
+    def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> StoredRun | None:
+        """Return the newest run that has all the tags; None if there is none.
 
         Args:
             experiment: The experiment's name.
@@ -157,8 +266,29 @@ class Tracker(Protocol):
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Give a version of a registered model an alias, which another version may have had."""
 
-    def location(self) -> str:
-        """Return one line that tells a person where to look."""
+
+class NoRun:
+    """Takes what is added to a run that is not there, and keeps nothing."""
+
+    id = None
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Do nothing."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Do nothing."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Do nothing."""
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Do nothing."""
+
+    def log_dataset(self, name: str, digest: str, source: str) -> None:
+        """Do nothing."""
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Do nothing."""
 
 
 AnyRun = TypeVar("AnyRun", bound=Run)
@@ -173,6 +303,16 @@ def tracked(run: AnyRun) -> Iterator[AnyRun]:
         run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     run.finish()
+
+
+def now_ms() -> int:
+    """Return the time, in milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def points_of(metrics: Mapping[str, float], step: int, at_ms: int) -> list[Point]:
+    """Return the values of metrics at a step, as every store can hold them."""
+    return [Point(name, metric_value(value), step, at_ms) for name, value in metrics.items()]
 
 
 def param_text(value: object) -> str:

@@ -1,13 +1,25 @@
 """A tracker that keeps everything in memory; it passes the same contract tests as the one of MLflow."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mis.track.base import RecordedRun, RegisteredModel, Status, metric_value, split_params
-from mis.track.names import REGISTERED_FILE
+from mis.track.base import (
+    NoRun,
+    Point,
+    RecordedRun,
+    RegisteredModel,
+    Run,
+    Status,
+    StoredRun,
+    now_ms,
+    points_of,
+    split_params,
+)
+from mis.track.names import OPENED_TAG, REGISTERED_FILE, RUN_KEY_TAG
+from mis.track.process import process_tags
 
 
 @dataclass
@@ -25,6 +37,8 @@ class MemoryRun:
         files: Contents of the artifacts by `folder/name`.
         datasets: `(name, digest, source)`.
         status: RUNNING until it is finished.
+        started_ms: When it was started, in milliseconds since 1970.
+        ended_ms: When it was finished; None before.
     """
 
     experiment: str
@@ -37,6 +51,8 @@ class MemoryRun:
     files: dict[str, bytes] = field(default_factory=dict)
     datasets: list[tuple[str, str, str]] = field(default_factory=list)
     status: Status | Literal["RUNNING"] = "RUNNING"
+    started_ms: int = field(default_factory=now_ms)
+    ended_ms: int | None = None
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Record parameters; see `Run.log_params`."""
@@ -50,10 +66,14 @@ class MemoryRun:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Record metrics; see `Run.log_metrics`."""
-        for name, value in metrics.items():
-            point, curve = (step, metric_value(value)), self.metrics.setdefault(name, [])
-            if repr(point) not in map(repr, curve):  # as text, because NaN differs from itself
-                curve.append(point)
+        self.log_points(points_of(metrics, step, now_ms()))
+
+    def log_points(self, points: Sequence[Point]) -> None:
+        """Record values of metrics; see `StoredRun.log_points`."""
+        for point in points:
+            kept, curve = (point.step, point.value), self.metrics.setdefault(point.name, [])
+            if repr(kept) not in map(repr, curve):  # as text, because NaN differs from itself
+                curve.append(kept)
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Keep a file's content."""
@@ -61,11 +81,14 @@ class MemoryRun:
 
     def log_dataset(self, name: str, digest: str, source: str) -> None:
         """Record which data were read."""
-        self.datasets.append((name, digest, source))
+        if (name, digest, source) not in self.datasets:
+            self.datasets.append((name, digest, source))
 
-    def finish(self, status: Status = "FINISHED") -> None:
-        """Record how the run ended."""
-        self.status = status
+    def finish(self, status: Status = "FINISHED", at_ms: int | None = None) -> None:
+        """Record how the run ended; see `StoredRun.finish`."""
+        at_ms = now_ms() if at_ms is None else at_ms
+        if at_ms >= int(self.tags.get(OPENED_TAG, "0")):
+            self.status, self.ended_ms = status, at_ms
 
     def recorded(self) -> RecordedRun:
         """Return what a store has of the run."""
@@ -95,6 +118,64 @@ class MemoryTracker:
         run.log_params(params or {})
         self.runs.append(run)
         return run
+
+    def open_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        key: Mapping[str, str] | None = None,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+        parent: Run | None = None,
+    ) -> MemoryRun:
+        """Return the run of a key, or start it; see `Tracker.open_run`."""
+        return self.deliver_run(
+            experiment,
+            name,
+            key=key or {RUN_KEY_TAG: uuid.uuid4().hex},
+            params=params or {},
+            tags=tags or {},
+            parent=None if parent is None else parent.id,
+            at_ms=now_ms(),
+            process=process_tags(),
+        )
+
+    def deliver_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        key: Mapping[str, str],
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        parent: str | None,
+        at_ms: int,
+        process: Mapping[str, str],
+    ) -> MemoryRun:
+        """Open a run as a process has opened it; see `RunStore.deliver_run`."""
+        run = next(iter(self._with(experiment, key)), None)
+        if run is None:
+            run = self.start_run(experiment, name, tags={**process, **key}, parent=parent)
+            run.started_ms = at_ms
+        if int(run.tags.get(OPENED_TAG, "0")) > at_ms:
+            run.tags = {**tags, **run.tags}
+        else:
+            run.status, run.ended_ms = "RUNNING", None
+            run.tags |= {**process, **tags, OPENED_TAG: str(at_ms)}
+        run.log_params(params)
+        return run
+
+    def add_to_run(self, experiment: str, key: Mapping[str, str]) -> MemoryRun | NoRun:
+        """Return the newest run that has all the tags, to add to it."""
+        return self.find_run(experiment, key, go_on=False) or NoRun()
+
+    def remove_doubles(self, run: StoredRun, experiment: str, key: Mapping[str, str], at_ms: int) -> None:
+        """Do nothing: nothing is carried out later than it was asked for."""
+
+    def refuses(self, error: Exception) -> bool:
+        """Return whether an error is one of what is recorded."""
+        return isinstance(error, ValueError | TypeError | LookupError)
 
     def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> MemoryRun | None:
         """Return the newest run that has all the tags."""

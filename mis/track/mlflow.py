@@ -7,12 +7,15 @@ it is being imported, through the entry point that registers `artifact_repositor
 import json
 import os
 import platform
+import re
 import shutil
 import sqlite3
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,10 +26,31 @@ from filelock import Timeout
 
 from mis.errors import MisError
 from mis.settings import Settings
-from mis.track.base import RecordedRun, RegisteredModel, Status, metric_value, split_params
-from mis.track.names import HOST_TAG, PARENT_RUN_TAG, REGISTERED_FILE
+from mis.track.base import (
+    NoRun,
+    Point,
+    RecordedRun,
+    RegisteredModel,
+    Run,
+    Status,
+    StoredRun,
+    now_ms,
+    points_of,
+    split_params,
+)
+from mis.track.names import HOST_TAG, OPENED_TAG, PARENT_RUN_TAG, REGISTERED_FILE, RUN_KEY_TAG
 from mis.track.process import is_dead, process_tags
-from mis.track.store import LOCK_S, artifacts_folder, database_path, lock, probe, tracking_uri, without_password
+from mis.track.store import (
+    LOCK_S,
+    artifacts_folder,
+    database_path,
+    location_of,
+    lock,
+    probe,
+    reason_of,
+    tracking_uri,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,6 +85,31 @@ RUNS_PER_PAGE = 1000
 DIGEST_LENGTH = 36
 """Characters of a data set's digest."""
 
+# How long MLflow's client waits; it takes this from the environment alone.
+
+RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+
+CONTACT_S = 4
+"""Seconds in which a server must give its first answer."""
+
+SEND_S = 10
+"""Seconds in which a server must answer what is delivered to it."""
+
+UPLOAD_S = 120
+"""Seconds in which a server must have taken a file, which it may pass on to a store of its own; MLflow's default."""
+
+PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+"""Seconds between the attempts to open a run of a process that delivers it itself."""
+
+REFUSED_CODES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
+"""MLflow's error codes for what it will not take another time either."""
+
+REFUSED_STATUS = (400, 413, 414, 422)
+"""HTTP's codes for the same, from MLflow or from a proxy before it."""
+
+FAILED_STATUS = re.compile(r"failed with error code (\d+)")
+"""MLflow's words for an answer that is not MLflow's own."""
+
 Item = TypeVar("Item")
 
 
@@ -88,6 +137,8 @@ class MlflowRun:
 
     def __init__(self, client: "MlflowClient", recorded: "Recorded") -> None:
         self._client = client
+        self._opened_ms = int(recorded.data.tags.get(OPENED_TAG, "0"))
+        self._is_overtaken = False  # what is recorded is of an earlier session than what the run has
         self._id: str = recorded.info.run_id
         self._params: dict[str, str] = dict(recorded.data.params)
         # Metrics of which the store may have points that are not in `_points`: they are read when one is logged again.
@@ -107,24 +158,31 @@ class MlflowRun:
         for batch in _batches([Param(name, text) for name, text in new.items()], PARAMS_PER_BATCH):
             self._client.log_batch(self.id, params=batch)
         self._params |= new
-        self.set_tags(changed)
+        if not self._is_overtaken:
+            self.set_tags(changed)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Record tags, cut at MLflow's 8000 characters."""
         from mlflow.entities import RunTag
 
+        if self._is_overtaken:
+            known = self._client.get_run(self.id).data.tags
+            tags = {name: text for name, text in tags.items() if name not in known}
         items = [RunTag(name, str(text)[:TAG_LENGTH]) for name, text in tags.items()]
         for batch in _batches(items, PARAMS_PER_BATCH):
             self._client.log_batch(self.id, tags=batch)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Record metrics; see `Run.log_metrics`."""
+        self.log_points(points_of(metrics, step, now_ms()))
+
+    def log_points(self, points: Sequence[Point]) -> None:
+        """Record values of metrics; see `StoredRun.log_points`."""
         from mlflow.entities import Metric
 
-        now_ms = int(time.time() * 1000)
-        points = [Metric(name, metric_value(value), now_ms, step) for name, value in metrics.items()]
-        self._read_points(metrics)
-        new = [point for point in points if _point_key(point) not in self._points]
+        self._read_points({point.name for point in points})
+        given = {_point_key(point): point for point in (Metric(p.name, p.value, p.at_ms, p.step) for p in points)}
+        new = [point for key, point in given.items() if key not in self._points]
         for batch in _batches(new, METRICS_PER_BATCH):
             names = {point.key for point in batch}
             self._unread |= names  # whether a call that fails has reached the store, the store is asked next time
@@ -140,7 +198,9 @@ class MlflowRun:
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Copy a file into the run's artifacts."""
-        self._client.log_artifact(self.id, str(path), folder or None)
+        patience = {TIMEOUT: str(UPLOAD_S)} if os.environ.get(TIMEOUT) == str(SEND_S) else {}
+        with _environment(patience):
+            self._client.log_artifact(self.id, str(path), folder or None)
 
     def log_dataset(self, name: str, digest: str, source: str) -> None:
         """Record which data were read; `dataset.digest` can be searched for."""
@@ -149,9 +209,20 @@ class MlflowRun:
         dataset = Dataset(name, digest[:DIGEST_LENGTH], source_type="dvc", source=json.dumps({"path": source}))
         self._client.log_inputs(self.id, datasets=[DatasetInput(dataset)])
 
-    def finish(self, status: Status = "FINISHED") -> None:
-        """Record how the run ended, and when."""
-        self._client.set_terminated(self.id, status)
+    def finish(self, status: Status = "FINISHED", at_ms: int | None = None) -> None:
+        """Record how the run ended, and when; see `StoredRun.finish`."""
+        if at_ms is None or at_ms >= self._opened_ms:  # otherwise it goes on
+            self._client.set_terminated(self.id, status, at_ms)
+
+    def open_again(self, tags: Mapping[str, str], at_ms: int, process: Mapping[str, str]) -> None:
+        """Let the run go on, unless it was opened once more since then: tags that it has stay as they are then."""
+        self._is_overtaken = self._opened_ms > at_ms
+        if self._is_overtaken:
+            self.set_tags(tags)
+            return
+        self._client.update_run(self.id, status="RUNNING")
+        self.set_tags({**process, **tags, OPENED_TAG: str(at_ms)})
+        self._opened_ms = at_ms
 
 
 def _recorded(run: Any) -> RecordedRun:  # noqa: ANN401 - MLflow's own
@@ -205,7 +276,8 @@ class MlflowTracker:
         """
         self.uri = tracking_uri(settings)
         self.client = _open_server(self.uri) if self._remote else _open_database(self.uri)
-        self.reconcile()
+        with _as_no_answer(self.uri) if self._remote else nullcontext():
+            self.reconcile()
 
     @property
     def _remote(self) -> bool:
@@ -221,14 +293,108 @@ class MlflowTracker:
         parent: str | None = None,
     ) -> MlflowRun:
         """Start a run in an experiment, which is made if need be; `parent` is another run's id."""
-        experiment_id = self._make_experiment(experiment)
-        given = {key: text[:TAG_LENGTH] for key, text in (tags or {}).items()}
+        return self._open_run(experiment, name, key={}, params=params, tags=tags, parent=parent)
+
+    def open_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        key: Mapping[str, str] | None = None,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+        parent: Run | None = None,
+    ) -> MlflowRun:
+        """Return the run of a key, or start it; see `Tracker.open_run`."""
+        below = None if parent is None else parent.id
+        return self._open_run(experiment, name, key=key or {}, params=params, tags=tags, parent=below)
+
+    def _open_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        key: Mapping[str, str],
+        params: Mapping[str, object] | None,
+        tags: Mapping[str, str] | None,
+        parent: str | None,
+    ) -> MlflowRun:
+        """Open a run, and try again what has failed: the run is found then if it was made all the same."""
+        opening = partial(
+            self.deliver_run,
+            experiment,
+            name,
+            key=key or {RUN_KEY_TAG: uuid.uuid4().hex},
+            params=params or {},
+            tags=tags or {},
+            parent=parent,
+            at_ms=now_ms(),
+            process=process_tags(),
+        )
+        for pause_s in PAUSES_S:
+            try:
+                return opening()
+            except Exception as error:
+                if self.refuses(error):
+                    raise
+                time.sleep(pause_s)
+        return opening()
+
+    def deliver_run(
+        self,
+        experiment: str,
+        name: str,
+        *,
+        key: Mapping[str, str],
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        parent: str | None,
+        at_ms: int,
+        process: Mapping[str, str],
+    ) -> MlflowRun:
+        """Open a run as a process has opened it; see `RunStore.deliver_run`."""
+        found = next(self._search(experiment, _tag_terms(key), page=1), None)
+        if found is None:
+            given = {**process, **tags, **key, OPENED_TAG: str(at_ms)}
+            run = self._create_run(experiment, name, given, parent, at_ms)
+        else:
+            run = MlflowRun(self.client, found)
+            run.open_again(tags, at_ms, process)
+        run.log_params(params)
+        return run
+
+    def _create_run(
+        self, experiment: str, name: str, tags: Mapping[str, str], parent: str | None, at_ms: int
+    ) -> MlflowRun:
         below = {PARENT_RUN_TAG: parent} if parent else {}
         # The tags come with the run: a process that is killed right after it has made the run finds it again by them.
-        recorded = self.client.create_run(experiment_id, tags=process_tags() | below | given, run_name=name)
-        run = MlflowRun(self.client, recorded)
-        run.log_params(params or {})
-        return run
+        given = {name: str(text)[:TAG_LENGTH] for name, text in {**tags, **below}.items()}
+        experiment_id = self._make_experiment(experiment)
+        with _environment({RETRIES: "0"}):  # MLflow would make another run after an answer that was lost
+            made = self.client.create_run(experiment_id, start_time=at_ms, tags=given, run_name=name)
+        return MlflowRun(self.client, made)
+
+    def add_to_run(self, experiment: str, key: Mapping[str, str]) -> MlflowRun | NoRun:
+        """Return the newest run that has all the tags, to add to it."""
+        return self.find_run(experiment, key, go_on=False) or NoRun()
+
+    def remove_doubles(self, run: StoredRun, experiment: str, key: Mapping[str, str], at_ms: int) -> None:
+        """Delete other runs that the same call of `deliver_run` has made."""
+        for found in list(self._search(experiment, _tag_terms({**key, OPENED_TAG: str(at_ms)}))):
+            if found.info.run_id != run.id:
+                self.client.delete_run(found.info.run_id)
+
+    def refuses(self, error: Exception) -> bool:
+        """Return whether the store will not take this, however often it is tried; see `RunStore.refuses`."""
+        from mlflow.exceptions import MlflowException
+
+        if isinstance(error, MlflowException):
+            answered = FAILED_STATUS.search(str(error))
+            by_proxy = answered is not None and int(answered[1]) in REFUSED_STATUS
+            return by_proxy or error.error_code in REFUSED_CODES
+        if isinstance(error, OSError):  # the network's errors are too, those of requests among them
+            return getattr(getattr(error, "response", None), "status_code", None) in REFUSED_STATUS
+        return isinstance(error, ValueError | TypeError | LookupError | AttributeError)
 
     def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> MlflowRun | None:
         """Return the newest run that has all the tags; see `Tracker.find_run`."""
@@ -237,8 +403,7 @@ class MlflowTracker:
             return None
         run = MlflowRun(self.client, newest)
         if go_on:
-            self.client.update_run(run.id, status="RUNNING")
-            run.set_tags(process_tags())
+            run.open_again({}, now_ms(), process_tags())
         return run
 
     def find_finished(self, experiment: str, tags: Mapping[str, str]) -> list[RecordedRun]:
@@ -288,7 +453,8 @@ class MlflowTracker:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         source = f"{self.client.get_run(run_id).info.artifact_uri}/{folder}"
-        version = self.client.create_model_version(name, source, run_id, tags=dict(tags))
+        with _environment({RETRIES: "0"}):  # MLflow would make another version after an answer that was lost
+            version = self.client.create_model_version(name, source, run_id, tags=dict(tags))
         return RegisteredModel(str(version.version), run_id, dict(tags))
 
     def find_model(self, name: str, which: str) -> RegisteredModel | None:
@@ -321,9 +487,7 @@ class MlflowTracker:
 
     def location(self) -> str:
         """Return one line that tells a person where to look."""
-        if self._remote:
-            return f"MLflow server {self.uri}"
-        return f"MLflow store {database_path(self.uri)}; `make ui` shows it"
+        return location_of(self.uri)
 
     def reconcile(self) -> list[str]:
         """Mark the runs of dead processes of this host as KILLED, and return their ids.
@@ -415,24 +579,35 @@ def _open_database(uri: str) -> "MlflowClient":
 def _open_server(uri: str) -> "MlflowClient":
     """Return a client of a server that has answered; only the first contact is impatient."""
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri=uri)
-    try:
-        with _environment({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}):
-            client.search_experiments(max_results=1)
-    except MlflowException as error:
-        rule = "MLFLOW_TRACKING_URI must name a server that answers"
-        raise MisError(
-            rule, got=f"{without_password(uri)} ({_reason(error)})", do="start it, or unset the variable"
-        ) from error
+    with _as_no_answer(uri), _environment({RETRIES: "0", TIMEOUT: str(CONTACT_S)}):
+        client.search_experiments(max_results=1)
     return client
 
 
-def _reason(error: Exception) -> str:
-    """Return the core of an error that urllib3, requests and mlflow have each wrapped."""
-    _, caused, cause = str(error).rpartition("Caused by")
-    return cause.rpartition(": ")[2].strip("\"')( ") if caused else f"{cause[:160]}"
+@contextmanager
+def _as_no_answer(uri: str) -> Iterator[None]:
+    """Raise the error of a server that does not answer as one line for the user."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        rule = "MLFLOW_TRACKING_URI must name a server that answers"
+        raise MisError(
+            rule, got=f"{without_password(uri)} ({reason_of(error)})", do="start it, or unset the variable"
+        ) from error
+
+
+def impatient() -> None:
+    """Let MLflow's client try each request once, and for some seconds, unless the user has set it otherwise.
+
+    By itself it tries seven times more, for some minutes, and repeats a request to make a run after an answer that may
+    have come after the run was made.
+    """
+    os.environ.setdefault(RETRIES, "0")
+    os.environ.setdefault(TIMEOUT, str(SEND_S))
 
 
 @contextmanager

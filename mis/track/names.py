@@ -269,6 +269,20 @@ PID_NAMESPACE_TAG = "mis.pid_namespace"
 STARTED_TAG = "mis.started"
 """When the process started, in seconds since 1970."""
 
+BOOT_TAG = "mis.boot"
+"""Which start of the machine the process belongs to: Linux's boot id."""
+
+TICKS_TAG = "mis.started_ticks"
+"""When the process started, in clock ticks since the start of the machine: no clock that is set changes it."""
+
+# Tags by which what is delivered from an outbox finds its run.
+
+RUN_KEY_TAG = "mis.run_key"
+"""A random name of a run that no other tag finds again."""
+
+OPENED_TAG = "mis.opened"
+"""When the run was begun, or gone on with, for the last time, in milliseconds since 1970."""
+
 # Tags that MLflow itself reads.
 
 PARENT_RUN_TAG = "mlflow.parentRunId"

@@ -1,5 +1,6 @@
 """Where MLflow's store is: a SQLite file that can be moved with the project, or a server. Without importing mlflow."""
 
+import re
 import sqlite3
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -49,6 +50,26 @@ def tracking_uri(settings: Settings) -> str:
     return f"sqlite:///{path}"
 
 
+def location_of(uri: str) -> str:
+    """Return one line that tells a person where the runs of a tracking URI are."""
+    if uri.startswith("sqlite:"):
+        return f"MLflow store {database_path(uri)}; `make ui` shows it"
+    return f"MLflow server {without_password(uri)}"
+
+
+def name_of_store(settings: Settings) -> str:
+    """Return the name of the store, without a password; of a file below the root it stays when the project moves.
+
+    Raises:
+        MisError: See `tracking_uri`.
+    """
+    uri = tracking_uri(settings)
+    if not uri.startswith("sqlite:"):
+        return without_password(uri)
+    path = database_path(uri)
+    return f"sqlite:///{path.relative_to(settings.root) if path.is_relative_to(settings.root) else path}"
+
+
 def lock(database: Path) -> AbstractContextManager[object]:
     """Return the lock of a SQLite store.
 
@@ -72,3 +93,21 @@ def without_password(uri: str) -> str:
     """
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def reason_of(error: Exception) -> str:
+    """Return the core of an error that urllib3, requests and mlflow have each wrapped, on one line.
+
+    >>> reason_of(OSError("Max retries exceeded (Caused by NewConnectionError('x: [Errno 111] Connection refused'))"))
+    '[Errno 111] Connection refused'
+    >>> reason_of(OSError("Max retries exceeded (Caused by ResponseError('too many 500 error responses'))"))
+    'too many 500 error responses'
+    >>> reason_of(TimeoutError())
+    'TimeoutError'
+    """
+    _, caused, cause = str(error).rpartition("Caused by")
+    if caused:
+        text = re.sub(r"^\W*\w+\(", "", cause.rpartition(": ")[2])  # the name of the error's class
+        text = " ".join(text.strip("\"')( ").split())
+        return f"{text})" if text.count("(") > text.count(")") else text
+    return (cause.strip().splitlines() or [type(error).__name__])[-1][:160]

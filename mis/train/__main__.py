@@ -9,6 +9,7 @@ from mis.errors import MisError
 from mis.params.load import Params
 from mis.quiet import import_tensorflow
 from mis.settings import Settings
+from mis.track.store import location_of, tracking_uri
 
 
 def command(params: Params, settings: Settings, *, profile: bool, one_fold: bool) -> None:
@@ -16,7 +17,6 @@ def command(params: Params, settings: Settings, *, profile: bool, one_fold: bool
     if one_fold and params.train.folds is None:
         raise MisError("--one-fold is for one of train.folds, got null", do="--set train.folds=5, for example")
     import_tensorflow()
-    from mis.track.mlflow import MlflowTracker
     from mis.track.names import VAL_DICE
     from mis.train.session import train
 
@@ -29,7 +29,7 @@ def command(params: Params, settings: Settings, *, profile: bool, one_fold: bool
     if fitted is None:  # this is one of several workers; the chief prints
         return
     print(f"best validation Dice {fitted.best[VAL_DICE]:.4f} in epoch {fitted.best_epoch}")
-    print(f"the model and its curves: run {fitted.run_id} in {MlflowTracker(settings).location()}")
+    print(f"the model and its curves: {where(fitted.run_id, settings)}")
     fitted.finish()
 
 
@@ -39,20 +39,25 @@ def _train_folds(params: Params, settings: Settings) -> None:
     from mis.evaluate.folds import TABLE, score_folds
     from mis.evaluate.session import SCORES
     from mis.files import write_csv
-    from mis.track.base import tracked
-    from mis.track.mlflow import MlflowTracker
-    from mis.tune.folds import run_of, train_folds
+    from mis.track.base import Run
+    from mis.tune.folds import Folds, train_folds
 
     # Before the trainings, which may take days: what they are scored with must be there.
     data = read_data(settings.workspace / params.data.root, params.data.layout)
-    folds = train_folds(params, settings)
-    with TemporaryDirectory() as folder, tracked(run_of(folds.study, settings)) as run:
-        table = Path(folder) / TABLE
+    means: dict[str, float] = {}
+    runs: list[Run] = []
+
+    def score(folds: Folds, run: Run) -> None:
         scores = score_folds(folds.model, read_records(settings.records, params.data), data, params)
-        means = scores.summary()
+        means.update(scores.summary())
         run.log_metrics(scores.metrics())
-        write_csv(table, scores.rows())
-        run.log_file(table, SCORES)
+        with TemporaryDirectory() as folder:
+            table = Path(folder) / TABLE
+            write_csv(table, scores.rows())
+            run.log_file(table, SCORES)
+        runs.append(run)
+
+    folds = train_folds(params, settings, then=score)
     for number, trial in enumerate(folds.trials):
         print(
             f"fold {number}: validation Dice {trial.score:.4f}, {folds.sizes[number]} cases, {trial.epochs} epochs, "
@@ -61,8 +66,15 @@ def _train_folds(params: Params, settings: Settings) -> None:
     regions = {name: value for name, value in means.items() if name.startswith("dice_")}
     by_region = ", ".join(f"{name.removeprefix('dice_').upper()} {value:.4f}" for name, value in regions.items())
     print(f"out of fold: Dice {means['dice']:.4f} ({by_region})")
-    print(f"the ensemble, its folds and their scores: run {run.id} in {MlflowTracker(settings).location()}")
+    print(f"the ensemble, its folds and their scores: {where(runs[0].id, settings)}")
     folds.finish()
+
+
+def where(run_id: str | None, settings: Settings) -> str:
+    """Return where a run is: in the store, or still in the outbox."""
+    if run_id is None:
+        return f"a run that waits in {settings.outboxes}"
+    return f"run {run_id} in {location_of(tracking_uri(settings))}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,14 @@ from mis.files import exclusive_lock
 from mis.model.size import NetworkSize, network_size
 from mis.params.load import Params
 from mis.settings import Settings
-from mis.track.base import TRAIN, Run, tracked
-from mis.track.mlflow import MlflowTracker
+from mis.track.base import Run, tracked
 from mis.track.names import (
     BEST_PREFIX,
-    CHECKPOINT_TAG,
     MODEL_ACTIVATION_BYTES,
     MODEL_RECEPTIVE_FIELD,
     RESTARTED_PREFIX,
 )
-from mis.track.provenance import find_origin
+from mis.track.recording import open_tracker
 from mis.train.batch_rule import for_replicas
 from mis.train.callbacks import Epoch, ReportEpochs, ReportSteps
 from mis.train.checkpoint import Checkpoints
@@ -33,6 +32,7 @@ from mis.train.in_force import in_force
 from mis.train.launch import find_launcher
 from mis.train.profile import ProfileSteps
 from mis.train.progress import ProgressBar, show_message
+from mis.train.record import open_run
 from mis.train.worker import Worker
 
 
@@ -50,7 +50,8 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
         None in a process that is one of several and not their chief.
 
     Raises:
-        MisError: There are no records, or not as many devices, or the same training runs in another process.
+        MisError: There are no records, or not as many devices, or the same training runs in another process, or
+            MLflow's server does not answer.
         WorkerError: Workers failed, or were lost more often than `distribute.max_restarts`.
     """
     records = read_records(settings.records, params.data)
@@ -71,17 +72,18 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
     )
     with (
         exclusive_lock(lock, running),
-        tracked(_find_or_start_run(params, settings, checkpoints, records)) as run,
+        open_tracker(settings, show_message) as tracker,
+        tracked(open_run(tracker, params, settings, checkpoints, records)) as run,
         ProgressBar(params.train.epochs, len(checkpoints.history())) as bar,
     ):
         run.log_params({**in_force(params.train, rule, replicas), "in_force.kind": rule.chosen})
         parameters = launcher.run(work, _ReportLog(run, bar), partial(_log_restart, run))
-        fitted = Fitted(checkpoints.history(), parameters, checkpoints, run.id)
+        fitted = Fitted(checkpoints.history(), parameters, checkpoints)
         run.log_metrics({f"{BEST_PREFIX}{name}": value for name, value in fitted.summary().items()})
         run.log_file(fitted.best_model, "model")
         if profile:
             _log_profile(run, folder)
-    return fitted
+    return replace(fitted, run_id=run.id)  # which is known once the run is delivered
 
 
 def _log_profile(run: Run, folder: Path) -> None:
@@ -147,21 +149,6 @@ def _size_of_network(params: Params, records: Records, replicas: int) -> Network
         cases=max(1, params.train.batch_size // replicas),
         itemsize=4 if params.train.precision == "float32" else 2,
     )
-
-
-def _find_or_start_run(params: Params, settings: Settings, checkpoints: Checkpoints, records: Records) -> Run:
-    """Return the run of the training that was killed, or a new one."""
-    tracker = MlflowTracker(settings)
-    key = {CHECKPOINT_TAG: checkpoints.folder.name}
-    run = tracker.find_run(TRAIN, key) if checkpoints.newest() else None
-    if run is not None:
-        run.log_params(params.flatten())
-    else:
-        rule = params.distribute
-        name = f"unet-{params.model.norm}" + (f"-{rule.chosen}-{rule.devices}" if rule.devices > 1 else "")
-        run = tracker.start_run(TRAIN, name, params=params.flatten(), tags=key)
-    find_origin(settings, params.data, records.data_hash, records.left_out).record(run)
-    return run
 
 
 class _ReportLog:

@@ -8,6 +8,7 @@ from mis import cli
 from mis.errors import MisError
 from mis.params.load import load_params
 from mis.settings import Settings, load_settings
+from mis.track.store import location_of, tracking_uri
 
 if TYPE_CHECKING:
     from mis.tune.result import StudyResult
@@ -17,15 +18,13 @@ def show(study: "StudyResult", settings: Settings) -> None:
     """Say what came out and where it is."""
     import pandas as pd
 
-    from mis.track.mlflow import MlflowTracker
-
     table = pd.DataFrame([trial.row() for trial in study.trials]).dropna(axis=1, how="all")
     print(table.to_string(index=False, float_format="{:.4g}".format))
     values = ", ".join(f"{name}={value}" for name, value in study.best.values.items())
     print(f"best: trial {study.best.name} with validation Dice {study.best.score:.4f}: {values}")
     if front := study.store.journal.pareto_front():
         print(f"no other is better in both objectives: {', '.join(front)}")
-    print(f"study {study.name}, its curves and its model: {MlflowTracker(settings).location()}")
+    print(f"study {study.name}, its curves and its model: {location_of(tracking_uri(settings))}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ runs below one run in MLflow.
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,8 +24,8 @@ from mis.params.load import Params
 from mis.predict.ensemble import write_ensemble
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, tracked
-from mis.track.mlflow import MlflowTracker
 from mis.track.names import FOLDS_TAG, KIND_TAG, MODEL_PARAMETERS, STUDY_TAG, VAL_PREFIX
+from mis.track.recording import open_tracker, reader
 from mis.train.batch_rule import for_replicas
 from mis.train.checkpoint import BEST
 from mis.train.progress import show_message
@@ -100,7 +100,12 @@ class Folds:
         self.model.unlink(missing_ok=True)
 
 
-def train_folds(params: Params, settings: Settings) -> Folds:
+def train_folds(
+    params: Params,
+    settings: Settings,
+    *,
+    then: Callable[["Folds", Run], None] = lambda folds, run: None,  # noqa: ARG005
+) -> Folds:
     """Train a model for each of `train.folds`, or go on where that was interrupted, and log their ensemble.
 
     Each has the devices of one training (`distribute.workers` times `distribute.devices_per_worker`); as many are
@@ -109,36 +114,46 @@ def train_folds(params: Params, settings: Settings) -> Folds:
     Args:
         params: All parameters.
         settings: The machine.
+        then: Is called with what came of them, and with their run, to add to it.
 
     Returns:
         What came of them. Their checkpoints stay until `Folds.finish`: until then the same call trains nothing anew.
 
     Raises:
-        MisError: There are no records, fewer patients than folds, this process was started as one of several, or a fold
-            has failed; then the same call tries that one again.
+        MisError: There are no records, fewer patients than folds, this process was started as one of several, MLflow's
+            server does not answer, or a fold has failed; then the same call tries that one again.
     """
     _check_started_alone(os.environ)
     records = read_records(settings.records, params.data)
     check_patch(records, params.train.patch_size)
     sizes = [len(cases) for cases in records.cases_of_folds(params.train.folds or 0)]
     study_params = as_study(params)
-    context = StudyContext(records, MlflowTracker(settings), settings, draw=lambda *_: ())
     folder, prefix = studies_folder(settings), f"folds-{_fingerprint(params, records)}"
+    with open_tracker(settings) as tracker:
+        context = StudyContext(records, tracker, reader(settings), settings, draw=lambda *_: ())
+        store = _find_or_create(folder, prefix, study_params, records, settings)
+        study = run(store, context, study_params, retry_failed=True)
+        _check_all_trained(study)
+        folds = Folds(study, sizes)
+        folds.make_ensemble()
+        key = {STUDY_TAG: study.name, KIND_TAG: "study"}
+        with tracked(tracker.open_run(TUNE, study.name, key=key)) as study_run:
+            study_run.log_file(folds.model, "model")
+            study_run.set_tags({FOLDS_TAG: str(len(sizes))})
+            then(folds, study_run)
+    return folds
+
+
+def _find_or_create(folder: Path, prefix: str, params: Params, records: Records, settings: Settings) -> StudyStore:
+    """Return the study of these trainings that is to go on, or a new one."""
     store, code = _find(folder, prefix), code_version(settings.workspace)
     if store is not None and is_other_code(store.code, code):
         show_message(messages.folds_of_other_code(store.name, store.code, code))
         store = None
     if store is None:
         name = f"{prefix}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        store = StudyStore.create(folder / name, study_params, records.digest, folds=True, code=code)
-    study = run(store, context, study_params, retry_failed=True)
-    _check_all_trained(study)
-    folds = Folds(study, sizes)
-    folds.make_ensemble()
-    with tracked(run_of(study, settings)) as study_run:
-        study_run.log_file(folds.model, "model")
-        study_run.set_tags({FOLDS_TAG: str(len(sizes))})
-    return folds
+        store = StudyStore.create(folder / name, params, records.digest, folds=True, code=code)
+    return store
 
 
 def as_study(params: Params) -> Params:
@@ -162,18 +177,6 @@ def as_study(params: Params) -> Params:
             "tune.start.study": None,
         }
     )
-
-
-def run_of(study: StudyResult, settings: Settings) -> Run:
-    """Return the run of a study that has ended, to add to it.
-
-    Raises:
-        MisError: It was deleted.
-    """
-    found = MlflowTracker(settings).find_run(TUNE, {STUDY_TAG: study.name, KIND_TAG: "study"})
-    if found is None:
-        raise MisError("the run of a study must stay while its folds are trained", got=f"none of {study.name}")
-    return found
 
 
 def _check_started_alone(env: Mapping[str, str]) -> None:

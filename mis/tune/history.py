@@ -8,25 +8,32 @@ from mis.errors import MisError
 from mis.params.base import Scalar
 from mis.params.load import Params
 from mis.params.space import fixed_values
-from mis.track.base import TUNE, RecordedRun, Tracker
+from mis.track.base import TUNE, RecordedRun, RunStore
 from mis.track.names import BEST_DICE, EPOCH_S, RECORDS_TAG, STATE_TAG, STUDY_TAG, TOTAL_S, TRIAL_S, TRIAL_TAG
+from mis.tune.study import messages
 from mis.tune.trial import TrialState, Values
 
 
-def starting_points(params: Params, tracker: Tracker) -> list[Values]:
+def starting_points(params: Params, earlier: RunStore | None) -> list[Values]:
     """Return the points that `tune.start` gives, and those of the best trials of the study that it names.
 
     Values outside the space are left out of a point: they are suggested.
 
+    Args:
+        params: The study's.
+        earlier: Where earlier runs are read; None where a command does without.
+
     Raises:
-        MisError: There is no such study, or nothing of it lies in the space.
+        MisError: There is no such study, or it cannot be read, or nothing of it lies in the space.
     """
     start = params.tune.start
     if start.study is None:
         return list(start.points)
+    if earlier is None:
+        raise messages.needs_server(f"the study of tune.start.study, {start.study},")
     trials = [
         run
-        for run in _trials(tracker, {STUDY_TAG: start.study})
+        for run in _trials(earlier, {STUDY_TAG: start.study})
         if BEST_DICE in run.metrics and run.tags.get(STATE_TAG) != TrialState.DIVERGED
     ]
     if not trials:
@@ -69,7 +76,7 @@ class Estimate:
     beside_s: float
 
 
-def estimate(params: Params, tracker: Tracker, records: str, trials: int, concurrent: int) -> Estimate | None:
+def estimate(params: Params, tracker: RunStore, records: str, trials: int, concurrent: int) -> Estimate | None:
     """Return an estimate from trials on the same records, with the same parameters but for those searched.
 
     Args:
@@ -104,7 +111,7 @@ def estimate(params: Params, tracker: Tracker, records: str, trials: int, concur
     return Estimate(rounds * (params.tune.epochs * epoch_s + beside_s), len(found), epoch_s, beside_s)
 
 
-def _trials(tracker: Tracker, tags: dict[str, str]) -> Sequence[RecordedRun]:
+def _trials(tracker: RunStore, tags: dict[str, str]) -> Sequence[RecordedRun]:
     return [run for run in tracker.find_finished(TUNE, tags) if TRIAL_TAG in run.tags]
 
 

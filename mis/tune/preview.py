@@ -8,7 +8,7 @@ from mis.data.records.reader import check_patch, read_records, size_bytes
 from mis.params.load import Params
 from mis.params.train import TrainParams
 from mis.settings import Settings
-from mis.track.mlflow import MlflowTracker
+from mis.track.recording import reader
 from mis.train.allocate import Share
 from mis.tune.history import Estimate, estimate, starting_points
 from mis.tune.resources import resources
@@ -25,15 +25,17 @@ def preview(params: Params, settings: Settings) -> str:
     search = params.tune
     params.check_spread("tune.devices_per_trial", search.devices)
     folder = find_records(params.data, settings, make=False)
-    records, tracker = None if folder is None else read_records(folder), MlflowTracker(settings)
+    records, earlier = None if folder is None else read_records(folder), reader(settings)
     if records is not None:
         check_patch(records, params.train.patch_size)
-    starts, size = starting_points(params, tracker), 0 if records is None else size_bytes(records)
+    starts, size = starting_points(params, earlier), 0 if records is None else size_bytes(records)
     with resources(search, size, settings) as available:
         pass  # it is known, and the cluster left again
     trials = number_of_trials(search.sampler, search.space, search.num_samples)
     estimated = (
-        None if records is None else estimate(params, tracker, records.digest, trials, available.share.concurrent)
+        None
+        if records is None or earlier is None
+        else estimate(params, earlier, records.digest, trials, available.share.concurrent)
     )
     return "\n".join(
         [

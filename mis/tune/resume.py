@@ -8,7 +8,7 @@ from mis.data.records.reader import read_records
 from mis.errors import MisError
 from mis.params.load import parse_override
 from mis.settings import Settings
-from mis.track.mlflow import MlflowTracker
+from mis.track.recording import open_tracker, reader
 from mis.tune.result import StudyResult
 from mis.tune.session import Draw, StudyContext, run, studies_folder
 from mis.tune.study.store import BUDGET, StudyStore
@@ -30,8 +30,8 @@ def resume(
         retry_failed: Whether trials that have failed are tried again.
 
     Raises:
-        MisError: There is no study of this name, another process runs it, its records have changed, or
-            something else than its budget would change.
+        MisError: There is no study of this name, another process runs it, its records have changed, something else
+            than its budget would change, or MLflow's server does not answer.
     """
     store = StudyStore.open(studies_folder(settings) / name)
     if store.has_folds:
@@ -50,4 +50,6 @@ def resume(
             do="begin a new one",
         )
     params = store.params.override(values) if values else None
-    return run(store, StudyContext(records, MlflowTracker(settings), settings, draw), params, retry_failed=retry_failed)
+    with open_tracker(settings) as tracker:
+        context = StudyContext(records, tracker, reader(settings), settings, draw)
+        return run(store, context, params, retry_failed=retry_failed)

@@ -18,8 +18,7 @@ from mis.data.records.reader import check_patch, read_contents, read_records, si
 from mis.files import saying_disk_full
 from mis.params.load import Params
 from mis.settings import Settings
-from mis.track.base import TUNE, Run, tracked
-from mis.track.mlflow import MlflowTracker
+from mis.track.base import TUNE, Run, RunStore, Tracker, tracked
 from mis.track.names import (
     BEGUN_BY_TAG,
     BEST_TRIAL_TAG,
@@ -33,6 +32,8 @@ from mis.track.names import (
     TRIAL_TAG,
 )
 from mis.track.provenance import find_origin
+from mis.track.recording import open_tracker, reader
+from mis.track.store import reason_of
 from mis.tune.elastic import Experience
 from mis.tune.history import starting_points
 from mis.tune.ray.driver import run_study
@@ -56,13 +57,15 @@ class StudyContext:
 
     Attributes:
         records: The cases and their split.
-        tracker: Where its runs are.
+        tracker: Where its runs are recorded.
+        earlier: Where earlier runs are read; None where that is done without.
         settings: The machine.
         draw: Draws its figures, which its run has as artifacts.
     """
 
     records: Records
-    tracker: MlflowTracker
+    tracker: Tracker
+    earlier: RunStore | None
     settings: Settings
     draw: Draw
 
@@ -81,7 +84,8 @@ def tune(
 
     Raises:
         MisError: There are no records, a trial wants more devices than there are, there is no such study
-            to start from, the name is taken or cannot be a folder's, or no trial finished an epoch.
+            to start from, the name is taken or cannot be a folder's, MLflow's server does not answer, or no trial
+            finished an epoch.
     """
     params.check_spread("tune.devices_per_trial", params.tune.devices)
     records = read_records(settings.records, params.data)  # before the cluster starts: it says at once of none
@@ -89,15 +93,16 @@ def tune(
     folder = studies_folder(settings)
     if name is not None:
         check_name(name, settings)
-    context = StudyContext(records, MlflowTracker(settings), settings, draw)
     code = code_version(settings.workspace)
-    if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
-        if not is_other_code(store.code, code):
-            return run(store, context)
-        say(messages.begun_by_other_code(store.name, store.code, code))
-    name = name or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    starts = starting_points(params, context.tracker)
-    return run(StudyStore.create(folder / name, params, records.digest, starts, code=code), context)
+    with open_tracker(settings) as tracker:
+        context = StudyContext(records, tracker, reader(settings), settings, draw)
+        if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
+            if not is_other_code(store.code, code):
+                return run(store, context)
+            say(messages.begun_by_other_code(store.name, store.code, code))
+        name = name or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        starts = starting_points(params, context.earlier)
+        return run(StudyStore.create(folder / name, params, records.digest, starts, code=code), context)
 
 
 def studies_folder(settings: Settings) -> Path:
@@ -109,13 +114,16 @@ def check_name(name: str, settings: Settings) -> None:
     """Refuse a name for a new study that no folder can have, or that another study has or had.
 
     Raises:
-        MisError: It cannot be a folder's, is taken, or runs of it are in MLflow.
+        MisError: It cannot be a folder's, is taken, or runs of it are in MLflow, which is not asked where the command
+            does without.
     """
     if not NAME.fullmatch(name):
         raise messages.bad_name(name)
-    has_folder = (studies_folder(settings) / name).exists()
-    if has_folder or MlflowTracker(settings).find_run(TUNE, {STUDY_TAG: name}, go_on=False) is not None:
-        raise messages.name_taken(name, has_folder=has_folder)
+    if (studies_folder(settings) / name).exists():
+        raise messages.name_taken(name, has_folder=True)
+    earlier = reader(settings)
+    if earlier is not None and earlier.find_run(TUNE, {STUDY_TAG: name}, go_on=False) is not None:
+        raise messages.name_taken(name, has_folder=False)
 
 
 def run(
@@ -156,8 +164,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
 
     key = {STUDY_TAG: store.name, KIND_TAG: "study"}
     name = store.name if store.has_folds else f"study-{store.name}"
-    study_run = tracker.find_run(TUNE, key) or tracker.start_run(TUNE, name, tags=key)
-    with tracked(study_run):
+    with tracked(tracker.open_run(TUNE, name, key=key)) as study_run:
         describe(study_run)
         if store.code:
             study_run.set_tags({BEGUN_BY_TAG: store.code[COMMIT]})
@@ -179,7 +186,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
                 study=study_run,
                 describe=describe,
                 limit=available.limit,
-                experience=_experience(store, records, tracker),
+                experience=_experience(store, records, context.earlier),
             )
         except KeyboardInterrupt:
             say(f"what has ended is kept; go on with {store.way_on}")
@@ -189,12 +196,16 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
     return result
 
 
-def _experience(store: StudyStore, records: Records, tracker: MlflowTracker) -> Experience | None:
+def _experience(store: StudyStore, records: Records, earlier: RunStore | None) -> Experience | None:
     """Return what earlier studies on the same records have measured of elastic trials; None where this has none."""
-    if store.tune.allocation == "fixed":
+    if store.tune.allocation == "fixed" or earlier is None:
         return None
-    earlier = tracker.find_finished(TUNE, {RECORDS_TAG: records.digest, KIND_TAG: "study"})
-    return Experience.of([study.metrics for study in earlier])
+    try:
+        studies = earlier.find_finished(TUNE, {RECORDS_TAG: records.digest, KIND_TAG: "study"})
+    except Exception as error:  # whatever a store, or the network before it, may raise
+        say(f"what earlier searches have measured is done without: MLflow does not answer ({reason_of(error)})")
+        return None
+    return Experience.of([study.metrics for study in studies])
 
 
 def say(line: str) -> None:
@@ -214,9 +225,7 @@ def _record(result: StudyResult, run: Run, context: StudyContext) -> None:
     for trial in result.trials:
         if trial.best_model is not None:
             key = {STUDY_TAG: result.name, TRIAL_TAG: trial.name}
-            trial_run = context.tracker.find_run(TUNE, key, go_on=False)
-            if trial_run is not None:
-                trial_run.log_file(trial.best_model, "model")
+            context.tracker.add_to_run(TUNE, key).log_file(trial.best_model, "model")
 
 
 def _record_best(result: StudyResult, run: Run, context: StudyContext, folder: Path) -> None:

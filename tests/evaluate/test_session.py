@@ -87,6 +87,17 @@ def test_the_test_cases_are_scored_and_recorded(settings, records, params, model
         compare_runs(tracker, runs[0], newest)
 
 
+def test_where_the_server_is_away_the_results_are_kept_if_that_is_wanted(settings, params, model, tmp_path, capsys):
+    models, results = {"train": (model, 0.5)}, tmp_path / "results"
+    away = replace(settings, tracking_uri="http://127.0.0.1:9")
+    with pytest.raises(MisError, match="must name a server that answers"):
+        evaluate(models, params, away, results)
+    shutil.rmtree(results)
+    scores = evaluate(models, params, replace(away, offline=True), results)
+    assert json.loads((results / "metrics.json").read_text())["dice"] == pytest.approx(scores.summary()["dice"])
+    assert "which MIS_OFFLINE=1 does without" in capsys.readouterr().out
+
+
 def test_runs_without_scores_are_not_compared(settings):
     tracker = MlflowTracker(settings)
     run = tracker.start_run(EVALUATE, "bare")

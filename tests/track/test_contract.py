@@ -1,4 +1,4 @@
-"""What every tracker does: in memory, in a SQLite file, and over http at a real MLflow server."""
+"""What every tracker does: in memory, in a SQLite file, over http at a real MLflow server, and through an outbox."""
 
 import math
 import sys
@@ -11,20 +11,25 @@ import numpy as np
 import pytest
 
 from mis.settings import load_settings
-from mis.track.base import tracked
+from mis.track.base import Point, tracked
 from mis.track.memory import MemoryRun, MemoryTracker
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import PARENT_RUN_TAG, REGISTERED_FILE
+from tests.track.through_outbox import ThroughOutbox, store_of
+
+KINDS = ["memory", "sqlite", "http", "outbox-memory", "outbox-sqlite", "outbox-http"]
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite", pytest.param("http", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=[pytest.param(kind, marks=[pytest.mark.slow] if "http" in kind else []) for kind in KINDS]
+)
 def tracker(request, tmp_path_factory):
-    if request.param == "memory":
-        return MemoryTracker()
-    env = {"MIS_ROOT": str(tmp_path_factory.mktemp("root"))}
-    if request.param == "http":
+    root = tmp_path_factory.mktemp("root")
+    env = {"MIS_ROOT": str(root)}
+    if "http" in request.param:
         env["MLFLOW_TRACKING_URI"] = request.getfixturevalue("server_uri")
-    return MlflowTracker(load_settings(env))
+    store = MemoryTracker() if "memory" in request.param else MlflowTracker(load_settings(env))
+    return ThroughOutbox(root / "outbox", store) if "outbox" in request.param else store
 
 
 @pytest.fixture
@@ -34,6 +39,7 @@ def experiment():
 
 def read(tracker, run) -> MemoryRun:
     """Read a run back from where it is kept."""
+    tracker = store_of(tracker)
     if isinstance(tracker, MemoryTracker):
         return next(kept for kept in tracker.runs if kept.id == run.id)
     client, recorded = tracker.client, tracker.client.get_run(run.id)
@@ -114,11 +120,8 @@ def test_metrics_that_are_no_numbers_are_kept(tracker, experiment):
 def test_more_metrics_than_a_batch_holds(tracker, experiment):
     run = tracker.start_run(experiment, "wide")
     run.log_metrics({f"m{index}": index for index in range(1001)})
-    kept = (
-        read(tracker, run).metrics
-        if isinstance(tracker, MemoryTracker)
-        else tracker.client.get_run(run.id).data.metrics
-    )
+    store = store_of(tracker)
+    kept = read(store, run).metrics if isinstance(store, MemoryTracker) else store.client.get_run(run.id).data.metrics
     assert len(kept) == 1001
 
 
@@ -142,10 +145,11 @@ def test_files_lie_in_their_folders(tracker, experiment, tmp_path):
     assert read(tracker, run).files == {"curve.csv": b"step,dice\n", "tables/all/curve.csv": b"step,dice\n"}
 
 
-def test_a_dataset_is_recorded(tracker, experiment):
+def test_a_dataset_is_recorded_once(tracker, experiment):
     run = tracker.start_run(experiment, "data")
     digest = "0123456789abcdef0123456789abcdef.dir"
-    run.log_dataset("records", digest, "data/records")
+    for _ in range(2):
+        run.log_dataset("records", digest, "data/records")
     assert [given[:2] for given in read(tracker, run).datasets] == [("records", digest)]
 
 
@@ -274,7 +278,7 @@ def test_a_model_is_registered_and_found_by_its_number_and_its_alias(tracker, ex
 
 
 def test_mlflow_knows_a_registered_model_s_signature_and_predicts_with_it(tracker, experiment, network, tmp_path):
-    if isinstance(tracker, MemoryTracker):
+    if isinstance(store_of(tracker), MemoryTracker):
         pytest.skip("there is no MLflow")
     import mlflow
 
@@ -305,3 +309,85 @@ def test_a_file_of_a_run_is_fetched(tracker, experiment, tmp_path):
         path.unlink()
     for name in ("a/none.txt", "none/file.txt", "a"):
         assert tracker.fetch_file(run.id, name, tmp_path / "fetched") is None
+
+
+def test_an_opened_run_is_found_by_its_key_and_goes_on(tracker, experiment):
+    key = {"study": "s", "trial": "3"}
+    first = tracker.open_run(experiment, "trial-3", key=key, params={"rate": 1}, tags={"more": "x"})
+    first.log_metrics({"dice": 0.5}, 1)
+    first.finish("KILLED")
+    second = tracker.open_run(experiment, "other name", key=key, params={"rate": 2})
+    second.log_metrics({"dice": 0.5}, 1)
+    kept = read(tracker, second)
+    assert second.id == first.id
+    assert (kept.name, kept.status, kept.params["rate"]) == ("trial-3", "RUNNING", "1")
+    assert {name: kept.tags[name] for name in ("study", "trial", "more", "mis.changed.rate")} == {
+        "study": "s", "trial": "3", "more": "x", "mis.changed.rate": "2",
+    }  # fmt: skip
+    assert kept.metrics == {"dice": [(1, 0.5)]}
+
+
+def test_a_run_without_a_key_is_always_a_new_one_and_stands_below_its_parent(tracker, experiment):
+    study = tracker.open_run(experiment, "study")
+    trials = [tracker.open_run(experiment, "trial", parent=study) for _ in range(2)]
+    assert len({study.id, *(trial.id for trial in trials)}) == 3
+    assert {read(tracker, trial).parent for trial in trials} == {study.id}
+
+
+def test_what_is_added_to_a_run_leaves_its_end_as_it_was_or_goes_nowhere(tracker, experiment, tmp_path):
+    (tmp_path / "late.txt").write_text("late")
+    run = tracker.open_run(experiment, "ended", key={"key": "a"})
+    run.finish("FAILED")
+    tracker.add_to_run(experiment, {"key": "a"}).log_file(tmp_path / "late.txt", "model")
+    tracker.add_to_run(experiment, {"key": "none"}).log_file(tmp_path / "late.txt", "model")
+    kept = read(tracker, run)
+    assert (kept.status, kept.files) == ("FAILED", {"model/late.txt": b"late"})
+
+
+def test_a_run_that_has_ended_can_be_told_more(tracker, experiment):
+    run = tracker.open_run(experiment, "ended", key={"key": "a"})
+    run.finish()
+    run.log_metrics({"speedup": 2.0})
+    kept = read(tracker, run)
+    assert (kept.status, kept.metrics) == ("FINISHED", {"speedup": [(0, 2.0)]})
+
+
+def deliver(store, experiment, at_ms, **values):
+    given = {"key": {"key": "a"}, "params": {}, "tags": {}, "parent": None, "process": {"mis.pid": "4194305"}}
+    return store.deliver_run(experiment, "late", at_ms=at_ms, **given | values)
+
+
+def test_what_is_delivered_later_has_its_own_times(tracker, experiment):
+    store = store_of(tracker)
+    run = deliver(store, experiment, 1_000_000)
+    run.log_points([Point("dice", 0.5, 1, 1_000_100)])
+    run.finish("FINISHED", 1_000_200)
+    if isinstance(store, MemoryTracker):
+        kept = next(kept for kept in store.runs if kept.id == run.id)
+        assert (kept.started_ms, kept.ended_ms) == (1_000_000, 1_000_200)
+        return
+    info = store.client.get_run(run.id).info
+    (point,) = store.client.get_metric_history(run.id, "dice")
+    assert (info.start_time, point.timestamp, info.end_time) == (1_000_000, 1_000_100, 1_000_200)
+
+
+def test_what_an_earlier_session_is_late_to_deliver_does_not_undo_a_later_one(tracker, experiment):
+    """As where a folder that was copied from elsewhere is delivered after the study has gone on."""
+    store = store_of(tracker)
+    early = deliver(store, experiment, 1000, tags={"state": "running"})
+    early.finish("KILLED", 2000)
+    later = deliver(store, experiment, 3000, tags={"state": "completed"}, process={"mis.pid": "5"}, params={"rate": 2})
+    assert read(store, later).status == "RUNNING"
+    again = deliver(store, experiment, 1000, tags={"state": "running", "only": "early"})
+    if not isinstance(store, MemoryTracker):  # which has one object for a run
+        again.set_tags({"state": "killed"})
+        again.log_params({"rate": 1})
+    again.finish("KILLED", 2000)
+    kept = read(store, later)
+    assert (kept.status, kept.tags["state"], kept.tags["only"], kept.tags["mis.pid"]) == (
+        "RUNNING", "completed", "early", "5",
+    )  # fmt: skip
+    assert "mis.changed.rate" not in kept.tags
+    later.finish("FINISHED", 4000)
+    deliver(store, experiment, 1000).finish("KILLED", 2000)
+    assert read(store, later).status == "FINISHED"

@@ -204,7 +204,8 @@ time.sleep(600)
     ("tags", "status"),
     [
         ({}, "RUNNING"),  # this process
-        ({"mis.started": "1000.0"}, "KILLED"),  # its pid belongs to another process by now
+        ({"mis.started_ticks": "1"}, "KILLED"),  # its pid belongs to another process by now
+        ({"mis.boot": "", "mis.started_ticks": "", "mis.started": "1000.0"}, "KILLED"),
         ({"mis.pid": "4194305"}, "KILLED"),  # above any pid that Linux gives
         ({"mis.pid": "4194305", "mis.host": "another"}, "RUNNING"),
         ({"mis.pid": "4194305", "mis.pid_namespace": "pid:[1]"}, "RUNNING"),  # a container with this host's name

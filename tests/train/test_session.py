@@ -1,12 +1,10 @@
 """One training with its run in a real MLflow store, killed and begun again."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -15,21 +13,9 @@ from mis.settings import Settings
 from mis.track.base import TRAIN
 from mis.track.mlflow import MlflowTracker
 from mis.train.session import train
+from tests.trainings import EPOCHS, arguments, environment, wait_for_some_epochs
 
 pytestmark = pytest.mark.slow
-
-EPOCHS = 12
-SMALL = {"model.depth": 1, "model.base_filters": 4, "train.epochs": EPOCHS, "train.patience": EPOCHS}
-
-
-def arguments(**overrides):
-    values = SMALL | {name.replace("__", "."): value for name, value in overrides.items()}
-    return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-
-
-def environment(**values):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MIS_", "MLFLOW_", "DVC_"))}
-    return kept | values
 
 
 def start(warm, project, *flags, env=None, **overrides):
@@ -42,14 +28,6 @@ def stop_after_some_epochs(process, project):
     """Stop a training, as a signal that cannot be caught does, once it has written a few checkpoints."""
     wait_for_some_epochs(process, project)
     process.send_signal(signal.SIGSTOP)
-
-
-def wait_for_some_epochs(process, project):
-    deadline = time.monotonic() + 120
-    while not list(project.glob("checkpoints/train/*/epoch-000[2-9]")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no second epoch"
-        time.sleep(0.01)
 
 
 def only_run(project):

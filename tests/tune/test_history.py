@@ -53,6 +53,13 @@ def test_the_best_of_an_earlier_study_come_first(own, tracker):
     assert starting_points(named(own, start__study="before", start__best=2), tracker) == [values[1], values[2]]
 
 
+def test_without_the_server_given_points_are_enough_and_an_earlier_study_is_refused(own):
+    given = [{"train.patience": 5}]
+    assert starting_points(named(own, start__points=given), None) == given
+    with pytest.raises(MisError, match=r"the study of tune.start.study, before, must be read from MLflow"):
+        starting_points(named(own, start__study="before"), None)
+
+
 def test_given_points_stand_before_them(own, tracker):
     add(tracker, own, "000", {"train.learning_rate": 0.004, "train.patience": 3, "train.amsgrad": False})
     given = {"train.patience": 5}

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import psutil
@@ -107,6 +108,8 @@ def test_a_name_is_taken_also_where_only_mlflow_knows_it(tmp_path):
         check_name("mine", settings)
     with pytest.raises(MisError, match=r"must begin with a letter or digit, .*, got '\.\./x'"):
         check_name("../x", settings)
+    check_name("mine", replace(settings, offline=True))
+    check_name("mine", replace(settings, offline=True, tracking_uri="http://127.0.0.1:9"))
 
 
 @pytest.mark.parametrize(("free_gib", "disk_gib", "fits"), [(64, 64, True), (8, 64, False), (64, 1, False)])

@@ -31,7 +31,6 @@ from mis.tune.ray.visible import check_nodes_see
 from mis.tune.ray.worker import run_worker
 from mis.tune.study.layout import RAY_STATE_PREFIX
 from mis.tune.study.monitor import StudyMonitor
-from mis.tune.study.recorder import PATIENCE_S
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
 
@@ -86,7 +85,7 @@ def run_study(
                 raise KeyboardInterrupt
         finally:
             monitor.leave()
-        monitor.recorder.record_rest(PATIENCE_S)
+        monitor.recorder.record_rest()
     store.keep_best()
     return store.trials()
 

@@ -116,16 +116,10 @@ def name_taken(name: str, *, has_folder: bool) -> MisError:
     return MisError("a new study must have a new name", got=f"{name}, of which MLflow has runs", do="choose another")
 
 
-def tracker_away(location: str, way_on: str, reason: str) -> MisError:
-    """Return the error for a tracker that did not answer for so long that the study was left.
+def needs_server(what: str) -> MisError:
+    """Return the error for what must be read from MLflow, where a command runs without its server.
 
     Args:
-        location: Where the tracker is.
-        way_on: How a person goes on with the study.
-        reason: What the tracker's last failure says.
+        what: The parameter, or the option, that says so.
     """
-    return MisError(
-        "what became of every trial must be recorded",
-        got=f"{reason} ({location})",
-        do=f"nothing is lost: once it answers, `{way_on}` records the rest",
-    )
+    return MisError(f"{what} must be read from MLflow, which MIS_OFFLINE=1 does without", do="unset one of the two")

@@ -1,25 +1,17 @@
-"""From the trials of a study to their runs in the tracker. A tracker that fails ends no search."""
+"""From the trials of a study to their runs in the tracker."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from statistics import median
 
+from mis.files import DiskFullError
 from mis.track.base import TUNE, Run, Tracker
 from mis.track.names import EPOCH_S, ERROR_TAG, STATE_TAG, STUDY_TAG, TRACING_S, TRIAL_S, TRIAL_TAG
 from mis.train.allocate import Share
 from mis.train.in_force import in_force
 from mis.tune.epochs import EPOCH, metrics_of, reports
-from mis.tune.study import messages
 from mis.tune.study.store import BUDGET, StudyStore
 from mis.tune.trial import FOLD, Trial, TrialState, Values
-
-RETRY_S = 5.0
-"""Seconds after a failure in which the tracker is left alone: each call may wait for a server that is away."""
-
-PATIENCE_S = 120.0
-"""Seconds that a study waits at its end for a tracker that does not answer."""
 
 KILLED = "killed"
 """The tag `mis.state` of a trial that is interrupted, after MLflow's own status KILLED."""
@@ -27,7 +19,10 @@ KILLED = "killed"
 
 @dataclass
 class Recorder:
-    """Records trials as runs below their study's. Whatever the tracker did not take is recorded later, in order.
+    """Records trials as runs below their study's.
+
+    What the tracker has taken is on disk, and is delivered by itself. A process that is killed between an outcome, what
+    is recorded of it, and the mark that it is recorded, records it once more: what the run has is not doubled.
 
     Attributes:
         store: The study.
@@ -36,7 +31,6 @@ class Recorder:
         parent: The study's run.
         describe: Records where a run comes from.
         say: Takes a line for the user.
-        clock: Seconds that never go back.
     """
 
     store: StudyStore
@@ -45,11 +39,10 @@ class Recorder:
     parent: Run
     describe: Callable[[Run], None]
     say: Callable[[str], None]
-    clock: Callable[[], float] = time.monotonic
     _study_tags: dict[str, str] = field(default_factory=dict)
     _runs: dict[int, Run] = field(default_factory=dict)
     _logged: dict[int, int] = field(default_factory=dict)
-    _retry_at: float = float("-inf")
+    _is_full: bool = False
 
     def begin(self, trial: Trial) -> None:
         """Start a trial's run, or go on with it."""
@@ -89,53 +82,34 @@ class Recorder:
         self._study_tags |= tags
         self._attempt(self._tag_study)
 
-    def record_rest(self, patience_s: float = 0.0) -> None:
-        """Record what became of the trials, and of the study, that the tracker does not have.
-
-        Args:
-            patience_s: Seconds in which a tracker that fails is tried again.
+    def record_rest(self) -> None:
+        """Record what became of the trials, and of the study, that is not recorded yet.
 
         Raises:
-            MisError: The tracker has failed for so long.
+            DiskFullError: The disk is full.
         """
-        deadline = self.clock() + patience_s
         for trial in self.store.trials():
             if not self.store.is_recorded(trial.number):
-                self._insist(partial(self._record, trial), deadline)
+                self._record(trial)
             self._forget(trial.number)
-        self._insist(self._tag_study, deadline)
+        self._tag_study()
 
     def _tag_study(self) -> None:
         if self._study_tags:
             self.parent.set_tags(self._study_tags)
             self._study_tags = {}
 
-    def _insist(self, action: Callable[[], None], deadline: float) -> None:
-        """Do something with the tracker, again and again until it succeeds or the time is over."""
-        while True:
-            try:
-                return action()
-            except Exception as error:  # whatever a tracker, or the network before it, may raise
-                if self.clock() >= deadline:
-                    raise messages.tracker_away(self.tracker.location(), self.store.way_on, _reason(error)) from error
-                self._say_failure(error)
-                time.sleep(RETRY_S)
-
     def _attempt(self, action: Callable[[], object]) -> None:
-        """Do something with the tracker; where it fails, say so and leave it alone for a while.
+        """Record something; where the disk is full, say so once, and leave the rest to `record_rest`.
 
-        An error here would be the trial's for Ray Tune, which would run it again, or would end the whole search.
+        An error here would be the trial's for Ray Tune, which would run it again.
         """
-        if self.clock() < self._retry_at:
-            return
         try:
             action()
-        except Exception as error:  # whatever a tracker, or the network before it, may raise
-            self._retry_at = self.clock() + RETRY_S
-            self._say_failure(error)
-
-    def _say_failure(self, error: Exception) -> None:
-        self.say(f"the tracker does not answer, what it missed is recorded later: {_reason(error)}")
+        except DiskFullError as error:
+            if not self._is_full:
+                self.say(str(error))
+            self._is_full = True
 
     def _run(self, trial: Trial) -> Run:
         if trial.number not in self._runs:
@@ -151,16 +125,14 @@ class Recorder:
         train = {name.removeprefix("train."): value for name, value in values.items() if name.startswith("train.")}
         rule = in_force(params.train.model_copy(update=train), params.distribute, self.share.replicas)
         name = f"fold-{trial.values[FOLD]}" if self.store.has_folds else f"trial-{trial.name}"
-        run = self.tracker.find_run(TUNE, key) or self.tracker.start_run(TUNE, name, tags=key, parent=self.parent.id)
-        # Also where the run was there: the process that began it may have been killed before it came so far.
-        run.log_params({**values, **rule})
+        run = self.tracker.open_run(TUNE, name, key=key, params={**values, **rule}, parent=self.parent)
         self.describe(run)
         return run
 
     def _log_epoch(self, trial: Trial, report: Mapping[str, float], extra: Mapping[str, float]) -> None:
         run, epoch = self._run(trial), int(report[EPOCH])
         logged = self._logged.get(trial.number, 0)
-        if epoch > logged + 1:  # a worker died before it reported them, or the tracker did not take them
+        if epoch > logged + 1:  # a worker died before it reported them, or the disk was full
             for missed in reports(self.store.checkpoints(trial.number).history())[logged : epoch - 1]:
                 run.log_metrics(metrics_of(missed), step=int(missed[EPOCH]))
         run.log_metrics({**metrics_of(report), **extra}, step=epoch)
@@ -168,8 +140,9 @@ class Recorder:
 
     def _record(self, trial: Trial) -> None:
         run = self._run(trial)
-        run.log_params(trial.values)  # those too that changed while the tracker did not answer
-        for report in reports(list(map(dict, trial.history))):  # what the run has is not recorded twice
+        run.log_params(trial.values)  # those too that changed while the disk was full
+        # Of a trial of an earlier process all of them: what the run has is not recorded twice.
+        for report in reports(list(map(dict, trial.history)))[self._logged.get(trial.number, 0) :]:
             run.log_metrics(metrics_of(report), step=int(report[EPOCH]))
         run.set_tags({STATE_TAG: str(trial.state), **({ERROR_TAG: trial.error} if trial.error else {})})
         epochs_s = [epoch[EPOCH_S] for epoch in trial.history if EPOCH_S in epoch]
@@ -182,8 +155,3 @@ class Recorder:
         """Drop what is kept of a trial that has ended: a run in MLflow keeps every point that it has logged."""
         self._runs.pop(number, None)
         self._logged.pop(number, None)
-
-
-def _reason(error: Exception) -> str:
-    """Return the last line of an error's text, which says most; its type where it has no text."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -11,11 +11,11 @@ import pytest
 
 from mis.ports import free_port
 from mis.settings import Settings
-from mis.track.base import TUNE
+from mis.track.base import TUNE, tracked
 from mis.track.memory import MemoryTracker
 from mis.track.mlflow import MlflowTracker
+from mis.track.recording import open_tracker
 from mis.track.server import start_server, wait_until_ready
-from mis.tune.console.table import StudyConsole
 from mis.tune.trial import best_trial
 from tests.tune.ray.conftest import LEARNING_RATE, NO_SCHEDULER
 
@@ -88,49 +88,62 @@ def test_a_trial_whose_process_is_killed_goes_on(search, tmp_path):
     assert [step for step, _ in run.metrics["val/dice"]] == list(range(1, 17))
 
 
-def test_a_server_that_goes_away_and_comes_back_has_every_epoch_of_every_trial(search, tmp_path, monkeypatch):
-    """MLflow's server is killed in the first epochs, and comes back once a call has failed."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_server_that_goes_away_and_comes_back_has_every_epoch_of_every_trial(search, tmp_path, monkeypatch, how):
+    """MLflow's server is killed or stopped in the first epochs, and comes back once a call has failed.
+
+    One that was stopped then carries out what it was asked meanwhile, beside what it is asked once more.
+    """
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     uri, port, log = f"sqlite:///{tmp_path}/mlruns/mlflow.db", free_port(), tmp_path / "server.log"
     (tmp_path / "mlruns").mkdir()
     settings = Settings(root=tmp_path, workspace=tmp_path, tracking_uri=f"http://127.0.0.1:{port}")
-    failed, restarted = threading.Event(), []
-    say = StudyConsole.say
-    monkeypatch.setattr(StudyConsole, "say", lambda self, line: (say(self, line), failed.set()))
+    failed, back, servers = threading.Event(), threading.Event(), []
+
+    def say(line):
+        if "does not answer" in line:
+            failed.set()
+
     with log.open("wb") as out:
-        first = start_server(uri, port, out)
-        wait_until_ready(first, settings.tracking_uri, log)
+        servers.append(start_server(uri, port, out))
+        wait_until_ready(servers[0], settings.tracking_uri, log)
 
         def outage():
-            os.killpg(first.pid, signal.SIGKILL)
+            os.killpg(servers[0].pid, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
             assert failed.wait(120)
-            restarted.append(start_server(uri, port, out))
+            if how == "killed":
+                servers.append(start_server(uri, port, out))
+            else:
+                os.killpg(servers[0].pid, signal.SIGCONT)
+            back.set()
 
         thread = after_epoch(tmp_path, 2, outage)
         try:
-            tracker = MlflowTracker(settings)
-            trials, _ = search(
-                tracker=tracker,
-                study=tracker.start_run(TUNE, "study"),
-                tune__num_samples=3,
-                tune__epochs=10,
-                train__patience=10,
-                tune__space=LEARNING_RATE,
-                tune__scheduler=NO_SCHEDULER,
-            )
+            with open_tracker(settings, say) as tracker, tracked(tracker.open_run(TUNE, "study")) as study:
+                trials, _ = search(
+                    tracker=tracker,
+                    study=study,
+                    tune__num_samples=3,
+                    tune__epochs=10,
+                    train__patience=10,
+                    tune__space=LEARNING_RATE,
+                    tune__scheduler=NO_SCHEDULER,
+                )
             thread.join()
-            assert restarted
+            assert back.is_set()
+            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+            tracker = MlflowTracker(settings)
             runs = tracker.client.search_runs([tracker.experiment_id(TUNE)])
             children = [run for run in runs if "mis.trial" in run.data.tags]
             assert [trial.state for trial in trials] == ["completed"] * 3
             assert sorted(run.data.tags["mis.trial"] for run in children) == ["000", "001", "002"]
-            assert {run.info.status for run in children} == {"FINISHED"}
+            assert {run.info.status for run in runs} == {"FINISHED"}
             for run in children:
                 history = tracker.client.get_metric_history(run.info.run_id, "val/dice")
                 assert [point.step for point in history] == list(range(1, 11))
+            assert list(settings.outboxes.iterdir()) == []
         finally:
-            for process in (first, *restarted):
+            for process in servers:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

@@ -1,35 +1,62 @@
-"""Trials in a tracker that fails, and comes back."""
+"""Trials in a tracker: killed between any two steps, and on a full disk."""
+
+from pathlib import Path
 
 import pytest
 
-from mis.errors import MisError
+from mis.files import DiskFullError
 from mis.track.base import TUNE
 from mis.track.memory import MemoryTracker
 from mis.train.allocate import Share
 from mis.tune.epochs import reports
-from mis.tune.study.recorder import RETRY_S, Recorder
+from mis.tune.study.recorder import Recorder
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial, TrialState
 
 HISTORY = [{"val/dice": dice, "train/loss": 1 - dice, "time/total_s": 1.0} for dice in (0.1, 0.4, 0.3)]
+SHARE = Share(1, 1, 1, {"CPU": 1})
 
 
-class AwayError(Exception):
-    """The tracker does not answer."""
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+class Run:
+    """A run of which each call may be the last one that the process does, or find the disk full."""
+
+    def __init__(self, tracker, run):
+        self.tracker, self.run = tracker, run
+
+    @property
+    def id(self):
+        return self.run.id
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            self.tracker.step()
+            return getattr(self.run, name)(*arguments, **options)
+
+        return call
 
 
 class Tracker(MemoryTracker):
-    """A tracker that is away for a while."""
+    """A tracker that takes so many calls before the process is killed, or none while the disk is full."""
 
-    away = False
+    def __init__(self):
+        super().__init__()
+        self.steps = float("inf")
+        self.full = False
 
-    def location(self):
-        return "a server"
+    def step(self):
+        if self.full:
+            raise DiskFullError(Path("outbox"))
+        if self.steps <= 0:
+            raise KilledError
+        self.steps -= 1
 
-    def start_run(self, *arguments, **options):
-        if self.away:
-            raise AwayError("no answer\nfrom the server")
-        return super().start_run(*arguments, **options)
+    def open_run(self, *arguments, **options):
+        self.step()
+        return Run(self, super().open_run(*arguments, **options))
 
 
 @pytest.fixture
@@ -47,56 +74,95 @@ def store(params, tmp_path, monkeypatch):
     store = StudyStore.create(tmp_path / "study", params)
     history = []
     monkeypatch.setattr("mis.train.checkpoint.Checkpoints.history", lambda _: history)
-    store.journal  # noqa: B018 - made before the clock runs
     return store, history
 
 
-@pytest.fixture
-def recorder(store, tracker, clock, said):
-    parent = tracker.start_run(TUNE, "study")
-    share = Share(1, 1, 1, {"CPU": 1})
-    return Recorder(store[0], share, tracker, parent, lambda _run: None, said.append, clock)
+def recorder_of(store, tracker, said):
+    parent = tracker.open_run(TUNE, "study", key={"mis.study": store.name, "mis.kind": "study"})
+    return Recorder(store, SHARE, tracker, parent, lambda run: run.set_tags({"from": "here"}), said.append)
 
 
-def test_a_tracker_that_fails_while_a_trial_begins_has_all_of_it_later(recorder, store, tracker, clock, said):
+def run_a_trial(recorder, store, trial):
+    """Do what the driver does with a trial, from wherever it is."""
+    store.catch_up()
+    recorder.record_rest()
+    if not store.folder.trial(trial.number).outcome.exists():
+        recorder.begin(trial)
+        for number in range(1, 4):
+            recorder.log_epoch(trial, reports(HISTORY[:number])[-1], {})
+        ended = Trial(trial.number, trial.values, TrialState.COMPLETED).with_history(HISTORY)
+        store.end(ended)
+        recorder.end(ended)
+    recorder.tag_study({"mis.ended_by": "tune.num_samples"})
+    recorder.record_rest()
+
+
+def test_killed_between_any_two_steps_a_trial_is_recorded_once_and_wholly(store, tracker, said):
     store, history = store
-    trial = store.next_trial()
-    tracker.away = True
+    history += HISTORY
+    kills, number = 0, 0
+    while True:
+        trial = store.next_trial()
+        tracker.steps = number
+        try:
+            run_a_trial(recorder_of(store, tracker, said), store, trial)
+        except KilledError:
+            kills += 1
+            tracker.steps = float("inf")
+            run_a_trial(recorder_of(store, tracker, said), store, trial)
+        else:
+            break
+        finally:
+            number += 1
+    assert kills > 8
+    study, *runs = tracker.runs
+    assert len(runs) == kills + 1
+    assert study.tags["mis.ended_by"] == "tune.num_samples"
+    for run in runs:
+        assert run.parent == study.id
+        assert run.metrics["val/dice"] == [(1, 0.1), (2, 0.4), (3, 0.3)]
+        assert (run.status, run.tags["mis.state"], run.tags["from"]) == ("FINISHED", "completed", "here")
+        assert run.params["train.learning_rate"]
+    assert all(store.is_recorded(trial.number) for trial in store.trials())
+
+
+def test_epochs_that_a_worker_did_not_report_are_recorded_with_the_next_one(store, tracker, said):
+    store, history = store
+    recorder, trial = recorder_of(store, tracker, said), store.next_trial()
     recorder.begin(trial)
-    assert said == ["the tracker does not answer, what it missed is recorded later: from the server"]
-    for number in range(2):
-        history.append(HISTORY[number])
-        recorder.log_epoch(trial, reports(history)[-1], {})
-    assert len(said) == 1, "it is left alone for a while"
-    tracker.away = False
-    clock.now = RETRY_S
-    history.append(HISTORY[2])
+    history += HISTORY
     recorder.log_epoch(trial, reports(history)[-1], {})
-    _, run = tracker.runs
-    assert run.metrics["val/dice"] == [(1, 0.1), (2, 0.4), (3, 0.3)]
-    assert run.params["train.learning_rate"] == str(trial.values["train.learning_rate"])
+    assert tracker.runs[1].metrics["val/dice"] == [(1, 0.1), (2, 0.4), (3, 0.3)]
 
 
-def test_what_an_outcome_lacks_is_recorded_at_the_end_or_the_error_is_raised(recorder, store, tracker, said):
-    store, _ = store
-    tracker.away = True
-    trial = Trial(store.next_trial().number, {}, TrialState.COMPLETED).with_history(HISTORY)
-    store.end(trial)
-    recorder.end(trial)
+def test_a_full_disk_ends_no_trial_and_is_the_users_at_the_end(store, tracker, said):
+    store, history = store
+    recorder, trial = recorder_of(store, tracker, said), store.next_trial()
+    recorder.begin(trial)
+    tracker.full = True
+    history += HISTORY
+    recorder.log_epoch(trial, reports(history)[-1], {})
+    changed = {**trial.values, "train.batch_size": 1}
+    recorder.log_values(trial, {"train.batch_size": 1})
+    ended = Trial(trial.number, changed, TrialState.COMPLETED).with_history(HISTORY)
+    store.end(ended)
+    recorder.end(ended)
+    (line,) = said
+    assert line.startswith("there must be space on the disk of outbox")
     assert not store.is_recorded(trial.number)
-    with pytest.raises(MisError, match=r"got from the server \(.*\); nothing is lost: .*--resume study`"):
+    with pytest.raises(DiskFullError):
         recorder.record_rest()
-    tracker.away = False
+    tracker.full = False
     recorder.record_rest()
     _, run = tracker.runs
-    assert (run.status, run.tags["mis.state"], len(run.metrics["val/dice"])) == ("FINISHED", "completed", 3)
+    assert (run.status, len(run.metrics["val/dice"])) == ("FINISHED", 3)
+    assert run.tags["mis.changed.train.batch_size"] == "1"
     assert store.is_recorded(trial.number)
-    assert len(said) == 1
 
 
-def test_nothing_is_kept_of_a_trial_that_has_ended(recorder, store):
-    """A run of MLflow keeps each point that it has logged: 0.4 MB for a trial of 100 epochs."""
+def test_nothing_is_kept_of_a_trial_that_has_ended(store, tracker, said):
     store, _ = store
+    recorder = recorder_of(store, tracker, said)
     for _ in range(3):
         trial = Trial(store.next_trial().number, {}, TrialState.COMPLETED).with_history(HISTORY)
         recorder.begin(trial)
@@ -104,42 +170,3 @@ def test_nothing_is_kept_of_a_trial_that_has_ended(recorder, store):
         recorder.end(trial)
     assert not recorder._runs
     assert not recorder._logged
-
-
-class Parent:
-    """The study's own run, which is away with the tracker."""
-
-    def __init__(self, tracker, run):
-        self.tracker, self.run, self.id = tracker, run, run.id
-
-    def set_tags(self, tags):
-        if self.tracker.away:
-            raise AwayError("no answer")
-        self.run.set_tags(tags)
-
-
-def test_a_tag_of_the_study_that_was_missed_is_recorded_at_the_end(recorder, tracker):
-    (run,) = tracker.runs
-    recorder.parent = Parent(tracker, run)
-    tracker.away = True
-    recorder.tag_study({"mis.ended_by": "tune.hours"})
-    assert not run.tags
-    tracker.away = False
-    recorder.record_rest()
-    assert run.tags == {"mis.ended_by": "tune.hours"}
-
-
-def test_a_value_that_changed_while_the_tracker_was_away_is_recorded_with_the_outcome(recorder, store, clock):
-    """It is not logged in between: the run is known, and would not be looked at again."""
-    store, _ = store
-    trial = store.next_trial()
-    recorder.begin(trial)
-    recorder._retry_at = clock.now + 1
-    changed = {**trial.values, "train.batch_size": 1}
-    recorder.log_values(trial, {"train.batch_size": 1})
-    ended = Trial(trial.number, changed, TrialState.COMPLETED).with_history(HISTORY)
-    store.end(ended)
-    clock.now += RETRY_S
-    recorder.end(ended)
-    _, run = recorder.tracker.runs
-    assert run.tags["mis.changed.train.batch_size"] == "1"

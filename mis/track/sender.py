@@ -1,0 +1,492 @@
+"""From outboxes to the store of runs: in order, each thing once, again and again until the store has it."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mis.errors import MisError
+from mis.files import LineLog, new_file, remove_folder
+from mis.track.base import NoRun, Point, RunStore, StoredRun, points_of
+from mis.track.outbox import (
+    DELIVERED,
+    LOG,
+    READ_BYTES,
+    REFUSED,
+    HeldError,
+    Operation,
+    Outbox,
+    claimed,
+    outboxes,
+    read_delivered,
+    remove_delivered,
+    sweep,
+)
+from mis.track.store import reason_of
+from mis.words import counted
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+"""Seconds after a failure in which the store is left alone: at first, and after many failures."""
+
+MARK_EVERY = 200
+"""Operations after which the mark is written of how far the delivery is."""
+
+SHORTEN_BYTES = 2**23
+"""The size from which a log is shortened whose operations are all delivered."""
+
+SAID_REFUSALS = 3
+"""How many refusals of the store are said; all of them are kept."""
+
+QUIET_S = 3.0
+"""Seconds in which the end of a command waits for the delivery without a word."""
+
+Warn = Callable[[str], None]
+
+
+def say_on_stderr(line: str) -> None:
+    """Print a line for the user, above a progress bar."""
+    tqdm.write(line, file=sys.stderr)
+
+
+class DamagedError(MisError):
+    """The log of an outbox has lines that no version of `mis` has written."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__("an outbox must have a log that can be read", got=log, do="it is left as it is")
+
+
+class Delivery:
+    """How far an outbox is delivered.
+
+    Attributes:
+        folder: The outbox.
+        delivered: The number of the last operation up to which the store has all.
+        store: The name of the store that the outbox is for; None until its first line is read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        log: LineLog | None = None,
+        *,
+        say: Warn = say_on_stderr,
+        opened: Callable[[int, str], None] = lambda run, run_id: None,  # noqa: ARG005
+    ) -> None:
+        """Begin where an earlier delivery has ended.
+
+        Args:
+            folder: The outbox.
+            log: Its log, where this process appends to it.
+            say: Takes a line for the user.
+            opened: Takes the number of a run and its id in the store.
+        """
+        self.folder = folder
+        self.delivered = read_delivered(folder)
+        self.store: str | None = None
+        self._log = log or LineLog(folder / LOG)
+        self._is_left = log is None
+        self._say = say
+        self._opened = opened
+        self._process: Mapping[str, str] = {}
+        self._position = 0
+        self._read = 0
+        self._marked = self.delivered
+        self._waiting: list[Operation] = []
+        # Of runs that are open: their operation, when something was last logged of them, and where they are.
+        self._open: dict[int, Operation] = {}
+        self._last_ms: dict[int, int] = {}
+        self._runs: dict[int, StoredRun | NoRun] = {}
+        self._doubtful: set[int] = set()  # runs that a call that seemed to fail may have made once more
+        self._refused = 0
+        self._alone: set[int] = set()  # points that were refused together with others
+        self._fill()
+
+    def step(self, store: RunStore) -> int:
+        """Deliver the next operation, or some that go together, and return how many; 0 where nothing waits.
+
+        Raises:
+            Exception: The store does not answer, or not now: the same call tries the same again.
+            DamagedError: The log cannot be read.
+        """
+        self._fill()
+        if not self._waiting:
+            return 0
+        together = self._next()
+        try:
+            self._deliver(together, store)
+        except Exception as error:
+            if not store.refuses(error):
+                raise
+            if len(together) > 1:
+                self._alone |= {operation.number for operation in together}
+                return self.step(store)
+            self._refuse(together[0], error)
+        for operation in together:
+            self._note(operation)
+            self._alone.discard(operation.number)
+        done = {operation.number for operation in together}
+        self._waiting = [operation for operation in self._waiting if operation.number not in done]
+        self.delivered = self._waiting[0].number - 1 if self._waiting else self._read
+        if self.delivered - self._marked >= MARK_EVERY:
+            self.mark()
+        return len(together)
+
+    def finish(self, store: RunStore) -> None:
+        """End the runs that a dead process has never finished, when it last logged something, and remove the outbox."""
+        for number in list(self._open):
+            at_ms = max([self._last_ms[number], *self._times_below(number)])
+            try:
+                run = self._run(number, store)
+                if not isinstance(run, NoRun):
+                    run.finish("KILLED", at_ms)
+            except Exception as error:
+                if not store.refuses(error):  # otherwise the run was refused, or deleted
+                    raise
+        remove_delivered(self.folder)
+
+    def mark(self) -> None:
+        """Write how far the delivery is, if that has changed. What cannot be written is delivered once more."""
+        if self.delivered == self._marked:
+            return
+        with suppress(OSError, MisError), new_file(self.folder / DELIVERED) as unfinished:
+            unfinished.write_text(str(self.delivered), encoding="ascii")
+        self._marked = self.delivered
+
+    def shorten(self, outbox: Outbox) -> None:
+        """Shorten a long log whose operations are all delivered to what tells of the runs that are open."""
+        if self._position < SHORTEN_BYTES:
+            return
+        with outbox.unchanging():
+            if self.delivered < outbox.count:
+                return
+            self.mark()  # first: what is kept is not delivered again
+            kept = [Operation(1, 0, "begin", 0, {"store": self.store, "process": self._process})]
+            for number, operation in self._open.items():
+                last = Operation(operation.number, self._last_ms[number], "tags", number, {"values": {}})
+                kept += [operation, last]
+            with suppress(OSError, MisError):  # it stays long: the disk may be full
+                outbox.shorten([operation.to_line() for operation in kept])
+            self._position = 0
+
+    def _times_below(self, number: int) -> Iterator[int]:
+        for other, operation in self._open.items():
+            if operation.content["parent"] == number:
+                yield self._last_ms[other]
+
+    def _fill(self) -> None:
+        """Read the next operations that are not known to be delivered, if none waits in memory."""
+        while not self._waiting:
+            lines, self._position = self._log.read_from(self._position, READ_BYTES)
+            if not lines:
+                return
+            for operation in self._parsed(lines):
+                self._read = max(self._read, operation.number)
+                if operation.kind == "begin":
+                    self.store = operation.content["store"]
+                    self._process = operation.content["process"]
+                elif operation.number <= self.delivered:
+                    self._note(operation)
+                else:
+                    self._waiting.append(operation)
+            self.delivered = max(self.delivered, self._waiting[0].number - 1 if self._waiting else self._read)
+
+    def _parsed(self, lines: list[str]) -> list[Operation]:
+        try:
+            return [Operation.from_line(line) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise DamagedError(self._log.path) from error
+
+    def _next(self) -> list[Operation]:
+        """Return the first operation that waits; points of metrics with those that follow of the same run."""
+        first = self._waiting[0]
+        if first.kind != "metrics" or first.number in self._alone:
+            return [first]
+        together = []
+        for operation in self._waiting:
+            if operation.run == first.run:
+                if operation.kind != "metrics":
+                    break
+                together.append(operation)
+        return together
+
+    def _note(self, operation: Operation) -> None:
+        """Keep what is needed of a run while it is open, and nothing longer."""
+        run = operation.run
+        if not isinstance(run, int):
+            return
+        if operation.kind == "open":
+            self._open[run] = operation
+        if run in self._open:
+            self._last_ms[run] = operation.at_ms
+        if operation.kind == "finish":
+            self._open.pop(run, None)
+            self._last_ms.pop(run, None)
+            self._runs.pop(run, None)
+            self._doubtful.discard(run)
+
+    def _deliver(self, together: list[Operation], store: RunStore) -> None:
+        operation, content = together[0], together[0].content
+        if operation.kind == "open":
+            self._open_run(operation, store)
+            return
+        run = self._run(operation.run, store)
+        if operation.kind != "metrics" and isinstance(operation.run, int) and operation.run in self._doubtful:
+            self._remove_doubles(operation.run, run, store)
+        if operation.kind == "params":
+            run.log_params(content["values"])
+        elif operation.kind == "tags":
+            run.set_tags(content["values"])
+        elif operation.kind == "metrics":
+            self._log_points(run, together)
+        elif operation.kind == "dataset":
+            run.log_dataset(content["name"], content["digest"], content["source"])
+        elif operation.kind == "file":
+            self._log_file(run, self.folder / content["path"], content["folder"])
+        elif operation.kind == "finish" and not isinstance(run, NoRun):
+            run.finish(content["status"], operation.at_ms)
+
+    def _open_run(self, operation: Operation, store: RunStore) -> None:
+        content, number = operation.content, operation.number
+        try:
+            run = store.deliver_run(
+                content["experiment"],
+                content["name"],
+                key=content["key"],
+                params=content["params"],
+                tags=content["tags"],
+                parent=self._id_of(content["parent"], store),
+                at_ms=operation.at_ms,
+                process=self._process,
+            )
+        except Exception:
+            self._doubtful.add(number)
+            raise
+        if self._is_left:  # its process may have tried it too
+            self._doubtful.add(number)
+        self._runs[number] = run
+        self._opened(number, run.id)
+
+    def _id_of(self, run: int | Mapping[str, Any] | None, store: RunStore) -> str | None:
+        """Return the id of a run in the store; None where it has none, or has refused it."""
+        with suppress(LookupError):
+            return None if run is None else self._run(run, store).id
+        return None
+
+    def _run(self, run: int | Mapping[str, Any], store: RunStore) -> StoredRun | NoRun:
+        """Return a run of the store: one that is open, or one that is only added to."""
+        if not isinstance(run, int):
+            return store.find_run(run["experiment"], run["key"], go_on=False) or NoRun()
+        if run not in self._runs:
+            if run not in self._open:  # the store has refused to open it
+                raise LookupError("the store has refused the run")
+            content = self._open[run].content
+            found = store.find_run(content["experiment"], content["key"], go_on=False)
+            if found is None:
+                raise LookupError(f"the store has no run {content['name']} any more")
+            self._runs[run] = found
+            self._opened(run, found.id)
+        return self._runs[run]
+
+    def _remove_doubles(self, number: int, run: StoredRun | NoRun, store: RunStore) -> None:
+        """Delete what a call that seemed to fail has made all the same, perhaps long after it was repeated."""
+        if not isinstance(run, NoRun):
+            opened = self._open[number]
+            store.remove_doubles(run, opened.content["experiment"], opened.content["key"], opened.at_ms)
+
+    def _log_points(self, run: StoredRun | NoRun, together: list[Operation]) -> None:
+        points: list[Point] = []
+        for operation in together:
+            points += points_of(operation.content["values"], operation.content["step"], operation.at_ms)
+        if not isinstance(run, NoRun):
+            run.log_points(points)
+
+    def _log_file(self, run: StoredRun | NoRun, path: Path, folder: str) -> None:
+        if path.exists():  # otherwise it was delivered, and the mark lags behind
+            run.log_file(path, folder)
+            remove_folder(path.parent)
+
+    def _refuse(self, operation: Operation, error: Exception) -> None:
+        """Keep an operation that the store will never take, and say so."""
+        LineLog(self.folder / REFUSED).append([json.dumps([operation.to_line(), reason_of(error)])])
+        self._refused += 1
+        if self._refused <= SAID_REFUSALS:
+            self._say(
+                f"MLflow refuses something of a run, which is kept in {self.folder / REFUSED}: {reason_of(error)}"
+            )
+
+
+class Sender:
+    """A thread that delivers the outbox of this process, and first what dead processes have left beside it.
+
+    Attributes:
+        sent: How many operations it has delivered.
+        failure: Why the store has not taken what waits; None where the last call went well.
+        opened: Takes the number of a run of this process and its id in the store.
+    """
+
+    def __init__(
+        self, outbox: Outbox, connect: Callable[[], RunStore], store: RunStore | None = None, say: Warn = say_on_stderr
+    ) -> None:
+        """Make the thread; `start` starts it.
+
+        Args:
+            outbox: The outbox of this process.
+            connect: Opens the store; called in the thread, again and again until it succeeds.
+            store: The store where it is open already.
+            say: Takes a line for the user.
+        """
+        self.sent = 0
+        self.failure: str | None = None
+        self.opened: Callable[[int, str], None] = lambda run, run_id: None  # noqa: ARG005
+        self._outbox = outbox
+        self._connect = connect
+        self._store = store
+        self._say_to_user = say
+        self._own = Delivery(outbox.folder, outbox.log, say=self._say, opened=self._note_id)
+        self._left: list[Path] | None = None
+        self._changed = threading.Condition()
+        self._hurry = False
+        self._ending = False
+        self._idle = False
+        self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that something was appended to the outbox."""
+        with self._changed:
+            self._idle = False
+            self._changed.notify_all()
+
+    def close(self, patience_s: float) -> bool:
+        """Wait until all is delivered, or nothing more has been for some seconds, and end the thread.
+
+        Args:
+            patience_s: Seconds in which the store may take nothing.
+
+        Returns:
+            Whether all of this process' outbox is delivered.
+        """
+        sent, now = self.sent, time.monotonic()
+        deadline, say_at = now + patience_s, now + QUIET_S
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            while not self._idle and not self._is_vain() and time.monotonic() < deadline:
+                self._changed.wait(min(1.0, patience_s))
+                now = time.monotonic()
+                if self.sent != sent:
+                    sent, deadline = self.sent, now + patience_s
+                if now >= say_at and not self._idle:
+                    say_at = now + 10.0
+                    self._say(self._progress(deadline - now))
+            self._ending = True
+            self._changed.notify_all()
+            is_idle = self._idle
+        if is_idle:
+            self._thread.join()
+        self._own.mark()
+        return self._own.delivered == self._outbox.count
+
+    def _is_vain(self) -> bool:
+        """Return whether nothing of this process waits, and the store does not take what others have left."""
+        return self.failure is not None and self._own.delivered == self._outbox.count
+
+    def _progress(self, left_s: float) -> str:
+        waiting = counted(self._outbox.count - self._own.delivered, "operation")
+        if self.failure is None:
+            return f"{waiting} on the way to MLflow"
+        return f"{waiting} wait for MLflow, which does not answer ({self.failure}); {left_s:.0f} s more"
+
+    def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._ending:
+            try:
+                sent = self._send()
+            except Exception as error:  # whatever a store, or the network before it, may raise
+                self._fail(error)
+                self._rest(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                continue
+            if self.failure is not None:
+                self._say("MLflow answers again, and gets what it missed")
+            pause_s, self.failure = FIRST_PAUSE_S, None
+            self._note(sent)
+
+    def _send(self) -> int:
+        """Deliver some operations and return how many; 0 where nothing waits."""
+        if self._store is None:
+            self._store = self._connect()
+        if self._left is None:
+            self._left = [folder for folder in outboxes(self._outbox.folder.parent) if folder != self._outbox.folder]
+            with suppress(OSError):  # of another user, perhaps
+                sweep(self._outbox.folder.parent)
+        while self._left:
+            self._send_left(self._left[0], self._store)
+            self._left.pop(0)
+        return self._own.step(self._store)
+
+    def _say(self, line: str) -> None:
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            self._say_to_user(line)
+
+    def _note_id(self, run: int, run_id: str) -> None:
+        self.opened(run, run_id)
+
+    def _send_left(self, folder: Path, store: RunStore) -> None:
+        """Deliver what a dead process has left for the same store."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(claimed(folder))
+                delivery = Delivery(folder, say=self._say)
+            except HeldError:
+                return
+            except (OSError, DamagedError) as error:  # of another user, perhaps
+                self._say(f"what waits in {folder} is left there: {reason_of(error)}")
+                return
+            if delivery.store not in (self._own.store, None):
+                return
+            try:
+                while not self._ending and (sent := delivery.step(store)):
+                    self.sent += sent
+                if not self._ending:
+                    delivery.finish(store)
+            except DamagedError as error:
+                self._say(str(error))
+            finally:
+                delivery.mark()
+
+    def _note(self, sent: int) -> None:
+        """Count what was sent; where nothing was left to send, wait until something is."""
+        if not sent:
+            self._own.shorten(self._outbox)
+        with self._changed:
+            self.sent += sent
+            if not sent and self._own.delivered == self._outbox.count:
+                self._idle = True
+                self._changed.notify_all()
+                while self._idle and not self._ending:
+                    self._changed.wait()
+
+    def _fail(self, error: Exception) -> None:
+        first, self.failure = self.failure is None, reason_of(error)
+        if first:
+            self._say(f"MLflow does not answer ({self.failure}): what is logged waits in {self._outbox.folder.parent}")
+        self._own.mark()
+
+    def _rest(self, seconds: float) -> None:
+        """Leave the store alone for a while; where a command waits for the end, for a moment at most."""
+        end = time.monotonic() + seconds
+        with self._changed:
+            while not self._ending and (left := end - time.monotonic()) > 0:
+                self._changed.wait(min(left, FIRST_PAUSE_S) if self._hurry else left)
+                if self._hurry:
+                    return
