@@ -42,7 +42,7 @@ def run_trial(
             ends after this epoch and the exception is raised here.
         graph_cache: The networks that this process has traced for earlier trials.
     """
-    devices = claim(share.devices, share.threads, fraction=share.fraction)
+    devices = claim(share.devices, share.threads, fraction=share.fraction, reserved=share.bundle.get("GPU", 0))
     return train_trial(
         params,
         make_strategy(devices),

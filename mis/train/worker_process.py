@@ -89,7 +89,7 @@ class WorkerProcess:
             if folder.is_dir():
                 os.chdir(folder)
             if self.worker is None:
-                devices = claim(share.devices, share.threads)
+                devices = claim(share.devices, share.threads, reserved=share.bundle.get("GPU", 0))
                 self.worker = Worker(Rendezvous(tuple(addresses), rank), devices, on_report=self._keep)
             self.worker.stepped_at = None  # since the last call no step was due
             with self.reported:
