@@ -56,6 +56,7 @@ APART = (
     "mis/train/heartbeat.py",
     "mis/train/in_force.py",
     "mis/train/launch.py",
+    "mis/train/meeting.py",
     "mis/train/profile.py",
     "mis/train/promised_gpus.py",
     "mis/train/rendezvous.py",
