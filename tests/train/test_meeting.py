@@ -39,7 +39,7 @@ def written(process):
     return file.read_text() if file.exists() else ""
 
 
-# ---- The command, by TF_CONFIG ----
+# ---- The command, by TF_CONFIG and as a step of SLURM ----
 
 
 @pytest.fixture
@@ -55,6 +55,13 @@ def start_worker(warm, project, addresses, rank):
     """Start `python -m mis.train` as one of two workers."""
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
     return start(warm, project, env={"TF_CONFIG": json.dumps(config)}, distribute__workers=2)
+
+
+def start_task(warm, folder, root, rank):
+    """Start `python -m mis.train` as one of the two tasks of a step of SLURM, which share the folder of checkpoints."""
+    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LAUNCH_NODE_IPADDR": "127.0.0.1"}
+    env = step | {"SLURM_PROCID": str(rank), "MIS_ROOT": str(root)}
+    return start(warm, folder, env=env, distribute__workers=2)
 
 
 def error_of(process, returncode, timeout=LEARN_S):
@@ -77,6 +84,15 @@ def test_a_worker_learns_why_the_other_has_failed(warm, project, nowhere, failin
     )
 
 
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_task_of_slurm_learns_it_and_no_address_is_left(warm, project, nowhere, failing):
+    folders = [nowhere if rank == failing else project for rank in range(2)]
+    processes = [start_task(warm, folders[rank], project, rank) for rank in range(2)]
+    reason = error_of(processes[failing], 2).removeprefix("error: ")
+    assert error_of(processes[1 - failing], 2).endswith(f"ended before the training began: {reason}")
+    assert not list(project.glob("checkpoints/rendezvous/*"))
+
+
 def test_a_worker_that_is_started_a_little_later_learns_it_too(warm, project, nowhere):
     addresses = two_addresses()
     chief = start_worker(warm, nowhere, addresses, 0)
@@ -93,6 +109,15 @@ def test_a_worker_that_waits_for_the_chief_says_so_and_ends_by_sigterm(warm, pro
     _, errors = process.communicate(timeout=LEARN_S)
     assert process.returncode == -signal.SIGTERM, errors
     assert not list(project.glob("checkpoints/rendezvous/*/*"))
+
+
+def test_a_task_of_slurm_that_waits_for_the_address_of_another_ends_by_sigterm_and_leaves_no_address(warm, project):
+    process = start_task(warm, project, project, 1)
+    wait_for(lambda: list(project.glob("checkpoints/rendezvous/*/1")), "it wrote no address")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=LEARN_S)
+    assert process.returncode == -signal.SIGTERM, errors
+    assert not list(project.glob("checkpoints/rendezvous/*"))
 
 
 # ---- One worker in every state ----
@@ -187,16 +212,19 @@ def test_a_worker_that_is_lost_while_tensorflow_connects_is_not_waited_for(start
     assert f"worker {lost} on 127.0.0.1 ended before the training began: its process was killed" in line
 
 
-def test_a_process_that_tensorflow_lets_wait_goes_on_with_other_threads_and_ends_by_sigterm(start_way, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_tensorflow_lets_wait_goes_on_with_other_threads_and_ends_by_a_signal(
+    start_way, tmp_path, number
+):
     chief, other = start_way(0), start_way(1, "never connect")
     wait_for((tmp_path / "met-1").exists, "they never met")
     beats = tmp_path / "beats-0"
     before = beats.stat().st_size
     wait_for(lambda: beats.stat().st_size > before + 100, "no other thread runs")
     assert chief.poll() is None
-    chief.send_signal(signal.SIGTERM)
+    chief.send_signal(number)
     assert chief.communicate(timeout=LEARN_S)[0] == ""
-    assert chief.returncode == -signal.SIGTERM
+    assert chief.returncode == -number
     assert not (tmp_path / "addresses" / "0").exists()
     other.kill()
 
