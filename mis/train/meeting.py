@@ -6,6 +6,7 @@ fails before it is ready says why, and the connection of one that is killed is c
 are lines of JSON.
 """
 
+import errno
 import json
 import os
 import signal
@@ -37,6 +38,9 @@ ANSWER_S = 5.0
 
 SILENT_S = 20
 """Seconds after which the connection to a node that has fallen silent counts as closed."""
+
+BACKLOG = 128
+"""How many workers may connect at the same moment."""
 
 LINE_BYTES = 2**16
 """The longest line that is read."""
@@ -190,10 +194,13 @@ class Meeting:
 
     def _listen(self) -> socket.socket:
         _, port = _split(self.rendezvous.addresses[0])
-        dual = socket.has_dualstack_ipv6()
         try:
-            family = socket.AF_INET6 if dual else socket.AF_INET
-            server = socket.create_server(("", port), family=family, dualstack_ipv6=dual, backlog=128)
+            try:
+                server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+            except (OSError, ValueError) as error:  # without IPv6
+                if getattr(error, "errno", None) == errno.EADDRINUSE:
+                    raise
+                server = socket.create_server(("", port), backlog=BACKLOG)
         except OSError as error:
             raise MisError(
                 f"the port of {self.rendezvous.name()} must be free ({os.strerror(error.errno or 0)})",
@@ -210,7 +217,7 @@ class Meeting:
             raise RuntimeError("the chief listens first")
         with closing(server):
             while not (self._ended or self._all_ready):
-                with suppress(TimeoutError):
+                with suppress(OSError):  # nobody has connected meanwhile, or has gone again
                     connection, _ = server.accept()
                     threading.Thread(target=self._welcome, args=[_Peer(connection)], daemon=True).start()
 
