@@ -52,12 +52,16 @@ APART = (
     "mis/quiet.py",
     "mis/settings.py",
     "mis/train/cluster.py",
+    "mis/train/connect.py",
     "mis/train/gang.py",
     "mis/train/heartbeat.py",
     "mis/train/in_force.py",
     "mis/train/launch.py",
+    "mis/train/meeting.py",
     "mis/train/profile.py",
+    "mis/train/promised_gpus.py",
     "mis/train/rendezvous.py",
+    "mis/train/signals.py",
     "mis/train/worker_process.py",
 )
 """Files and folders that change no figure of a stage."""

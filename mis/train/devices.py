@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from mis.settings import cores
 from mis.train import messages
+from mis.train.promised_gpus import find_missing, find_promise
 
 DIVIDED_MEMORY = 0.9
 """The fraction of a GPU's memory that is divided among the processes which share the GPU.
@@ -41,6 +42,7 @@ def claim(
     processes: int = 1,
     process: int = 0,
     fraction: float = 1,
+    reserved: float = 0,
 ) -> Devices:
     """Configure TensorFlow in this process for a number of devices.
 
@@ -54,11 +56,16 @@ def claim(
         process: The number of this process among them, from 0. Where it sees the GPUs of all of them, it takes
             the `count` that are its share; a cluster's manager may show it only those already.
         fraction: The fraction of its GPU's memory that it takes, where several processes share the GPU.
+        reserved: How many GPUs Ray has reserved for it.
 
     Raises:
-        MisError: There are fewer GPUs than `count`, or fewer cores where there is no GPU.
+        MisError: There are fewer GPUs than `count`, or fewer cores where there is no GPU, or GPUs were promised to
+            this process and TensorFlow has none.
     """
     gpus = tf.config.list_physical_devices("GPU")
+    promise = None if gpus else find_promise(os.environ, reserved)
+    if promise is not None:
+        raise messages.promised_gpus_missing(promise, find_missing())
     available = len(gpus) or cores()
     usable = available if limit is None else min(available, limit)
     kind = "GPUs" if gpus else "CPU cores"

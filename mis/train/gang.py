@@ -208,7 +208,9 @@ class Gang:
         self.calls += 1
         self.reports_received = 0
         self.on_report = on_report
-        shared_work = ray.put(work)
+        # As bytes, which the worker reads itself: while Ray reads an argument, a process answers no heartbeat, and to
+        # import what the function needs may take long.
+        shared_work = ray.put(ray.cloudpickle.dumps(work))
         how = {"call": self.calls, "together": self.together}
         running = {
             process.work.remote(shared_work, self.addresses, rank, self.share, Path.cwd(), **how): rank

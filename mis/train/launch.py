@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from mis.params.distribute import DistributeParams
 from mis.settings import Settings
 from mis.train.devices import Devices, claim
-from mis.train.rendezvous import Rendezvous, find_rendezvous
+from mis.train.meeting import Meeting
+from mis.train.rendezvous import find_rendezvous, say
 from mis.train.strategy import make_strategy
 from mis.train.worker import Worker, join
 
@@ -33,6 +35,12 @@ class Launcher(Protocol):
     def leads(self) -> bool:
         """Whether this process shows progress and writes results; of several exactly one does."""
 
+    def attend(self) -> AbstractContextManager[object]:
+        """Return a block that has all that this process does for the training.
+
+        Where it raises an error before the workers are connected, those that were started apart learn why.
+        """
+
     def run(self, work: Work, on_report: OnReport = ignore, on_message: OnMessage = ignore) -> Any:  # noqa: ANN401 - of `work`
         """Call the function in every worker, and return what it returned in the chief."""
 
@@ -54,7 +62,7 @@ def find_launcher(params: DistributeParams, settings: Settings, batch_size: int)
         devices = claim(params.devices_per_worker, limit=settings.devices)
         return _InThisProcess(devices, "mirrored" if params.chosen == "mirrored" else "none")
     if rendezvous is not None:
-        return _AsOneOfSeveral(params, settings, rendezvous)
+        return _AsOneOfSeveral(params, settings, Meeting(rendezvous, say))
     fewer = [
         count
         for count in range(params.workers - 1, params.min_workers - 1, -1)
@@ -71,6 +79,9 @@ class _InThisProcess:
     kind: Literal["none", "mirrored"]
     leads: bool = True
 
+    def attend(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
     def run(self, work: Work, on_report: OnReport = ignore, on_message: OnMessage = ignore) -> Any:  # noqa: ANN401, ARG002
         return work(Worker(None, self.devices, lambda: make_strategy(self.devices, self.kind), on_report))
 
@@ -81,14 +92,19 @@ class _AsOneOfSeveral:
 
     params: DistributeParams
     settings: Settings
-    rendezvous: Rendezvous
+    meeting: Meeting
 
     @property
     def leads(self) -> bool:
-        return self.rendezvous.rank == 0
+        return self.meeting.rendezvous.rank == 0
+
+    def attend(self) -> AbstractContextManager[object]:
+        return self.meeting
 
     def run(self, work: Work, on_report: OnReport = ignore, on_message: OnMessage = ignore) -> Any:  # noqa: ANN401, ARG002
-        return join(self.rendezvous, self.params.devices_per_worker, work, on_report, self.settings.devices)
+        params, limit = self.params, self.settings.devices
+        with nullcontext() if self.meeting.has_begun else self.meeting:
+            return join(self.meeting, params.devices_per_worker, work, on_report, limit, wait_s=params.stall_s)
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,9 @@ class _OnRay:
     settings: Settings
     fewer: Sequence[int]
     leads: bool = True
+
+    def attend(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def run(self, work: Work, on_report: OnReport = ignore, on_message: OnMessage = ignore) -> Any:  # noqa: ANN401
         from mis.train.gang import run_gang

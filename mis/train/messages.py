@@ -35,6 +35,21 @@ def too_few_gpus(gpus: int, workers: int, wanted: int) -> MisError:
     return MisError(f"the {gpus} GPUs of this host must be enough for its {workers} workers", got=f"{wanted} for each")
 
 
+def promised_gpus_missing(promise: str, missing: str) -> MisError:
+    """Return the error for GPUs that TensorFlow cannot use.
+
+    Args:
+        promise: What promises them.
+        missing: What keeps TensorFlow from using them.
+    """
+    return MisError(
+        f"TensorFlow must find the GPUs that {promise} promises",
+        got=f"none: {missing}",
+        do="install its CUDA libraries (make install EXTRAS=dev,cuda) or a newer driver; to train on the CPU, hide the "
+        "GPUs with CUDA_VISIBLE_DEVICES=-1, from Ray with ray start --num-gpus=0",
+    )
+
+
 def unknown_gpu_memory(gpu: str, error: Exception) -> MisError:
     """Return the error for trials that share a GPU whose memory nvidia-smi does not give."""
     return MisError(

@@ -1,7 +1,9 @@
 """How the workers of a training find each other: by TF_CONFIG, or through a folder that the tasks of SLURM share."""
 
 import json
+import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -10,9 +12,16 @@ from pathlib import Path
 
 from mis.errors import MisError
 from mis.ports import LOOPBACK, free_port
+from mis.train.signals import ended_by
 
 RENDEZVOUS_S = 300.0
 """Seconds that workers which were started separately wait for each other's addresses."""
+
+WAITING_S = 15.0
+"""Seconds after which a worker says that it waits for the others."""
+
+SAY_AGAIN_S = 60.0
+"""Seconds after which it says so again."""
 
 POLL_S = 0.1
 """Seconds between two looks into the folder of addresses."""
@@ -36,6 +45,11 @@ class Rendezvous:
     def host(self) -> str:
         """The host of this worker."""
         return _host(self.addresses[self.rank])
+
+    def name(self, rank: int | None = None) -> str:
+        """Return the name of a worker for messages, by default of this one."""
+        rank = self.rank if rank is None else rank
+        return f"worker {rank} on {_host(self.addresses[rank])}"
 
     @property
     def local_rank(self) -> int:
@@ -160,8 +174,29 @@ def exchange_addresses(folder: Path, rank: int, workers: int, host: str, timeout
         MisError: Some workers wrote no address in time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    address_file, address, read_before = folder / str(rank), f"{host}:{free_port(host)}", ""
-    deadline = time.monotonic() + timeout_s
+    mine = Rendezvous((f"{host}:{free_port(host)}",) * workers, rank, folder / str(rank))
+    with ended_by(signal.SIGTERM, clean_up=mine.remove_address_file):
+        try:
+            return _exchange(mine, timeout_s)
+        except BaseException:
+            mine.remove_address_file()
+            raise
+
+
+def _exchange(mine: Rendezvous, timeout_s: float) -> Rendezvous:
+    """Exchange addresses, see `exchange_addresses`.
+
+    Args:
+        mine: The address and the file of this worker; the addresses of the others are not known yet.
+        timeout_s: Seconds to wait for the others.
+    """
+    rank, workers, read_before = mine.rank, len(mine.addresses), ""
+    address, address_file = mine.addresses[rank], mine.address_file
+    if address_file is None:
+        raise RuntimeError("addresses are exchanged through files")
+    folder = address_file.parent
+    begun = time.monotonic()
+    say_at = begun + WAITING_S
     while True:
         if _read(address_file) != f"{address} {read_before}":
             _write(address_file, f"{address} {read_before}")
@@ -171,14 +206,18 @@ def exchange_addresses(folder: Path, rank: int, workers: int, host: str, timeout
         if read_before == ",".join(addresses) and all(content.partition(" ")[2] == read_before for content in contents):
             return Rendezvous(addresses, rank, address_file)
         read_before = ",".join(addresses)
-        if time.monotonic() > deadline:
-            ready = [bool(content) and content.partition(" ")[2] == read_before for content in contents]
-            missing = ", ".join(str(other) for other in range(workers) if not ready[other] and other != rank)
+        ready = [bool(content) and content.partition(" ")[2] == read_before for content in contents]
+        missing = ", ".join(str(other) for other in range(workers) if not ready[other] and other != rank)
+        now = time.monotonic()
+        if now - begun > timeout_s:
             raise MisError(
                 f"all {workers} workers must write their address to {folder} within {timeout_s:.0f} s, "
                 f"got none from worker {missing}",
                 do="look at their output; the folder must be the same on every node",
             )
+        if now > say_at and missing:
+            say(f"worker {rank} is waiting for the address of worker {missing} in {folder}, at most {timeout_s:.0f} s")
+            say_at = now + SAY_AGAIN_S
         time.sleep(POLL_S)
 
 
@@ -193,6 +232,11 @@ def _read(address_file: Path) -> str:
         return address_file.read_text(encoding="utf-8")
     except FileNotFoundError:  # its worker has not come so far
         return ""
+
+
+def say(line: str) -> None:
+    """Print a line for a person who wonders why nothing happens."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def local_address(towards: str | None = None) -> str:

@@ -29,7 +29,7 @@ from mis.train.callbacks import Epoch, ReportEpochs, ReportSteps
 from mis.train.checkpoint import Checkpoints
 from mis.train.fit import Fitted, fit
 from mis.train.in_force import in_force
-from mis.train.launch import find_launcher
+from mis.train.launch import Launcher, find_launcher
 from mis.train.profile import ProfileSteps
 from mis.train.progress import ProgressBar, show_message
 from mis.train.record import open_run
@@ -54,13 +54,20 @@ def train(params: Params, settings: Settings, *, profile: bool = False) -> Fitte
             MLflow's server does not answer.
         WorkerError: Workers failed, or were lost more often than `distribute.max_restarts`.
     """
+    resolved = for_replicas(params.train, params.distribute, params.distribute.devices)
+    launcher = find_launcher(params.distribute, settings, resolved.batch_size)
+    with launcher.attend():
+        return _train(params, settings, launcher, profile=profile)
+
+
+def _train(params: Params, settings: Settings, launcher: Launcher, *, profile: bool) -> Fitted | None:
+    """Train with a launcher, see `train`."""
     records = read_records(settings.records, params.data)
     check_patch(records, params.train.patch_size)
     rule, replicas = params.distribute, params.distribute.devices
     resolved = params.model_copy(update={"train": for_replicas(params.train, rule, replicas)})
     folder = settings.checkpoints / "train" / fingerprint(resolved, records)
     work = partial(_train_in_worker, params=resolved, records=settings.records, folder=folder, profile=profile)
-    launcher = find_launcher(rule, settings, resolved.train.batch_size)
     if not launcher.leads:
         launcher.run(work)
         return None

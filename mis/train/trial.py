@@ -45,7 +45,7 @@ def run_trial(
         graph_cache: The networks that this process has traced for earlier trials.
     """
     checkpoints.set_aside_unreadable()
-    devices = claim(share.devices, share.threads, fraction=share.fraction)
+    devices = claim(share.devices, share.threads, fraction=share.fraction, reserved=share.bundle.get("GPU", 0))
     return train_trial(
         params,
         make_strategy(devices),

@@ -8,12 +8,11 @@ model of your own with them.
 import gc
 import os
 import re
-import sys
-import threading
+import signal
 import time
 import traceback
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -21,8 +20,10 @@ import tensorflow as tf
 
 from mis.errors import MisError, WorkerError
 from mis.train.devices import Devices, claim
+from mis.train.meeting import Meeting
 from mis.train.multiworker import make_multiworker_strategy
 from mis.train.rendezvous import Rendezvous
+from mis.train.signals import ended_by
 
 LOST_ERRORS = (
     tf.errors.AbortedError,
@@ -35,8 +36,11 @@ LOST_ERRORS = (
 NETWORK = re.compile(r"gRPC|NCCL|[Cc]onnection|[Cc]ollective")
 """Words in TensorFlow's unspecific errors where the network, or a port that is in use, is the cause."""
 
-WAITING_S = 15.0
-"""Seconds after which a worker says that it waits for the others."""
+CONNECT_S = 20.0
+"""Seconds for TensorFlow to connect the workers once all are ready, which takes a tenth of a second on one host."""
+
+GPU_START_S = 20.0
+"""More seconds for each GPU of a worker, which TensorFlow starts first: without a persistent driver that takes long."""
 
 
 class Worker:
@@ -62,7 +66,7 @@ class Worker:
         self.rendezvous = rendezvous
         self.rank = rendezvous.rank if rendezvous else 0
         self.count = len(rendezvous.addresses) if rendezvous else 1
-        self.name = f"worker {self.rank} on {rendezvous.host}" if rendezvous else "the only worker"
+        self.name = rendezvous.name() if rendezvous else "the only worker"
         self.devices = devices
         self._make_strategy = make_strategy
         self._on_report = on_report
@@ -134,39 +138,44 @@ class Worker:
 
 
 def join(
-    rendezvous: Rendezvous,
+    meeting: Meeting,
     devices: int,
     work: Callable[[Worker], Any],
     on_report: Callable[[Any], None],
     limit: int | None = None,
+    *,
+    wait_s: float,
 ) -> Any:  # noqa: ANN401 - whatever `work` returns
     """Run a function in this process as one of several workers that were started separately.
 
     Args:
-        rendezvous: The addresses of the workers, and the rank of this one.
+        meeting: Where this worker meets the others; it has begun.
         devices: Devices of each worker.
         work: The function.
         on_report: Called in the chief with each value that the chief reports.
         limit: At most this many devices of this host may be used.
+        wait_s: Seconds to wait for workers that have not begun.
 
     Returns:
         What `work` returned.
 
     Raises:
-        MisError: There are no such devices, or `work` raised it; the message names the worker.
+        MisError: There are no such devices, or `work` raised it, or another worker could not begin with its input;
+            the message names the worker.
         WorkerError: `work` raised something else, or another worker is gone.
     """
+    rendezvous = meeting.rendezvous
     cpus_per_task = os.environ.get("SLURM_CPUS_PER_TASK")
     threads = max(1, int(cpus_per_task) // devices) if cpus_per_task else None
     claimed = claim(devices, threads, limit, processes=rendezvous.local_workers, process=rendezvous.local_rank)
-    worker = Worker(rendezvous, claimed, on_report=on_report)
-    others = ", ".join(address for rank, address in enumerate(rendezvous.addresses) if rank != rendezvous.rank)
-    waiting = threading.Timer(WAITING_S, _say, [f"{worker.name} is waiting for {others}"])
-    waiting.daemon = True
-    waiting.start()
+    connect_s = CONNECT_S + GPU_START_S * sum(name.startswith("GPU") for name in claimed.names)
+    connect = partial(make_multiworker_strategy, rendezvous, claimed, connect_s)
+    worker = Worker(rendezvous, claimed, connect, on_report)
+    meeting.wait(wait_s)
     try:
-        worker.strategy  # noqa: B018 - made here
-        waiting.cancel()
+        with ended_by(signal.SIGINT, clean_up=lambda: meeting.leave_word("it was interrupted")):
+            worker.strategy  # noqa: B018 - made here
+        meeting.end()
         return work(worker)
     except MisError as error:
         raise MisError(f"{worker.name}: {error}") from None
@@ -174,19 +183,14 @@ def join(
         if not is_lost(error):
             raise WorkerError(f"{worker.name} failed:\n{traceback.format_exc()}") from None
         cause = first_line(error)
-    finally:
-        rendezvous.remove_address_file()
     # Raised here, where TensorFlow's error is gone: its frames hold a pool of threads, which complains when the
     # interpreter finds it at its end.
     gc.collect()
+    meeting.raise_failure()
     raise WorkerError(
         f"{worker.name} has lost the others ({cause}); their output says what went wrong, and when that is mended the "
         "same command on every node goes on from the last checkpoint"
     )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - for a person who wonders why nothing happens
 
 
 def is_lost(error: BaseException) -> bool:

@@ -50,6 +50,7 @@ class WorkerProcess:
         self.worker: Worker | None = None
         self.reports: list[Any] = []
         self.call = self.ended = 0
+        self.begun_at: float | None = None
         self.reported = threading.Condition()
 
     def prepare(self) -> str:
@@ -68,12 +69,20 @@ class WorkerProcess:
         return os.getpid()
 
     def work(
-        self, work: Work, addresses: Sequence[str], rank: int, share: Share, folder: Path, *, call: int, together: bool
+        self,
+        pickled_work: bytes,
+        addresses: Sequence[str],
+        rank: int,
+        share: Share,
+        folder: Path,
+        *,
+        call: int,
+        together: bool,
     ) -> Outcome:
         """Call a function, and catch what it raises. A later call has the same worker, with the same strategy.
 
         Args:
-            work: The function.
+            pickled_work: The function, see `Work`.
             addresses: `host:port` of every worker, by rank.
             rank: The number of this worker.
             share: Its devices.
@@ -85,16 +94,20 @@ class WorkerProcess:
         from mis.train.rendezvous import Rendezvous
         from mis.train.worker import Worker, first_line, is_lost
 
+        with self.reported:
+            if self.worker is not None:
+                self.worker.stepped_at = None  # since the last call no step was due
+            self.reports.clear()
+            self.call = call
+            # Until the strategy is there, the time of a worker that hangs counts as that of one that waits.
+            self.begun_at = time.monotonic() if together else None
         try:
+            work: Work = ray.cloudpickle.loads(pickled_work)
             if folder.is_dir():
                 os.chdir(folder)
             if self.worker is None:
-                devices = claim(share.devices, share.threads)
+                devices = claim(share.devices, share.threads, reserved=share.bundle.get("GPU", 0))
                 self.worker = Worker(Rendezvous(tuple(addresses), rank), devices, on_report=self._keep)
-            self.worker.stepped_at = None  # since the last call no step was due
-            with self.reported:
-                self.reports.clear()
-                self.call = call
             if together:
                 self.worker.progress(0)
                 self.worker.strategy  # noqa: B018 - made here
@@ -139,9 +152,8 @@ class WorkerProcess:
             if self.call != call:  # an earlier one has ended, and this one has not begun
                 return Heartbeat(0, None, ())
             reports = self.reports[reports_received:]
-        if self.worker is None or self.worker.stepped_at is None:
-            return Heartbeat(0, None, reports)
-        return Heartbeat(self.worker.steps, time.monotonic() - self.worker.stepped_at, reports)
+        steps, stepped_at = (self.worker.steps, self.worker.stepped_at) if self.worker else (0, self.begun_at)
+        return Heartbeat(steps, None if stepped_at is None else time.monotonic() - stepped_at, reports)
 
 
 def outcome_of(reference: Any) -> Outcome:  # noqa: ANN401 - a Ray reference

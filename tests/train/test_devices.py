@@ -6,6 +6,7 @@ import pytest
 from mis.errors import MisError
 from mis.settings import cores
 from mis.train.devices import gpu_memory_mb
+from mis.train.promised_gpus import find_promise
 
 pytestmark = pytest.mark.slow
 
@@ -78,3 +79,69 @@ def test_more_devices_than_there_are_is_one_line_with_both_numbers(claimed):
 def test_a_gpu_whose_memory_nobody_tells_is_not_shared():
     with pytest.raises(MisError, match=r"need nvidia-smi to tell its memory.*got GPU 0; give each trial a whole one"):
         gpu_memory_mb()
+
+
+# ---- GPUs that were promised ----
+
+
+@pytest.mark.parametrize(
+    ("env", "promise"),
+    [
+        ({}, None),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, "CUDA_VISIBLE_DEVICES=0,1"),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}, "CUDA_VISIBLE_DEVICES=GPU-8932f937"),
+        ({"CUDA_VISIBLE_DEVICES": "-1", "SLURM_JOB_GPUS": "0"}, None),
+        ({"CUDA_VISIBLE_DEVICES": ""}, None),
+        ({"CUDA_VISIBLE_DEVICES": "NoDevFiles"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0"}, "SLURM_JOB_GPUS=0"),
+        ({"SLURM_JOB_ID": "7", "SLURM_STEP_GPUS": "2,3", "SLURM_JOB_GPUS": "0-3"}, "SLURM_STEP_GPUS=2,3"),
+        ({"SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "4"}, "SLURM_GPUS_ON_NODE=4"),
+        ({"SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "0"}, None),
+    ],
+)
+def test_what_promises_a_gpu(tmp_path, env, promise):
+    assert find_promise(env, device_files=tmp_path) == promise
+
+
+def test_the_file_of_a_gpu_promises_it_unless_it_is_hidden_or_a_job_has_asked_for_none(tmp_path):
+    (tmp_path / "nvidiactl").touch()
+    assert find_promise({}, device_files=tmp_path) is None
+    file = tmp_path / "nvidia0"
+    file.touch()
+    assert find_promise({}, device_files=tmp_path) == str(file)
+    assert find_promise({"CUDA_VISIBLE_DEVICES": "-1"}, device_files=tmp_path) is None
+    assert find_promise({"SLURM_JOB_ID": "7"}, device_files=tmp_path) is None
+    file.unlink()
+    file.mkdir()  # as one that may not be opened
+    assert find_promise({}, device_files=tmp_path) is None
+
+
+def test_what_ray_has_reserved_is_promised(tmp_path):
+    assert find_promise({}, 0.5, tmp_path) == "Ray, which has reserved 0.5 for this process,"
+
+
+REFUSED = """
+import json
+from mis.quiet import import_tensorflow
+import_tensorflow()
+from mis.errors import MisError
+from mis.train.devices import claim
+
+try:
+    result = list(claim(1).names)
+except MisError as error:
+    result = str(error)
+print(json.dumps(result))
+"""
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there may be a GPU")
+def test_promised_gpus_that_cannot_be_loaded_are_one_line_that_says_what_is_missing(run_script):
+    line = run_script(REFUSED, env=os.environ | {"CUDA_VISIBLE_DEVICES": "0"})
+    assert line == (
+        "TensorFlow must find the GPUs that CUDA_VISIBLE_DEVICES=0 promises, got none: the driver's library cannot be "
+        "loaded (libcuda.so.1: cannot open shared object file: No such file or directory); install its CUDA libraries "
+        "(make install EXTRAS=dev,cuda) or a newer driver; to train on the CPU, hide the GPUs with "
+        "CUDA_VISIBLE_DEVICES=-1, from Ray with ray start --num-gpus=0"
+    )
+    assert run_script(REFUSED, env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}) == ["CPU:0"]

@@ -102,6 +102,54 @@ def test_a_node_that_is_gone_is_not_waited_for():
         pass
 
 
+class Late:
+    """A work that is handed to one of two workers at once, and to the other one when a function has returned."""
+
+    def __init__(self, folder, wait):
+        self.folder, self.wait = folder, wait
+
+    def __call__(self, worker):
+        return worker.strategy.num_replicas_in_sync
+
+    def __reduce__(self):
+        return arrive, (self.folder, self.wait)
+
+
+def arrive(folder, wait):
+    try:
+        (folder / "first").touch(exist_ok=False)
+    except FileExistsError:
+        wait()
+    return Late(folder, wait)
+
+
+def longer_than_a_heartbeat():
+    time.sleep(12)
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_worker_that_waits_for_another_is_alive(tmp_path):
+    messages = []
+    replicas = run_gang(Late(tmp_path, longer_than_a_heartbeat), workers=2, heartbeat_s=5, on_message=messages.append)
+    assert (replicas, messages) == (2, [])
+
+
+def without_end():
+    threading.Event().wait()
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_worker_is_not_waited_for_without_end(tmp_path):
+    with pytest.raises(WorkerError, match=r"no worker has ended a step for 3 s"):
+        run_gang(Late(tmp_path, without_end), workers=2, heartbeat_s=10, stall_s=3)
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_worker_that_waits_for_one_that_fails_ends_with_it(tmp_path):
+    with pytest.raises(WorkerError, match=r"(?s)worker \d on [\d.]+ failed:.*ValueError: nonsense"):
+        run_gang(Late(tmp_path, fail), workers=2, heartbeat_s=5)
+
+
 @pytest.mark.usefixtures("nodes")
 def test_workers_that_are_lost_are_started_again_no_more_often_than_allowed(tmp_path):
     ways = ["die", "chief: die", "stop", "stall", "die"]
