@@ -63,6 +63,13 @@ def cluster(address: str | None, at_least: int = 1, shared_bytes: int = 0) -> It
         ray.shutdown()
 
 
+def is_connected() -> bool:
+    """Return whether this process is connected to a cluster already."""
+    import ray
+
+    return bool(ray.is_initialized())
+
+
 def alive_nodes() -> list[Node]:
     """Return the nodes that are part of the cluster now, with their cores, GPUs and memory."""
     import ray

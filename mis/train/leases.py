@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mis.settings import Settings, cores
+from mis.train.cluster import is_connected
 
 LOOK_S = 1.0
 """Seconds between two looks whether devices have become free."""
@@ -33,9 +34,7 @@ def own_devices(settings: Settings, least: int, say: Callable[[str], None]) -> I
         least: How many devices are needed at least.
         say: Takes a line for the user.
     """
-    import ray
-
-    if settings.ray_address is not None or ray.is_initialized():
+    if settings.ray_address is not None or is_connected():
         yield settings
         return
     gpus = visible_gpus()

@@ -96,7 +96,7 @@ def settings(tmp_path, **values):
 
 @pytest.mark.usefixtures("two_gpus")
 def test_a_search_sees_the_gpus_that_it_has_leased_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("mis.train.leases.is_connected", lambda: False)
     with own_devices(settings(tmp_path, devices=1), 1, pytest.fail) as own:
         assert (os.environ[VISIBLE], own.devices) == ("0", 1)
         del os.environ[VISIBLE]  # as another process has it
@@ -126,7 +126,7 @@ def test_the_same_gpu_has_the_same_name_however_it_is_chosen(monkeypatch, chosen
 
 def test_without_a_gpu_the_devices_are_cores(tmp_path, monkeypatch):
     monkeypatch.setenv(VISIBLE, "-1")
-    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("mis.train.leases.is_connected", lambda: False)
     with own_devices(settings(tmp_path), 1, pytest.fail) as own:
         assert own.devices == cores()
 

@@ -20,13 +20,13 @@ def test_a_training_from_its_beginning_has_a_run_of_its_own(checkpoints):
 
 def test_a_training_that_has_a_checkpoint_goes_on_in_its_run(checkpoints):
     begun = key_of_run(checkpoints)
-    (checkpoints.folder / "epoch-0001").mkdir()
+    checkpoints.write([], lambda path: path.touch(), [{"val/dice": 0.5}], improved=True)
     assert key_of_run(checkpoints) == begun
     checkpoints.remove()
     assert key_of_run(checkpoints) != begun
 
 
 def test_a_training_that_an_earlier_version_began_is_found_by_its_folder_alone(checkpoints):
-    (checkpoints.folder / "epoch-0001").mkdir(parents=True)
+    checkpoints.write([], lambda path: path.touch(), [{"val/dice": 0.5}], improved=True)
     assert key_of_run(checkpoints) == {CHECKPOINT_TAG: "abc"}
     assert not (checkpoints.folder / RUN_KEY).exists()
