@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -90,6 +90,16 @@ def is_finished(history: History, *, epochs: int, patience: int) -> bool:
     return len(history) >= epochs or len(history) - best_epoch(history) >= patience
 
 
+class SharesNumbers(Protocol):
+    """What the workers of a training tell each other: `mis.train.worker.Worker`, which imports TensorFlow."""
+
+    def of_chief(self, value: int) -> int:
+        """Return the chief's value."""
+
+    def agree(self, value: int, what: str) -> None:
+        """Raise MisError where the workers have different values."""
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """The checkpoints of one training; the newest is kept, and the one before it.
@@ -143,6 +153,19 @@ class Checkpoints:
         seen(lambda: not at_least or self.has_seen(at_least))
         newest = self.newest()
         return read_history(newest) if newest else []
+
+    def history_of(self, worker: "SharesNumbers") -> History:
+        """Return the history from which all workers of a training go on, which must all call it.
+
+        The chief has set aside what it cannot read. The others may see its newest checkpoint later: they wait for it.
+
+        Raises:
+            MisError: A worker does not see it.
+        """
+        epochs = worker.of_chief(len(self.history()))
+        history = self.history(at_least=epochs)
+        worker.agree(len(history), f"the number of epochs in the newest checkpoint in {self.folder}")
+        return history
 
     def has_seen(self, epochs: int) -> bool:
         """Return whether there is a checkpoint after so many epochs, be it one that cannot be read."""

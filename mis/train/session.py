@@ -126,9 +126,8 @@ def _train_in_worker(worker: Worker, params: Params, records: Path, folder: Path
     if worker.is_chief:
         for line in checkpoints.set_aside_unreadable():
             worker.report(line)
-    history = checkpoints.history()
     worker.agree(int(worker_records.digest[:8], 16), f"the records in {records}")
-    worker.agree(len(history), f"the number of epochs in the newest checkpoint in {folder}")
+    history = checkpoints.history_of(worker)
     for number, metrics in enumerate(history, start=1):
         worker.report(Epoch(number, metrics))
     worker.report(_size_of_network(params, worker_records, worker.strategy.num_replicas_in_sync))

@@ -55,5 +55,7 @@ def train_as_worker(
         if not worker.confer(own.history() if worker.is_chief else None):
             raise SystemExit(0)
 
+    if worker.count > 1:
+        own.history_of(worker)
     with suppress(SystemExit):
         train_trial(params, strategy, read_records(records), own, on_epoch=confer, callbacks=[ReportSteps(worker)])

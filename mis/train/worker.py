@@ -115,6 +115,15 @@ class Worker:
         self.steps += steps
         self.stepped_at = time.monotonic()
 
+    def of_chief(self, value: int) -> int:
+        """Return the chief's value to all workers, which must all call it; a number below 2**53."""
+        strategy = self.strategy
+        if strategy.num_replicas_in_sync == 1:
+            return value
+        values = strategy.run(lambda: tf.constant(value if self.is_chief else 0, tf.float64))
+        total = float(strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
+        return int(round(total * self.count / strategy.num_replicas_in_sync))  # noqa: RUF046 - to mypy it is Any
+
     def agree(self, value: int, what: str) -> None:
         """Compare a value with that of the other workers.
 

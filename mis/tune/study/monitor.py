@@ -88,7 +88,7 @@ class StudyMonitor:
             ended=[trial.without_history() for trial in ended],
             hours_left=self.budget.hours_left,
         )
-        self.recorder = Recorder(store, share, tracker, parent, describe, say=self.console.say)
+        self.recorder = Recorder(store, share, tracker, parent, describe)
         self._running: dict[int, RunningTrial] = {}
         self._said: set[Path] = set()
         self._kept = [trial.without_history() for trial in best if trial.best_model is not None]
@@ -212,10 +212,11 @@ class StudyMonitor:
             limit = f"tune.{self.budget.reached}"
             self.console.say(f"{limit} is reached: the study ends, and trials that still run with it")
         for number, running in list(self._running.items()):
-            if self.budget.is_reached and self.budget.given_up is None:
-                self.ended(number)
-            else:
-                self.recorder.leave(running.trial)
+            with self.budget.giving_up():
+                if self.budget.is_reached and self.budget.given_up is None:
+                    self.ended(number)
+                else:
+                    self.recorder.leave(running.trial)
         if self.budget.is_over:
             self.recorder.tag_study({ENDED_BY_TAG: f"tune.{self.budget.reached or 'num_samples'}"})
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from mis.files import DiskFullError
 from mis.track.base import TUNE, Run, Tracker
 from mis.track.names import EPOCH_S, ERROR_TAG, STATE_TAG, STUDY_TAG, TRACING_S, TRIAL_S, TRIAL_TAG
 from mis.train.allocate import Share
@@ -24,13 +23,14 @@ class Recorder:
     What the tracker has taken is on disk, and is delivered by itself. A process that is killed between an outcome, what
     is recorded of it, and the mark that it is recorded, records it once more: what the run has is not doubled.
 
+    Each method raises DiskFullError where the disk is full.
+
     Attributes:
         store: The study.
         share: What each trial has of the devices.
         tracker: Where the runs are.
         parent: The study's run.
         describe: Records where a run comes from.
-        say: Takes a line for the user.
     """
 
     store: StudyStore
@@ -38,15 +38,13 @@ class Recorder:
     tracker: Tracker
     parent: Run
     describe: Callable[[Run], None]
-    say: Callable[[str], None]
     _study_tags: dict[str, str] = field(default_factory=dict)
     _runs: dict[int, Run] = field(default_factory=dict)
     _logged: dict[int, int] = field(default_factory=dict)
-    _is_full: bool = False
 
     def begin(self, trial: Trial) -> None:
         """Start a trial's run, or go on with it."""
-        self._attempt(lambda: self._run(trial))
+        self._run(trial)
 
     def log_epoch(self, trial: Trial, report: Mapping[str, float], extra: Mapping[str, float]) -> None:
         """Record an epoch, and those before it that are not recorded yet.
@@ -56,31 +54,33 @@ class Recorder:
             report: The worker's report of the epoch.
             extra: More metrics of it.
         """
-        self._attempt(lambda: self._log_epoch(trial, report, extra))
+        run, epoch = self._run(trial), int(report[EPOCH])
+        logged = self._logged.get(trial.number, 0)
+        if epoch > logged + 1:  # a worker died before it reported them
+            for missed in reports(self.store.checkpoints(trial.number).history())[logged : epoch - 1]:
+                run.log_metrics(metrics_of(missed), step=int(missed[EPOCH]))
+        run.log_metrics({**metrics_of(report), **extra}, step=epoch)
+        self._logged[trial.number] = max(logged, epoch)
 
     def log_values(self, trial: Trial, changed: Values) -> None:
         """Record values that have changed since the trial was begun."""
-        self._attempt(lambda: self._run(trial).log_params(changed))
+        self._run(trial).log_params(changed)
 
     def end(self, trial: Trial) -> None:
         """Record what became of a trial; it comes with its history."""
-        self._attempt(lambda: self._record(trial))
+        self._record(trial)
         self._forget(trial.number)
 
     def leave(self, trial: Trial) -> None:
         """Record that a trial was interrupted."""
-
-        def killed() -> None:
-            run = self._run(trial)
-            run.set_tags({STATE_TAG: KILLED})
-            run.finish("KILLED")
-
-        self._attempt(killed)
+        run = self._run(trial)
+        run.set_tags({STATE_TAG: KILLED})
+        run.finish("KILLED")
 
     def tag_study(self, tags: Mapping[str, str]) -> None:
         """Record tags of the study itself."""
         self._study_tags |= tags
-        self._attempt(self._tag_study)
+        self._tag_study()
 
     def record_rest(self) -> None:
         """Record what became of the trials, and of the study, that is not recorded yet.
@@ -99,18 +99,6 @@ class Recorder:
             self.parent.set_tags(self._study_tags)
             self._study_tags = {}
 
-    def _attempt(self, action: Callable[[], object]) -> None:
-        """Record something; where the disk is full, say so once, and leave the rest to `record_rest`.
-
-        An error here would be the trial's for Ray Tune, which would run it again.
-        """
-        try:
-            action()
-        except DiskFullError as error:
-            if not self._is_full:
-                self.say(str(error))
-            self._is_full = True
-
     def _run(self, trial: Trial) -> Run:
         if trial.number not in self._runs:
             self._runs[trial.number] = self._start_run(trial)
@@ -128,15 +116,6 @@ class Recorder:
         run = self.tracker.open_run(TUNE, name, key=key, params={**values, **rule}, parent=self.parent)
         self.describe(run)
         return run
-
-    def _log_epoch(self, trial: Trial, report: Mapping[str, float], extra: Mapping[str, float]) -> None:
-        run, epoch = self._run(trial), int(report[EPOCH])
-        logged = self._logged.get(trial.number, 0)
-        if epoch > logged + 1:  # a worker died before it reported them, or the disk was full
-            for missed in reports(self.store.checkpoints(trial.number).history())[logged : epoch - 1]:
-                run.log_metrics(metrics_of(missed), step=int(missed[EPOCH]))
-        run.log_metrics({**metrics_of(report), **extra}, step=epoch)
-        self._logged[trial.number] = max(logged, epoch)
 
     def _record(self, trial: Trial) -> None:
         run = self._run(trial)
