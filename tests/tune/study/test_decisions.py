@@ -65,7 +65,7 @@ def train_epoch(store, trial):
     return next_epoch(store, trial.number, trial.values)
 
 
-def search(path, params):
+def search(path, params, devices=DEVICES):
     """Run a study to its end, from wherever it is."""
     store = StudyStore.open(path) if path.exists() else StudyStore.create(path, params)
     tracker = MemoryTracker()
@@ -77,7 +77,7 @@ def search(path, params):
         waiting, running = store.interrupted(), {}
         left = store.total - len(store.journal.numbers())
         while True:
-            while (left or waiting) and (len(running) < DEVICES or store.is_population):
+            while (left or waiting) and (len(running) < devices or store.is_population):
                 if not waiting:
                     waiting, left = [store.next_trial()], left - 1
                 trial = waiting.pop(0)
