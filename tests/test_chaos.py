@@ -1,0 +1,19 @@
+"""Some episodes of chaos: `python -m tests.chaos --hours 1` has as many as one likes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
+def test_random_searches_and_trainings_outlive_random_faults():
+    command = [sys.executable, "-m", "tests.chaos", "--episodes", "5", "--seed", os.environ.get("MIS_CHAOS_SEED", "14")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1200)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "5 episodes" in done.stdout
