@@ -10,6 +10,7 @@ from mis.data.phantom.formats import PHANTOM_MARK
 from mis.data.phantom.scan import make_case
 from mis.data.phantom.write import case_seed, is_phantom, make_phantom
 from mis.errors import MisError
+from mis.files import DiskFullError
 from mis.params.data import LAYOUTS, PhantomParams
 
 PARAMS = PhantomParams(layout="msd", cases=3, unlabelled=2, shape=(24, 20, 18), seed=5)
@@ -99,7 +100,7 @@ def fail_at_the_third(monkeypatch):
 
 def test_a_make_that_fails_leaves_nothing(tmp_path, monkeypatch):
     fail_at_the_third(monkeypatch)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFullError, match="got none left; make space"):
         make_phantom(tmp_path / "root", PARAMS, jobs=1, progress=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -108,7 +109,7 @@ def test_a_make_that_fails_leaves_the_old_phantom(tmp_path, monkeypatch):
     make_phantom(tmp_path / "root", PARAMS, jobs=1, progress=False)
     before = contents(tmp_path / "root")
     fail_at_the_third(monkeypatch)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFullError, match="got none left; make space"):
         make_phantom(tmp_path / "root", PARAMS.model_copy(update={"seed": 6}), jobs=1, progress=False)
     assert contents(tmp_path) == {f"root/{name}": data for name, data in before.items()}
 
