@@ -70,6 +70,17 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are 
             }[verdict]
         )
 
+    def choose_trial_to_run(self, controller: Any, **info: Any) -> RayTrial | None:
+        """Return the next trial that waits: one that begins before one that was paused, and the earlier one first.
+
+        Ray's own looks at all trials that the search has had.
+        """
+        waiting = [trial for trial in controller.get_live_trials() if trial.status in WAITING]
+        return min(waiting, key=self._turn, default=None)
+
+    def _turn(self, trial: RayTrial) -> tuple[int, int]:
+        return int(trial.status == RayTrial.PAUSED), suggested_trial(trial.config).number
+
 
 class PopulationScheduler(StudyScheduler):
     """Lets the trials of a population take turns, so that they are compared after as many epochs.
@@ -92,13 +103,9 @@ class PopulationScheduler(StudyScheduler):
             or epoch % self.monitor.store.tune.scheduler.interval_epochs
         ):
             return decision
-        others_wait = any(other.status in WAITING for other in controller.get_trials() if other is not trial)
+        others_wait = any(other.status in WAITING for other in controller.get_live_trials() if other is not trial)
         return str(TrialScheduler.PAUSE if others_wait else TrialScheduler.CONTINUE)
 
-    def choose_trial_to_run(self, controller: Any, **info: Any) -> RayTrial | None:
-        """Return the trial that waits and has had the fewest epochs."""
-        waiting = [trial for trial in controller.get_trials() if trial.status in WAITING]
-        return min(waiting, key=self._turn, default=None)
-
     def _turn(self, trial: RayTrial) -> tuple[int, int]:
+        """Let the trial come next that has had the fewest epochs."""
         return self.epochs.get(trial.trial_id, 0), suggested_trial(trial.config).number

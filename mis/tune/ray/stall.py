@@ -107,9 +107,14 @@ class StallWatch:
     _seen: dict[int, _Seen] = field(default_factory=dict)
     _looked_at: float = float("-inf")
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look again."""
+        return self.stall_s is not None and self.clock() - self._looked_at >= self.stall_s / LOOKS
+
     def look(self, running: dict[int, TrialFolder]) -> None:
         """Look at the trials that have a process, by their numbers."""
-        if self.stall_s is None or self.clock() - self._looked_at < self.stall_s / LOOKS:
+        if self.stall_s is None or not self.is_due:
             return
         self._looked_at = now = self.clock()
         for number in self._seen.keys() - running.keys():

@@ -20,6 +20,9 @@ from mis.tune.study.recorder import Recorder
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial, TrialState, Values, Verdict, ranked, trial_name
 
+NOTE_S = 1.0
+"""Seconds between two notes of how long a study has run: a kill costs its budget no more."""
+
 
 @dataclass
 class RunningTrial:
@@ -91,6 +94,7 @@ class StudyMonitor:
         self.recorder = Recorder(store, share, tracker, parent, describe)
         self._running: dict[int, RunningTrial] = {}
         self._said: set[Path] = set()
+        self._noted_s = float("-inf")
         self._kept = [trial.without_history() for trial in best if trial.best_model is not None]
 
     def end_decided(self) -> None:
@@ -207,7 +211,7 @@ class StudyMonitor:
     def leave(self) -> None:
         """Note that the study is left: trials that still run have ended with its budget, or are interrupted."""
         with self.budget.giving_up():
-            self._note_time()
+            self.store.set_seconds(self.budget.elapsed_s)
         if self.budget.is_reached:
             limit = f"tune.{self.budget.reached}"
             self.console.say(f"{limit} is reached: the study ends, and trials that still run with it")
@@ -280,4 +284,7 @@ class StudyMonitor:
                 self.console.say(messages.unreadable_checkpoint(number, path))
 
     def _note_time(self) -> None:
-        self.store.set_seconds(self.budget.elapsed_s)
+        """Write how long the study has run, not more often than each second."""
+        if self.budget.elapsed_s - self._noted_s >= NOTE_S:
+            self._noted_s = self.budget.elapsed_s
+            self.store.set_seconds(self._noted_s)
