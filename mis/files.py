@@ -53,12 +53,13 @@ def saying_disk_full(folder: Path) -> Iterator[None]:
     """Raise `DiskFullError` with the folder's name where the disk is full: the system's own error names no file."""
     try:
         yield
-    except DiskFullError:
+    except MisError:
         raise
     except Exception as error:  # of whatever library
         if not is_disk_full(error):
             raise
-        raise DiskFullError(folder) from error
+        name = getattr(error, "filename", None)
+        raise DiskFullError(Path(name).parent if isinstance(name, str | Path) else folder) from error
 
 
 def sync(path: Path) -> None:
@@ -68,6 +69,14 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, so that they stay."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(missing):
+        sync(path.parent)
 
 
 def _sync_tree(folder: Path) -> None:
@@ -85,7 +94,7 @@ def exclusive_lock(path: Path, refusal: Exception) -> Iterator[None]:
         path: The lock file. It is created and not removed.
         refusal: The exception that is raised where another process holds the lock.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
@@ -114,7 +123,8 @@ def new_folder(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
         outdated.rename(folder)  # a process was killed between the two renames below
     if not go_on:
         shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True, exist_ok=go_on)
+    make_folder(folder.parent)
+    unfinished.mkdir(exist_ok=go_on)
     try:
         with saying_disk_full(folder.parent):
             yield unfinished
@@ -141,10 +151,10 @@ def new_file(path: Path) -> Iterator[Path]:
 
     It has the same suffix as `path`, because Keras and matplotlib choose the format by the suffix.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished.{path.name}")
     try:
         with saying_disk_full(path.parent):
+            make_folder(path.parent)
             yield unfinished
             sync(unfinished)
         unfinished.replace(path)
@@ -155,8 +165,8 @@ def new_file(path: Path) -> Iterator[Path]:
 
 def mark(path: Path) -> None:
     """Make an empty file, of which it counts that it is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with saying_disk_full(path.parent):
+        make_folder(path.parent)
         path.touch()
         sync(path.parent)
 
@@ -269,9 +279,9 @@ class LineLog:
         encoded = [line.encode() for line in lines]
         content = (self._MORE + b"\n").join(encoded) + b"\n"
         is_new = not self.path.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         end = self._end()
         with saying_disk_full(self.path.parent):
+            make_folder(self.path.parent)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 os.ftruncate(descriptor, end)
@@ -291,13 +301,13 @@ class LineLog:
     def _end(self) -> int:
         """Return where the last group of lines ends that is whole."""
         if self._size is None:
-            self._size = 0
+            size = position = 0  # assigned once: another thread may ask meanwhile
             if self.path.exists():
-                position = 0
                 for line in self.path.read_bytes().splitlines(keepends=True):
                     position += len(line)
                     if line.endswith(b"\n") and not line.endswith(self._MORE + b"\n"):
-                        self._size = position
+                        size = position
+            self._size = size
         return self._size
 
 

@@ -56,6 +56,8 @@ class Curves:
         hangs: A file whose absence lets a trial hang, in its second epoch and once; `halts`: it is halted instead.
         fails_on: A file with the names of the nodes on which every trial fails at once.
         failures: How many trials must have failed there before others have an epoch.
+        raises: The number of a trial whose values are at fault.
+        dies: The number of a trial whose process dies at each start.
     """
 
     epoch_s: float = EPOCH_SECONDS
@@ -64,6 +66,8 @@ class Curves:
     halts: bool = False
     fails_on: Path | None = None
     failures: int = 0
+    raises: int | None = None
+    dies: int | None = None
 
     def __call__(self, task):
         """Train a trial."""
@@ -75,6 +79,10 @@ class Curves:
                 raise RuntimeError("the GPU has fallen off the bus")
             while self.failures and (not count.exists() or len(count.read_text().splitlines()) < self.failures):
                 time.sleep(0.05)
+        if task.number == self.raises:
+            raise ValueError("these values are impossible")
+        if task.number == self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
         task.checkpoints.set_aside_unreadable()
         history = task.checkpoints.history()
         while len(history) < task.store.tune.epochs:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mis.errors import MisError
-from mis.files import REMOVED, LineLog, exclusive_lock, link_or_copy, remove_file, remove_folder
+from mis.files import REMOVED, LineLog, exclusive_lock, link_or_copy, remove_file, remove_folder, sync
 from mis.track.base import now_ms
 from mis.track.process import process_tags
 
@@ -90,6 +90,7 @@ class Outbox:
         unfinished = folder.with_name(f".{folder.name}")
         self._held.enter_context(_claim(unfinished))
         unfinished.rename(folder)
+        sync(folder.parent)
         self.append("begin", 0, store=store, process=process_tags())
 
     @classmethod

@@ -350,6 +350,7 @@ class Sender:
         self._say_to_user = say
         self._own = Delivery(outbox.folder, outbox.log, say=self._say, opened=self._note_id)
         self._left: list[Path] | None = None
+        self._later: list[Path] = []
         self._changed = threading.Condition()
         self._hurry = False
         self._ending = False
@@ -430,9 +431,16 @@ class Sender:
             with suppress(OSError):  # of another user, perhaps
                 sweep(self._outbox.folder.parent)
         while self._left:
-            self._send_left(self._left[0], self._store)
+            try:
+                self._send_left(self._left[0], self._store)
+            except Exception:  # whatever it is, it does not hold up what is logged now
+                self._later.append(self._left[0])
             self._left.pop(0)
-        return self._own.step(self._store)
+        sent = self._own.step(self._store)
+        while self._later and not sent:
+            self._send_left(self._later[0], self._store)
+            self._later.pop(0)
+        return sent
 
     def _say(self, line: str) -> None:
         with suppress(OSError, ValueError):  # nobody reads it any more
@@ -478,7 +486,9 @@ class Sender:
 
     def _fail(self, error: Exception) -> None:
         first, self.failure = self.failure is None, reason_of(error)
-        if first:
+        if first and self._own.delivered == self._outbox.count:
+            self._say(f"MLflow does not take what waits in {self._outbox.folder.parent} ({self.failure})")
+        elif first:
             self._say(f"MLflow does not answer ({self.failure}): what is logged waits in {self._outbox.folder.parent}")
         self._own.mark()
 

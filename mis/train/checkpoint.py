@@ -15,9 +15,10 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from math import inf, isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -50,8 +51,10 @@ KEPT = 2
 ASIDE = ".unreadable"
 """Ending of the name of a checkpoint that could not be read."""
 
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged checkpoint raises."""
+DAMAGED = (EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, FileNotFoundError, NotADirectoryError)
+"""What reading a damaged file, or one of which a part is missing, raises; other errors of the system may pass."""
+
+Content = TypeVar("Content")
 
 History = list[dict[str, float]]
 """One mapping of metric names to values for each epoch."""
@@ -128,10 +131,10 @@ class Checkpoints:
         lines = []
         for path in self._kept():
             try:
-                _read_state(path)
-                _check_archive(path / BEST)
-                read_history(path)
-            except UNREADABLE as error:
+                patiently(partial(_read_all, path))
+            except DAMAGED as error:
+                if not path.is_dir():  # a listing of names that another node has removed since
+                    continue
                 if self.writes:
                     shutil.rmtree(aside := path.with_name(f".{path.name}{ASIDE}"), ignore_errors=True)
                     path.rename(aside)
@@ -237,20 +240,29 @@ class Checkpoints:
             remove_folder(older)
         return path
 
-    def take_weights(self, other: "Checkpoints") -> bool:
+    def take_weights(self, other: "Checkpoints", at_least: int = 0) -> bool:
         """Copy the newest weights and optimizer's state of another training of the same network into this one.
 
         The history, and the best model so far, stay those of this training.
 
+        Args:
+            other: The other training's checkpoints.
+            at_least: After how many epochs its newest one must be, as another process knows: it is waited for.
+
         Returns:
             Whether both trainings have a checkpoint. One that another process deletes meanwhile is looked for again.
         """
-        target = self.newest()
-        while target is not None and (source := other.newest()) is not None:
+
+        def taken() -> bool:
+            target, source = self.newest(), other.newest()
+            if target is None or source is None or not other.has_seen(at_least):
+                return False
             with suppress(FileNotFoundError), new_file(target / STATE) as unfinished:
                 shutil.copyfile(source / STATE, unfinished)
                 return True
-        return False
+            return False
+
+        return seen(taken, SEEN_WITHIN_S if at_least else 0.0)
 
     def remove(self) -> None:
         """Delete all checkpoints, and the folder that has them."""
@@ -296,10 +308,34 @@ def _check_archive(path: Path) -> None:
 
 def _is_readable(checkpoint: Path) -> bool:
     try:
-        read_history(checkpoint)
-    except UNREADABLE:
+        patiently(lambda: read_history(checkpoint))
+    except DAMAGED:
         return False
     return True
+
+
+def _read_all(checkpoint: Path) -> None:
+    _read_state(checkpoint)
+    _check_archive(checkpoint / BEST)
+    read_history(checkpoint)
+
+
+def patiently(read: Callable[[], Content], within_s: float = SEEN_WITHIN_S) -> Content:
+    """Read, and try again where the file system fails for a while (a stale handle, too many open files).
+
+    Raises:
+        OSError: It has failed for so long.
+    """
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return read()
+        except DAMAGED:
+            raise
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_S)
 
 
 def _state(model: "keras.Model") -> list["keras.Variable"]:

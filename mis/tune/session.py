@@ -96,7 +96,7 @@ def tune(
     code = code_version(settings.workspace)
     with open_tracker(settings) as tracker:
         context = StudyContext(records, tracker, reader(settings), settings, draw)
-        if go_on and (store := StudyStore.find(folder, params, records.digest)) is not None:
+        if go_on and (store := StudyStore.find(folder, params, records.digest, code)) is not None:
             if not is_other_code(store.code, code):
                 return run(store, context)
             say(messages.begun_by_other_code(store.name, store.code, code))

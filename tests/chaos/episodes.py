@@ -66,8 +66,6 @@ ALLOWED = {
     "MLflow lost": "must name a server that answers",
     "MLflow hangs": "must name a server that answers",
     "MLflow's answers lost": "must name a server that answers",
-    "trial killed": "must come to its first epoch",
-    "trial halted": "must come to its first epoch",
 }
 """What a command may end with, with exit code 2, where such a fault was done to it."""
 
@@ -213,7 +211,7 @@ def search_episode(world, seed, name, report):
         params = load_params(project / "params.yaml", sets)
         store = StudyStore.open(project / "checkpoints" / "tune" / name)
         check_store(store, values)
-        if devices == 1 and scheduler != "pbt":
+        if devices == 1:
             undisturbed = search(world.base / f"{name}-undisturbed" / "study", params, devices=1)
             same = decisions(store) == decisions(undisturbed)
             check(same, f"decided\n{decisions(store)}\ninstead of\n{decisions(undisturbed)}")

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from mis.errors import MisError
-from mis.files import DiskFullError
+from mis.files import DiskFullError, LineLog
 from mis.settings import load_settings
 from mis.track import recording, sender
 from mis.track.base import TRAIN, tracked
@@ -21,6 +21,7 @@ from mis.track.process import is_dead, process_tags
 from mis.track.recording import OutboxTracker, open_tracker, waiting_line
 from mis.track.sender import Delivery, Sender
 from mis.track.sync import sync
+from tests.power import watched
 
 
 class AwayError(OSError):
@@ -167,6 +168,35 @@ def test_after_a_loss_of_power_all_before_the_cut_is_delivered_once(tmp_path):
         replay(tmp_path / "cut", outbox.folder, log[:cut], store)
         count = sum(end <= cut for end in whole) - 1
         assert content(store) == content(expected[count]), cut
+
+
+def test_after_a_loss_of_power_all_that_was_logged_before_is_there(tmp_path):
+    """Every state of the disk that the writes allow is delivered: a first part of the study, whole, with its files."""
+    root = tmp_path / "mlruns"
+    root.mkdir()
+    with watched(root) as disk:
+        outbox, tracker = logging_to(root / "outbox")
+        log_a_study(tracker, tmp_path)
+        every = dict(disk.states)
+        disk.states.clear()
+        disk.look()
+        certain, disk.states = list(disk.states), every
+        outbox.close(delivered=False)
+    assert len(every) > 30
+    deliver(outbox.folder, whole := Store())
+    left = tmp_path / "left"
+    for state, _ in zip(every, disk.restore(left), strict=True):
+        found = outboxes(left / "outbox") if (left / "outbox").is_dir() else []
+        for folder in found:
+            operations = map(Operation.from_line, LineLog(folder / LOG).read())
+            files = [operation.content["path"] for operation in operations if operation.kind == "file"]
+            assert all((folder / path).exists() for path in files), (
+                "what is to be delivered is there with its operation"
+            )
+        if state in certain:
+            (folder,) = found
+            deliver(folder, store := Store())
+            assert content(store) == content(whole)
 
 
 def replay(folder, outbox, log, store):

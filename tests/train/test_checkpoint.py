@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mis.train import checkpoint
 from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, restore
 
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=12)
@@ -223,3 +224,61 @@ def test_the_state_of_another_network_is_refused(tmp_path):
     with pytest.raises(ValueError, match="of another network or optimizer"):
         restore(other, path)
     assert same(before, state(other))
+
+
+# ---- A file system that fails for a while ----
+
+
+@pytest.fixture
+def stale(monkeypatch):
+    """Let the state of checkpoints be a stale handle some times; nobody waits."""
+
+    def fails(times):
+        left = [times]
+        read = checkpoint._read_state
+
+        def reading(path):
+            left[0] -= 1
+            if left[0] >= 0:
+                raise OSError(116, "Stale file handle")
+            return read(path)
+
+        monkeypatch.setattr(checkpoint, "_read_state", reading)
+        monkeypatch.setattr(checkpoint.time, "sleep", lambda _: None)
+
+    return fails
+
+
+def test_a_handle_that_is_stale_for_a_while_is_no_damage(tmp_path, stale):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(model(), history(0.1), improved=True)
+    newest = checkpoints.save(model(), history(0.1, 0.2), improved=True)
+    stale(3)
+    assert checkpoints.set_aside_unreadable() == []
+    assert checkpoints.newest() == newest
+
+
+def test_one_that_stays_stale_is_the_systems_error_and_nothing_is_set_aside(tmp_path, stale, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    newest = checkpoints.save(model(), history(0.1), improved=True)
+    stale(99)
+    clock = iter(range(0, 9999, 30))
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: next(clock))
+    with pytest.raises(OSError, match="Stale file handle"):
+        checkpoints.set_aside_unreadable()
+    assert newest.is_dir()
+
+
+def test_a_name_whose_folder_is_gone_is_passed_over(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    there = checkpoints.save(model(), history(0.1), improved=True)
+    gone = tmp_path / "epoch-0002"
+    monkeypatch.setattr(Checkpoints, "_kept", lambda _: [gone, there])
+    assert checkpoints.set_aside_unreadable() == []
+
+
+def test_weights_are_not_taken_over_from_a_checkpoint_without_a_state(tmp_path):
+    taker, donor = Checkpoints(tmp_path / "taker"), Checkpoints(tmp_path / "donor")
+    taker.save(model(seed=1), history(0.4), improved=True)
+    (donor.save(model(seed=2), history(0.5), improved=True) / "last.npz").unlink()
+    assert not taker.take_weights(donor)

@@ -154,10 +154,10 @@ def test_a_search_on_damaged_records_ends_and_goes_on_when_they_are_whole(warm_s
     small = ["model.depth=1", "model.base_filters=4", "tune.num_samples=6", "tune.epochs=1", LEARNING_RATE]
     small += ["tune.scheduler.name=none", "tune.data_memory_share=0"]
     _, err = start(warm_searches, project, "--name", "mine", sets=small).communicate(timeout=300)
-    assert re.search(r"^node \S+ is left out: 3 starts in a row failed there before an epoch: \S", err, re.MULTILINE)
+    assert re.search(r"^node \S+ is left out: 3 trials in a row failed there before an epoch: \S", err, re.MULTILINE)
     assert re.fullmatch(
-        r"error: a trial must come to its first epoch, got 3 starts in a row on each node that did not, the last on "
-        r"\S+: .*; mend that, and `python -m mis.tune --resume mine` tries them again",
+        r"error: a trial must come to its first epoch, got 3 in a row that did not on each node that can run one, the "
+        r"last on \S+: .*; mend that, and `python -m mis.tune --resume mine` tries them again",
         err.splitlines()[-1],
     )
     for path in records.folder.glob("*.tfrecord"):

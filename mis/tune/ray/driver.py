@@ -22,7 +22,7 @@ from mis.tune.allocation import Cluster, sizes_for
 from mis.tune.elastic import ElasticAllocation, Experience
 from mis.tune.ray.callback import BudgetStopper, MonitorCallback
 from mis.tune.ray.elastic import ElasticScheduler
-from mis.tune.ray.placing import Nodes, fixed_request
+from mis.tune.ray.placing import Nodes, fixed_request, has_room
 from mis.tune.ray.schedulers import make_scheduler
 from mis.tune.ray.searcher import make_searcher
 from mis.tune.ray.task import Training
@@ -66,7 +66,7 @@ def run_study(
     store.catch_up()
     monitor = StudyMonitor(store, share, tracker, study, describe)
     monitor.recorder.record_rest()
-    monitor.nodes = lambda: [node.name for node in alive_nodes()]
+    monitor.can_run = lambda: has_room(_good_nodes(monitor), share)
     monitor.end_decided()
     for ray_state in store.folder.ray_states:  # of a process that was killed
         shutil.rmtree(ray_state, ignore_errors=True)
@@ -78,13 +78,13 @@ def run_study(
             _tuner(trainable, share, monitor, elastic, notes).fit()
             if elastic is not None:
                 study.log_metrics(elastic.allocation.summary())
-            if monitor.budget.given_up is not None:
-                raise monitor.budget.given_up
-            if not monitor.budget.is_over:
+            if monitor.budget.given_up is None and not monitor.budget.is_over:
                 # On Ctrl-C Ray Tune stops the trials and returns as if the study were complete.
                 raise KeyboardInterrupt
         finally:
             monitor.leave()
+        if monitor.budget.given_up is not None:  # before, or because what ran could not be ended
+            raise monitor.budget.given_up
         monitor.recorder.record_rest()
     store.keep_best()
     return store.trials()
@@ -109,12 +109,12 @@ def _trainable(
     return trainable
 
 
+def _good_nodes(monitor: StudyMonitor) -> list[Node]:
+    return [node for node in alive_nodes() if node.name not in monitor.bad_nodes.left_out]
+
+
 def _elastic(monitor: StudyMonitor, share: Share, limit: int | None, experience: Experience | None) -> ElasticScheduler:
     """Return the scheduler that gives idle devices to the running trials of a study."""
-
-    def good_nodes() -> list[Node]:
-        return [node for node in alive_nodes() if node.name not in monitor.bad_nodes.left_out]
-
     store, nodes = monitor.store, Nodes.of(alive_nodes())
     cluster = Cluster(nodes.devices(limit))
 
@@ -147,7 +147,7 @@ def _elastic(monitor: StudyMonitor, share: Share, limit: int | None, experience:
         nodes,
         share,
         limit=limit,
-        alive_nodes=good_nodes,
+        alive_nodes=lambda: _good_nodes(monitor),
         sizes=sizes,
         epochs=lambda number: len(store.checkpoints(number).history()),
         say=monitor.console.say,

@@ -20,6 +20,11 @@ def config_of(trial: Trial, epochs: int) -> dict[str, Any]:
     return {TRIAL: {NUMBER: trial.number, VALUES: dict(trial.values), EPOCHS: epochs}}
 
 
+def epochs_of(config: dict[str, Any]) -> int:
+    """Return how many epochs a trial has had."""
+    return int(config[TRIAL][EPOCHS])
+
+
 def note_epochs(config: dict[str, Any], epochs: int) -> None:
     """Note how many epochs a trial has had, for the worker that may have to go on with it on another node."""
     config[TRIAL][EPOCHS] = epochs

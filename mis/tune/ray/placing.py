@@ -24,6 +24,16 @@ def fixed_request(share: Share, without: Collection[str] = ()) -> tune.Placement
     return _request([dict(share.bundle)] * share.processes, options)
 
 
+def has_room(nodes: Sequence[Node], share: Share) -> bool:
+    """Return whether a trial with a fixed share has room on some nodes, where nothing else runs."""
+    cpus, gpus = float(share.bundle.get("CPU", 0)), float(share.bundle.get("GPU", 0))
+    fitting = [
+        min(node.cpus / cpus if cpus else share.processes, node.gpus / gpus if gpus else share.processes)
+        for node in nodes
+    ]
+    return sum(int(count + 1e-6) for count in fitting) >= share.processes
+
+
 def request_at(place: Place, nodes: Sequence[Node]) -> tune.PlacementGroupFactory:
     """Return what Ray reserves for a trial at a place: a process on its node, or several processes of the same size."""
     selectors = [{NODE_LABEL: nodes[node].name} for node in place.process_nodes]

@@ -7,7 +7,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from mis.tune.epochs import EPOCH
-from mis.tune.ray.messages import FINISHED, note_epochs, suggested_trial
+from mis.tune.ray.messages import FINISHED, epochs_of, note_epochs, suggested_trial
 from mis.tune.ray.placing import fixed_request
 from mis.tune.study.monitor import StudyMonitor
 from mis.tune.trial import Verdict
@@ -44,7 +44,8 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are 
     def on_trial_error(self, controller: Any, trial: RayTrial, **info: Any) -> None:
         """Keep a trial that is tried again away from nodes that are left out."""
         super().on_trial_error(controller, trial, **info)
-        self._keep_away(trial)
+        if trial.status == RayTrial.ERROR:  # otherwise it has failed for good, and Ray calls this before it says so
+            self._keep_away(trial)
 
     def _keep_away(self, trial: RayTrial) -> None:
         if self.monitor.bad_nodes.left_out:
@@ -83,29 +84,21 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are 
 
 
 class PopulationScheduler(StudyScheduler):
-    """Lets the trials of a population take turns, so that they are compared after as many epochs.
+    """Lets the trials of a population take turns, so that they are compared after as many epochs."""
 
-    Attributes:
-        epochs: How many epochs each trial has had, by Ray's name of it.
-    """
-
-    def __init__(self, monitor: StudyMonitor) -> None:
-        super().__init__(monitor)
-        self.epochs: dict[str, int] = {}
+    @property
+    def interval_epochs(self) -> int:
+        """Epochs after which a trial waits where others do."""
+        return self.monitor.store.tune.scheduler.interval_epochs
 
     def on_trial_result(self, controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         """Return what becomes of a trial after an epoch."""
         decision = super().on_trial_result(controller, trial, result)
-        epoch = self.epochs[trial.trial_id] = int(result[EPOCH])
-        if (
-            decision != TrialScheduler.CONTINUE
-            or result.get(FINISHED)
-            or epoch % self.monitor.store.tune.scheduler.interval_epochs
-        ):
+        if decision != TrialScheduler.CONTINUE or result.get(FINISHED) or int(result[EPOCH]) % self.interval_epochs:
             return decision
         others_wait = any(other.status in WAITING for other in controller.get_live_trials() if other is not trial)
         return str(TrialScheduler.PAUSE if others_wait else TrialScheduler.CONTINUE)
 
     def _turn(self, trial: RayTrial) -> tuple[int, int]:
-        """Let the trial come next that has had the fewest epochs."""
-        return self.epochs.get(trial.trial_id, 0), suggested_trial(trial.config).number
+        """Let the trial come next that has had the fewest turns: a part of one, before a kill, is none."""
+        return epochs_of(trial.config) // self.interval_epochs, suggested_trial(trial.config).number

@@ -58,8 +58,8 @@ class TrialSearcher(Searcher):  # type: ignore[misc]  # Ray's classes are Any he
         elif self.begun < store.total and not budget.is_reached:
             trial = store.next_trial()
             self.begun += 1
-        elif budget.unproven and not budget.is_reached:
-            return None
+        elif budget.unended and not budget.is_reached:
+            return None  # one that runs may have to begin again elsewhere
         else:
             budget.all_begun = True
             return Searcher.FINISHED

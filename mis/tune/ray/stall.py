@@ -120,16 +120,20 @@ class StallWatch:
         for number in self._seen.keys() - running.keys():
             del self._seen[number]
         for number, folder in running.items():
-            if not folder.started.exists():
-                continue
-            steps = folder.steps.read_text(encoding="utf-8") if folder.steps.exists() else ""
-            seen = self._seen.get(number)
-            if seen is None or seen.steps != steps:
-                self._seen[number] = _Seen(steps, now)
-            elif now - seen.since >= self.stall_s and _has_own_process(number, running):
-                del self._seen[number]
-                self.ended[number] = f"it did no step for {now - seen.since:.0f} s; {folder.trace} says where it was"
-                _end_process(folder)
+            with suppress(OSError, ValueError):  # what another node replaces just now is looked at again
+                self._look_at(number, folder, now, running)
+
+    def _look_at(self, number: int, folder: TrialFolder, now: float, running: dict[int, TrialFolder]) -> None:
+        if self.stall_s is None or not folder.started.exists():
+            return
+        steps = folder.steps.read_text(encoding="utf-8") if folder.steps.exists() else ""
+        seen = self._seen.get(number)
+        if seen is None or seen.steps != steps:
+            self._seen[number] = _Seen(steps, now)
+        elif now - seen.since >= self.stall_s and _has_own_process(number, running):
+            _end_process(folder)
+            del self._seen[number]
+            self.ended[number] = f"it did no step for {now - seen.since:.0f} s; {folder.trace} says where it was"
 
     def reason(self, number: int) -> str | None:
         """Return why a trial's process was ended here, once; None where it was not."""

@@ -1,9 +1,13 @@
 """Which nodes are left out of a search: those on which trials fail before their first epoch, again and again."""
 
+import re
 from dataclasses import dataclass, field
 
 IN_A_ROW = 3
-"""Starts in a row that end before an epoch, for the same reason, before their node is left out."""
+"""Different trials in a row that fail before an epoch, for the same reason, before their node is left out."""
+
+DETAILS = re.compile(r"\S*/\S+|\d+(\.\d+)?")
+"""Paths and numbers: they differ from trial to trial where the reason is the same."""
 
 
 @dataclass
@@ -11,6 +15,7 @@ class BadNodes:
     """Remembers on which nodes starts of trials have failed.
 
     A full disk, a dead GPU or records that are not there end a trial within seconds: such a node would use up a study.
+    A trial that fails again and again says nothing of its node: different ones must.
 
     Attributes:
         left_out: The nodes that get no trial any more, by name, with the reason.
@@ -24,17 +29,17 @@ class BadNodes:
 
         Args:
             node: The node's name.
-            reason: What the trial's error says.
+            reason: What the trial's error says; paths and numbers in it do not count.
             number: The trial's number.
 
         Returns:
             Whether the node is left out from now on, and was not before.
         """
-        row = self._failed.setdefault(node, [])
-        if row and row[-1][0] != reason:
+        row, kind = self._failed.setdefault(node, []), DETAILS.sub("", reason)
+        if row and row[-1][0] != kind:
             row.clear()
-        row.append((reason, number))
-        if len(row) < IN_A_ROW or node in self.left_out:
+        row.append((kind, number))
+        if len(self.failed_on(node)) < IN_A_ROW or node in self.left_out:
             return False
         self.left_out[node] = reason
         return True

@@ -21,7 +21,6 @@ class Budget:
         best_dice: The best validation Dice so far.
         clock: Seconds that never go back.
         unended: The numbers of the trials that have begun and not ended.
-        unproven: Those of them that have had no epoch yet: where their node is left out they begin again elsewhere.
         all_begun: Whether no further trial will begin.
         given_up: Why the study is left before its end: no trial could go on.
     """
@@ -31,7 +30,6 @@ class Budget:
     best_dice: float = -inf
     clock: Callable[[], float] = time.monotonic
     unended: set[int] = field(default_factory=set)
-    unproven: set[int] = field(default_factory=set)
     all_begun: bool = False
     given_up: MisError | None = None
 
@@ -76,20 +74,16 @@ class Budget:
             yield
         except MisError as error:
             self.give_up(error)
+        except OSError as error:  # of a file system that fails for a while
+            self.give_up(MisError(f"the study's files must be readable: {error}", do="the same command goes on"))
 
     def begin(self, number: int) -> None:
         """Note that a trial has begun."""
         self.unended.add(number)
-        self.unproven.add(number)
-
-    def had_epoch(self, number: int) -> None:
-        """Note that a trial has had an epoch."""
-        self.unproven.discard(number)
 
     def end(self, number: int) -> None:
         """Note that a trial has ended."""
         self.unended.discard(number)
-        self.unproven.discard(number)
 
     def note_dice(self, dice: float) -> None:
         """Note a trial's validation Dice: the best one may reach `tune.target_dice`."""

@@ -101,12 +101,14 @@ class Journal:
         path: The journal's file.
         params: The search.
         starts: What is given of the first trials.
+        trials: How many trials the study was begun with: another budget must not change what is suggested.
         is_population: Whether trials change their values while they run.
     """
 
     path: Path
     params: TuneParams
     starts: Sequence[Values]
+    trials: int
     is_population: bool
 
     @cached_property
@@ -213,8 +215,16 @@ class Journal:
         """Return what each trial that runs was compared by last, by its number; of those that had an epoch."""
         running = self.study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,))
         return {
-            trial.number: trial.intermediate_values[trial.last_step] for trial in running if trial.last_step is not None
+            trial.number: trial.intermediate_values[trial.last_step]
+            for trial in running
+            if trial.last_step is not None and trial.user_attrs.get(STATE_ATTRIBUTE) != TrialState.FAILED
         }
+
+    def try_again(self, number: int) -> None:
+        """Note that a trial that had failed runs again."""
+        trial = self._trial(number)
+        if trial.user_attrs.get(STATE_ATTRIBUTE) == TrialState.FAILED and not trial.state.is_finished():
+            self._storage.set_trial_user_attr(trial._trial_id, STATE_ATTRIBUTE, str(TrialState.RUNNING))
 
     def change(self, number: int) -> Mapping[str, Any] | None:
         """Return what was decided last to change of a trial; None if nothing was."""
@@ -265,9 +275,7 @@ class Journal:
     def _set_sampler(self, number: int) -> None:
         # Without a salt, a study that starts from another one's best would go on with that one's random trials.
         salt = crc32(json.dumps(list(self.starts), sort_keys=True).encode()) if self.starts else 0
-        self.study.sampler = make_sampler(
-            self.params.sampler, self.params.space, number, self.params.num_samples, salt=salt
-        )
+        self.study.sampler = make_sampler(self.params.sampler, self.params.space, number, self.trials, salt=salt)
 
     def _suggested(self, trial: optuna.Trial) -> Trial:
         if VALUES_ATTRIBUTE not in trial.user_attrs:

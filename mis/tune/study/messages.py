@@ -24,14 +24,14 @@ def other_version(study: Path) -> MisError:
 
 def node_left_out(host: str, reason: str) -> str:
     """Return what is said of a node on which no trial comes to an epoch."""
-    return f"node {host} is left out: {IN_A_ROW} starts in a row failed there before an epoch: {reason}"
+    return f"node {host} is left out: {IN_A_ROW} trials in a row failed there before an epoch: {reason}"
 
 
 def no_node_left(host: str, reason: str, way_on: str) -> MisError:
     """Return the error for a study whose trials fail wherever they begin."""
     return MisError(
-        f"a trial must come to its first epoch, got {IN_A_ROW} starts in a row on each node that did not, the last on "
-        f"{host}: {reason}",
+        f"a trial must come to its first epoch, got {IN_A_ROW} in a row that did not on each node that can run one, "
+        f"the last on {host}: {reason}",
         do=f"mend that, and `{way_on}` tries them again",
     )
 

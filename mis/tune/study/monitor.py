@@ -1,7 +1,7 @@
 """What happens in a study while it runs: it goes to the store, to the tracker, to the console, and to the budget."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -59,7 +59,7 @@ class StudyMonitor:
         console: What the user sees.
         recorder: The runs of its trials.
         replicas: Returns over how many devices a trial is spread, by its number.
-        nodes: Returns the names of the nodes that are there.
+        can_run: Returns whether a trial can be run on the nodes that are there and not left out.
         bad_nodes: The nodes that are left out.
         again: The trials that begin again elsewhere, because their node was left out.
     """
@@ -77,7 +77,7 @@ class StudyMonitor:
         self.store = store
         self.share = share
         self.replicas: Callable[[int], int] = lambda number: share.replicas  # noqa: ARG005
-        self.nodes: Callable[[], Collection[str]] = tuple
+        self.can_run: Callable[[], bool] = lambda: True
         self.bad_nodes = BadNodes()
         self.again: list[int] = []
         self.budget = Budget(store.tune, earlier_s=store.seconds)
@@ -127,7 +127,7 @@ class StudyMonitor:
         Args:
             number: The trial's number.
             report: What its worker tells, see `mis.tune.epochs.reports`.
-            attempt: Which start of the trial tells it; empty where an epoch of an earlier session is repeated.
+            attempt: Which start of the trial tells it; empty where that is not known.
             worked_s: Seconds that this start has worked on the trial.
             node: The name of the node that it is on.
         """
@@ -140,7 +140,6 @@ class StudyMonitor:
             running.worked_s[attempt] = worked_s
         running.had_epoch = True
         self.bad_nodes.had_epoch(node)
-        self.budget.had_epoch(number)
         self.recorder.log_epoch(running.trial, report, self._population_metrics(running.trial))
         self.budget.note_dice(report[BEST_DICE])
         self.console.show(running.trial)
@@ -172,10 +171,11 @@ class StudyMonitor:
             return False
         if self.bad_nodes.failed(node, reason, number):
             self.console.say(messages.node_left_out(host, reason))
-            for other in self.store.try_again(self.bad_nodes.failed_on(node) - self._running.keys()):
-                self.budget.begin(other)
-                self.again.append(other)
-            if not set(self.nodes()) - self.bad_nodes.left_out.keys():
+            if not self.store.is_population:  # whose trials have all begun: none can begin anew
+                for other in self.store.try_again(self.bad_nodes.failed_on(node) - self._running.keys()):
+                    self.budget.begin(other)
+                    self.again.append(other)
+            if not self.can_run():
                 self.budget.give_up(messages.no_node_left(host, reason, self.store.way_on))
         return node in self.bad_nodes.left_out
 
@@ -183,6 +183,7 @@ class StudyMonitor:
         """Note that a trial begins again elsewhere."""
         running = self._running.pop(number)
         self.recorder.leave(running.trial)
+        self.recorder.forget(number)
         self.again.append(number)
 
     def ended(self, number: int, error: str | None = None) -> None:

@@ -69,7 +69,7 @@ class Recorder:
     def end(self, trial: Trial) -> None:
         """Record what became of a trial; it comes with its history."""
         self._record(trial)
-        self._forget(trial.number)
+        self.forget(trial.number)
 
     def leave(self, trial: Trial) -> None:
         """Record that a trial was interrupted."""
@@ -91,7 +91,7 @@ class Recorder:
         for trial in self.store.trials():
             if not self.store.is_recorded(trial.number):
                 self._record(trial)
-            self._forget(trial.number)
+            self.forget(trial.number)
         self._tag_study()
 
     def _tag_study(self) -> None:
@@ -130,7 +130,7 @@ class Recorder:
         run.finish("FAILED" if trial.state is TrialState.FAILED else "FINISHED")
         self.store.set_recorded(trial.number)
 
-    def _forget(self, number: int) -> None:
+    def forget(self, number: int) -> None:
         """Drop what is kept of a trial that has ended: a run in MLflow keeps every point that it has logged."""
         self._runs.pop(number, None)
         self._logged.pop(number, None)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +14,7 @@ from mis.files import exclusive_lock, mark, new_folder, read_json, read_object, 
 from mis.params.load import Params
 from mis.params.tune import TuneParams
 from mis.track.names import BEST_DICE, VAL_DICE
-from mis.train.checkpoint import BEST, UNREADABLE, Checkpoints
+from mis.train.checkpoint import BEST, DAMAGED, Checkpoints, patiently
 from mis.tune.epochs import EPOCH, reports
 from mis.tune.samplers import number_of_trials
 from mis.tune.study import messages
@@ -62,6 +62,7 @@ class StudyStore:
             "records": records,
             "starts": list(starts),
             "folds": folds,
+            "trials": params.tune.num_samples,
             "code": dict(code),
         }
         with new_folder(path) as unfinished:
@@ -84,22 +85,27 @@ class StudyStore:
             return cls(path, Params.model_validate(read_object(study)["params"]))
         except ValidationError:
             raise messages.other_version(study) from None
-        except UNREADABLE as error:
+        except (OSError, *DAMAGED) as error:
             raise messages.unreadable_study(study, error) from error
 
     @classmethod
-    def find(cls, folder: Path, params: Params, records: str) -> "StudyStore | None":
+    def find(
+        cls, folder: Path, params: Params, records: str, code: Mapping[str, str] = MappingProxyType({})
+    ) -> "StudyStore | None":
         """Return the newest study below a folder that is to go on with these parameters and records; None if none is.
+
+        One that this code began comes before those that other code has.
 
         A study that is or was finished is not: with the same parameters a new one is wanted. Nor is one whose file
         cannot be read, or that another version began.
         """
+        found = []
         for study in sorted(folder.glob(f"*/{STUDY_JSON}"), key=lambda path: path.stat().st_mtime, reverse=True):
             with suppress(MisError):
                 store = cls.open(study.parent)
                 if (store.params, store.records) == (params, records) and not store.was_finished:
-                    return store
-        return None
+                    found.append(store)
+        return next((store for store in found if store.code == code), found[0] if found else None)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -124,10 +130,11 @@ class StudyStore:
                 (folder.change, "what the trial was to take over is read from the journal"),
                 (folder.cloned, "the trial takes over once more what it has taken over last"),
             ):
+                read = partial(_read_outcome, folder) if path == folder.outcome else partial(read_object, path)
                 try:
                     if path.exists():
-                        _read_outcome(folder) if path == folder.outcome else read_object(path)
-                except UNREADABLE:
+                        patiently(read)
+                except DAMAGED:
                     path.replace(path.with_name(f".{path.name}.unreadable"))
                     remove_file(folder.recorded)
                     lines.append(messages.unreadable_file(path, cost))
@@ -183,8 +190,9 @@ class StudyStore:
     @cached_property
     def journal(self) -> Journal:
         """What Optuna knows of the study."""
-        starts = read_json(self.folder.study)["starts"]
-        return Journal(self.folder.journal, self.tune, starts, is_population=self.is_population)
+        study = read_json(self.folder.study)
+        trials = study.get("trials", self.tune.num_samples)
+        return Journal(self.folder.journal, self.tune, study["starts"], trials, is_population=self.is_population)
 
     @property
     def seconds(self) -> float:
@@ -249,12 +257,12 @@ class StudyStore:
         return self._judge_all(number, [*missed, report])
 
     def _judge_all(self, number: int, following: Sequence[Mapping[str, float]]) -> Verdict:
-        verdict = Verdict.GO_ON
+        verdicts = {Verdict.GO_ON}
         for report in following:
-            verdict = self._judge(number, int(report[EPOCH]), report)
-            if verdict is Verdict.STOP:
-                break
-        return verdict
+            verdicts.add(self._judge(number, int(report[EPOCH]), report))
+            if Verdict.STOP in verdicts:
+                return Verdict.STOP
+        return Verdict.CHANGE if Verdict.CHANGE in verdicts else Verdict.GO_ON
 
     def _judge(self, number: int, epoch: int, report: Mapping[str, float]) -> Verdict:
         if not self.is_population:
@@ -270,7 +278,9 @@ class StudyStore:
             if donor is None:
                 return Verdict.GO_ON
             taken_over = (self.journal.change(donor) or {"values": self.journal.suggested(donor).values})["values"]
-            change = {"epoch": epoch, "donor": donor, "values": explore(self.tune, number, epoch, taken_over)}
+            values_now = explore(self.tune, number, epoch, taken_over)
+            donor_epoch = self.journal.epochs(donor)
+            change = {"epoch": epoch, "donor": donor, "donor_epoch": donor_epoch, "values": values_now}
             self.journal.set_change(number, change)
         write_json(self.folder.trial(number).change, change)
         return Verdict.CHANGE
@@ -287,7 +297,10 @@ class StudyStore:
         folder = self.folder.trial(number)
         change = read_json(folder.change) if folder.change.exists() else None
         if change is not None and change != (read_json(folder.cloned) if folder.cloned.exists() else None):
-            self.checkpoints(number).take_weights(self.checkpoints(change["donor"]))
+            donor, epoch = change["donor"], change["donor_epoch"]
+            if not self.checkpoints(number).take_weights(self.checkpoints(donor), at_least=epoch):
+                found = len(self.checkpoints(donor).history())
+                raise messages.checkpoints_not_seen(donor, self.folder.trial(donor).path, epoch, found)
             self.set_values(number, {**self.values(number, suggested), **change["values"]})
             write_json(folder.cloned, change)
 
@@ -310,6 +323,7 @@ class StudyStore:
         """Let trials that have ended go on from their last checkpoints, and return the numbers of those that had."""
         ended = [number for number in sorted(numbers) if self.folder.trial(number).outcome.exists()]
         for number in ended:
+            self.journal.try_again(number)
             remove_file(self.folder.trial(number).recorded)
             remove_file(self.folder.trial(number).outcome)
         return ended

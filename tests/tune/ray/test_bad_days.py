@@ -10,6 +10,7 @@ import pytest
 
 from mis.errors import MisError
 from mis.files import DiskFullError
+from mis.tune.study.monitor import StudyMonitor
 from mis.tune.study.store import StudyStore
 from tests.curves import Curves
 from tests.ray_nodes import TwoNodes
@@ -58,16 +59,36 @@ def test_a_search_ends_where_no_trial_comes_to_an_epoch_and_goes_on_when_that_is
     broken, path = tmp_path / "broken", tmp_path / "tune" / "study"
     broken.write_text(" ".join(node.name for node in nodes))
     training = Curves(fails_on=broken)
-    rule = r"must come to its first epoch, got 3 starts in a row .*: RuntimeError: the GPU has fallen off the bus; mend"
+    rule = (
+        r"must come to its first epoch, got 3 in a row that did not .*: RuntimeError: the GPU has fallen off .*; mend"
+    )
     with pytest.raises(MisError, match=rule):
         search(training=training, path=path, **SEARCH)
-    assert "is left out: 3 starts in a row failed there before an epoch" in said(capsys)
+    assert "is left out: 3 trials in a row failed there before an epoch" in said(capsys)
     store = StudyStore.open(path)
     assert len(store.journal.numbers()) <= 3, "the study is not used up"
     assert store.trials() == []
     broken.write_text("")
     trials, _ = search(training=training, path=path, **SEARCH)
     assert states(trials) == ALL
+
+
+def test_a_trial_whose_process_dies_at_each_start_fails_alone(search):
+    """It says nothing of its node, however often it is tried."""
+    trials, _ = search(training=Curves(dies=1), **SEARCH | {"tune__max_failures": 3})
+    assert states(trials) == [*ALL[:1], (1, "failed", 0), *ALL[2:]]
+    assert trials[1].error == "its process died"
+
+
+def test_what_is_found_when_the_study_is_left_is_not_taken_for_its_end(search, monkeypatch):
+    """Trials that still run are ended with the budget: one that cannot be must not be lost."""
+
+    def leave(self):
+        self.budget.give_up(MisError("the checkpoints of trial 000 must be seen"))
+
+    monkeypatch.setattr(StudyMonitor, "leave", leave)
+    with pytest.raises(MisError, match="the checkpoints of trial 000 must be seen"):
+        search(training=Curves(), **SEARCH)
 
 
 def test_a_full_disk_ends_a_search_with_one_line_and_the_same_study_goes_on(search, small_disk):
@@ -101,6 +122,7 @@ from mis.track.memory import MemoryTracker
 from mis.train.allocate import allocate
 from mis.train.cluster import cluster
 from mis.tune.ray.driver import run_study
+from mis.tune.study.monitor import StudyMonitor
 from mis.tune.study.store import StudyStore
 from tests.curves import Curves
 
@@ -114,7 +136,7 @@ with cluster(address) as nodes:
         Path(fails_on).write_text(second)
     tracker = MemoryTracker()
     store = StudyStore.create(Path(path), params)
-    training = Curves(fails_on=Path(fails_on) if fails_on else None, failures=3)
+    training = Curves(fails_on=Path(fails_on) if fails_on else None, failures=3, raises=4)
     with store.locked():
         trials = run_study(
             store,
@@ -146,6 +168,7 @@ def search_on(cluster, path, records, fails_on="", **values):
 
 @pytest.mark.parametrize("allocation", ["fixed", "elastic"])
 def test_a_node_on_which_trials_fail_is_left_out_and_the_others_do_the_study(records, tmp_path, allocation):
+    """The last trial fails by itself, once the node is left out."""
     with TwoNodes(cores=1) as cluster:
         done = search_on(
             cluster,
@@ -156,8 +179,9 @@ def test_a_node_on_which_trials_fail_is_left_out_and_the_others_do_the_study(rec
             tune__allocation=allocation,
         )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [list(trial) for trial in ALL]
-    assert done.stderr.count("is left out: 3 starts in a row failed there before an epoch") == 1
+    expected = [list(trial) for trial in (*ALL[:4], (4, "failed", 0))]
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
+    assert done.stderr.count("is left out: 3 trials in a row failed there before an epoch") == 1
 
 
 @pytest.mark.usefixtures("small_disk")  # it needs the same rights

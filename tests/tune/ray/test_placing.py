@@ -1,7 +1,7 @@
 from mis.train.allocate import Node, allocate
 from mis.train.cluster import NODE_LABEL
 from mis.tune.allocation import Place
-from mis.tune.ray.placing import Nodes, fixed_request, request_at
+from mis.tune.ray.placing import Nodes, fixed_request, has_room, request_at
 
 NODES = [Node(cpus=40, gpus=4, name="a"), Node(cpus=40, gpus=4, name="b")]
 
@@ -44,3 +44,20 @@ def test_a_node_keeps_its_number_when_others_are_lost_and_come():
     assert left.devices(limit=3) == (0, 3)
     assert left.now([NODES[1], Node(cpus=8, gpus=2, name="c")]).devices() == (0, 4, 2)
     assert left.now(NODES).devices() == (4, 4), "a node that comes back"
+
+
+def test_a_node_has_room_for_what_a_trial_is_given():
+    gpus = [Node(cpus=40, gpus=4, name="a")]
+    head = [Node(cpus=8, gpus=0, name="head")]
+    assert has_room(gpus, allocate(NODES, 2))
+    assert not has_room(head, allocate(NODES, 2)), "a head without GPUs"
+    assert not has_room([], allocate(NODES, 1))
+    assert has_room(gpus, allocate(NODES, 0.25))
+    assert not has_room(gpus, allocate(NODES, 8)), "it needs both"
+    assert has_room(NODES, allocate(NODES, 8))
+
+
+def test_a_request_keeps_away_from_nodes_that_are_left_out():
+    request = fixed_request(allocate(NODES, 8), {"b", "c"})
+    assert request.bundles == [{"CPU": 40.0, "GPU": 4.0}] * 2
+    assert selected(request) == ["!in(b,c)"] * 2
