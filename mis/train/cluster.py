@@ -1,5 +1,6 @@
 """The Ray cluster: the one that RAY_ADDRESS names, or a local one."""
 
+import gc
 import logging
 import signal
 import socket
@@ -60,6 +61,8 @@ def cluster(address: str | None, at_least: int = 1, shared_bytes: int = 0) -> It
     try:
         yield alive_nodes()
     finally:
+        # What is found to be garbage later, in whatever thread, would ask Ray, which ends a process that asks after this.
+        gc.collect()
         ray.shutdown()
 
 

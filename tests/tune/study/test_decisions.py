@@ -27,9 +27,14 @@ SPACE = {
     "train.beta_1": {"type": "float", "low": 0.5, "high": 0.99},
 }
 
+LISTED = {
+    "train.learning_rate": {"type": "choice", "values": [1e-4, 1e-3, 1e-2, 1e-1]},
+    "train.beta_1": {"type": "choice", "values": [0.6, 0.7, 0.8, 0.9]},
+}
+
 SEARCHES = [
     (sampler, scheduler) for sampler in ("tpe", "random") for scheduler in ("asha", "median", "hyperband", "none")
-] + [("cmaes", "asha"), ("random", "pbt")]
+] + [("cmaes", "asha"), ("gp", "asha"), ("grid", "hyperband"), ("random", "pbt")]
 
 
 class Killed(BaseException):
@@ -110,7 +115,7 @@ def test_a_killed_search_decides_as_the_undisturbed_one(params, tmp_path, writes
             "train.patience": EPOCHS,
             "tune.num_samples": TRIALS,
             "tune.epochs": EPOCHS,
-            "tune.space": SPACE,
+            "tune.space": LISTED if sampler == "grid" else SPACE,
             "tune.sampler": {"name": sampler, "seed": seed},
             "tune.scheduler": {"name": scheduler, "grace_epochs": 1, "reduction_factor": 2, "interval_epochs": 2},
         }
