@@ -61,7 +61,7 @@ def cluster(address: str | None, at_least: int = 1, shared_bytes: int = 0) -> It
     try:
         yield alive_nodes()
     finally:
-        # What is found to be garbage later, in whatever thread, would ask Ray, which ends a process that asks after this.
+        # What is found to be garbage later, in whatever thread, would ask Ray, which ends a process that does so.
         gc.collect()
         ray.shutdown()
 

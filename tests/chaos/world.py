@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,12 @@ class World:
             (folder / "dvc.yaml").write_text("stages: {}\n")
             shutil.copy(PARAMS, folder / "params.yaml")
             yield folder
+        except BaseException:
+            kept = Path(tempfile.gettempdir()) / f"chaos-found-{name}"
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(folder, kept, symlinks=True, ignore=shutil.ignore_patterns("hog", "leases"))
+            print(f"what there was is kept in {kept}", file=sys.stderr)
+            raise
         finally:
             subprocess.run(["umount", "--lazy", folder], check=True)
 

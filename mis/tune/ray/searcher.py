@@ -26,8 +26,10 @@ def _population(store: StudyStore, budget: Budget) -> dict[str, Any]:
     for trial in trials:
         budget.begin(trial.number)
     budget.all_begun = True
-    handed = [config_of(trial, len(store.checkpoints(trial.number).history()))[TRIAL] for trial in trials]
-    return {TRIAL: tune.grid_search(handed)}
+    epochs = {trial.number: len(store.checkpoints(trial.number).history()) for trial in trials}
+    interval = store.tune.scheduler.interval_epochs
+    trials.sort(key=lambda trial: (epochs[trial.number] // interval, trial.number))  # Ray begins them in this order
+    return {TRIAL: tune.grid_search([config_of(trial, epochs[trial.number])[TRIAL] for trial in trials])}
 
 
 class TrialSearcher(Searcher):  # type: ignore[misc]  # Ray's classes are Any here

@@ -241,10 +241,11 @@ class Journal:
         One that has failed may be tried again: it stays running for Optuna, whose samplers keep away from where it is.
         """
         known = self._trial(trial.number)
-        if known.state.is_finished() or known.user_attrs.get(STATE_ATTRIBUTE) == trial.state:
+        if known.state.is_finished():
             return
         with self.together():
-            self._storage.set_trial_user_attr(known._trial_id, STATE_ATTRIBUTE, str(trial.state))
+            if known.user_attrs.get(STATE_ATTRIBUTE) != trial.state:
+                self._storage.set_trial_user_attr(known._trial_id, STATE_ATTRIBUTE, str(trial.state))
             if trial.state is TrialState.FAILED:
                 return
             # The result of half a batch says nothing of the batch that was suggested.
