@@ -224,9 +224,10 @@ def check_store(store, values):
     check([trial.number for trial in trials] == list(range(values["tune.num_samples"])), f"trials {trials}")
     check(store.mend() == [], "a file cannot be read")
     check(store.interrupted() == [], f"interrupted: {store.interrupted()}")
-    check(store.journal.unended() == [], f"for Optuna still running: {store.journal.unended()}")
     for trial in trials:
         check(trial.state in ("completed", "stopped"), f"trial {trial.name} is {trial.state}: {trial.error}")
+    check(store.journal.unended() == [], f"for Optuna still running: {store.journal.unended()}")
+    for trial in trials:
         known = store.journal.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         check(sorted(known) == list(range(1, len(trial.history) + 1)), f"trial {trial.name}: compared after {known}")
         check(trial.state == "stopped" or len(trial.history) == values["tune.epochs"], f"{trial.name} has ended early")

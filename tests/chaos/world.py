@@ -61,7 +61,7 @@ class World:
             kept = Path(tempfile.gettempdir()) / f"chaos-found-{name}"
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(folder, kept, symlinks=True, ignore=shutil.ignore_patterns("hog", "leases"))
-            print(f"what there was is kept in {kept}", file=sys.stderr)
+            sys.stderr.write(f"what there was is kept in {kept}\n")
             raise
         finally:
             subprocess.run(["umount", "--lazy", folder], check=True)

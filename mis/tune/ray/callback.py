@@ -8,7 +8,7 @@ from ray.tune.experiment import Trial as RayTrial
 from mis.files import read_object
 from mis.tune.ray.errors import disk_full_in, is_out_of_memory, is_own_fault, reason_of
 from mis.tune.ray.messages import ATTEMPT, NODE, WORKED_S, suggested_trial
-from mis.tune.ray.stall import StallWatch
+from mis.tune.ray.stall import Processes, StallWatch
 from mis.tune.study.budget import Budget
 from mis.tune.study.monitor import StudyMonitor
 
@@ -37,10 +37,10 @@ def _forget_metrics(trial: RayTrial) -> None:
 class MonitorCallback(tune.Callback):  # type: ignore[misc]
     """Translates Ray Tune's events; Ray's trials have names of Ray's, ours have numbers."""
 
-    def __init__(self, monitor: StudyMonitor) -> None:
+    def __init__(self, monitor: StudyMonitor, processes: Processes) -> None:
         self.monitor = monitor
         self.numbers: dict[str, int] = {}
-        self.stalls = StallWatch(monitor.store.tune.stall_s)
+        self.stalls = StallWatch(monitor.store.tune.stall_s, processes)
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process: Ray Tune stores its callbacks with its own state."""
@@ -58,14 +58,17 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
         """Look whether a trial hangs."""
         if not self.stalls.is_due:
             return
-        running = [self.numbers[trial.trial_id] for trial in trials if trial.status == RayTrial.RUNNING]
         with self.monitor.budget.giving_up():
-            self.stalls.look({number: self.monitor.store.folder.trial(number) for number in running})
+            # One that waits may have been given a process that another trial had, and that does not answer.
+            watched = [trial for trial in trials if trial.status in (RayTrial.RUNNING, RayTrial.PENDING)]
+            numbers = {suggested_trial(trial.config).number: trial for trial in watched}
+            folder = self.monitor.store.folder
+            self.stalls.look({number: (folder.trial(number), trial) for number, trial in numbers.items()})
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
         """Begin a trial."""
         with self.monitor.budget.giving_up():
-            self._number(trial)
+            self.stalls.started(self._number(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: object
@@ -97,7 +100,10 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
         with self.monitor.budget.giving_up():
             number = self._number(trial)
             reason = self._reason(trial, number)
-            if self._start_failed(number, reason) and not self.monitor.store.is_population:
+            # Ray gives a trial up at once where the process of an earlier one, which it was given, is dead.
+            is_early = trial.run_metadata.num_failures <= self.monitor.store.tune.max_failures
+            at_fault = self._start_failed(number, reason)
+            if at_fault or is_early:
                 self.monitor.begins_again(number)
             else:
                 self.monitor.ended(number, reason)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 
 from mis.errors import MisError
 from mis.track.base import Run, Tracker
@@ -25,6 +26,7 @@ from mis.tune.ray.elastic import ElasticScheduler
 from mis.tune.ray.placing import Nodes, fixed_request, has_room
 from mis.tune.ray.schedulers import make_scheduler
 from mis.tune.ray.searcher import make_searcher
+from mis.tune.ray.stall import Processes
 from mis.tune.ray.task import Training
 from mis.tune.ray.training import train_network
 from mis.tune.ray.visible import check_nodes_see
@@ -72,12 +74,20 @@ def run_study(
         shutil.rmtree(ray_state, ignore_errors=True)
     with TemporaryDirectory(prefix=RAY_STATE_PREFIX, dir=store.path) as notes, monitor.console:
         try:
-            trainable = _trainable(store, share, records, contents() if contents else None, training)
-            is_elastic = store.tune.allocation == "elastic"
-            elastic = _elastic(monitor, share, limit, experience) if is_elastic else None
-            _tuner(trainable, share, monitor, elastic, notes).fit()
-            if elastic is not None:
-                study.log_metrics(elastic.allocation.summary())
+            while store.has_more:
+                trainable = _trainable(store, share, records, contents() if contents else None, training)
+                processes = Processes()
+                is_elastic = store.tune.allocation == "elastic"
+                elastic = _elastic(monitor, share, limit, experience, processes) if is_elastic else None
+                scheduler = elastic or make_scheduler(monitor, processes)
+                _tuner(trainable, share, scheduler, MonitorCallback(monitor, processes), notes).fit()
+                if elastic is not None:
+                    study.log_metrics(elastic.allocation.summary())
+                if monitor.budget.given_up is not None or monitor.budget.is_reached or not monitor.again:
+                    break
+                monitor.again.clear()  # of a population, whose trials Ray is given at once: these are given once more
+            else:
+                monitor.budget.all_begun = True
             if monitor.budget.given_up is None and not monitor.budget.is_over:
                 # On Ctrl-C Ray Tune stops the trials and returns as if the study were complete.
                 raise KeyboardInterrupt
@@ -113,7 +123,9 @@ def _good_nodes(monitor: StudyMonitor) -> list[Node]:
     return [node for node in alive_nodes() if node.name not in monitor.bad_nodes.left_out]
 
 
-def _elastic(monitor: StudyMonitor, share: Share, limit: int | None, experience: Experience | None) -> ElasticScheduler:
+def _elastic(
+    monitor: StudyMonitor, share: Share, limit: int | None, experience: Experience | None, processes: Processes
+) -> ElasticScheduler:
     """Return the scheduler that gives idle devices to the running trials of a study."""
     store, nodes = monitor.store, Nodes.of(alive_nodes())
     cluster = Cluster(nodes.devices(limit))
@@ -142,7 +154,7 @@ def _elastic(monitor: StudyMonitor, share: Share, limit: int | None, experience:
 
     monitor.replicas = replicas
     return ElasticScheduler(
-        make_scheduler(monitor),
+        make_scheduler(monitor, processes),
         allocation,
         nodes,
         share,
@@ -157,10 +169,11 @@ def _elastic(monitor: StudyMonitor, share: Share, limit: int | None, experience:
 def _tuner(
     trainable: Callable[[dict[str, Any]], None],
     share: Share,
-    monitor: StudyMonitor,
-    elastic: ElasticScheduler | None,
+    scheduler: TrialScheduler,
+    callback: MonitorCallback,
     ray_state: str,
 ) -> tune.Tuner:
+    monitor = callback.monitor
     store = monitor.store
     space, searcher = make_searcher(monitor)
     return tune.Tuner(
@@ -168,14 +181,14 @@ def _tuner(
         param_space=space,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=elastic or make_scheduler(monitor),
+            scheduler=scheduler,
             num_samples=-1 if searcher else 1,
             reuse_actors=True,  # 9 s for the first trial of a process, 1 s for each later one
         ),
         run_config=tune.RunConfig(
             name=store.name,
             storage_path=ray_state,
-            callbacks=[MonitorCallback(monitor)],
+            callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=store.tune.max_failures),
             stop=BudgetStopper(monitor.budget),
             verbose=0,

@@ -9,6 +9,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from mis.tune.epochs import EPOCH
 from mis.tune.ray.messages import FINISHED, epochs_of, note_epochs, suggested_trial
 from mis.tune.ray.placing import fixed_request
+from mis.tune.ray.stall import Processes
 from mis.tune.study.monitor import StudyMonitor
 from mis.tune.trial import Verdict
 
@@ -16,9 +17,10 @@ WAITING = (RayTrial.PENDING, RayTrial.PAUSED)
 """Where a trial is that could run."""
 
 
-def make_scheduler(monitor: StudyMonitor) -> "StudyScheduler":
+def make_scheduler(monitor: StudyMonitor, processes: Processes) -> "StudyScheduler":
     """Return Ray's scheduler for a study."""
-    return PopulationScheduler(monitor) if monitor.store.is_population else StudyScheduler(monitor)
+    kind = PopulationScheduler if monitor.store.is_population else StudyScheduler
+    return kind(monitor, processes)
 
 
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are Any here
@@ -26,11 +28,13 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are 
 
     Attributes:
         monitor: The study's monitor.
+        processes: Is told of Ray Tune's controller.
     """
 
-    def __init__(self, monitor: StudyMonitor) -> None:
+    def __init__(self, monitor: StudyMonitor, processes: Processes) -> None:
         super().__init__()
         self.monitor = monitor
+        self.processes = processes
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process: Ray Tune stores its schedulers with its own state."""
@@ -39,6 +43,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are 
     def on_trial_add(self, controller: Any, trial: RayTrial, **info: Any) -> None:
         """Keep a trial that begins away from nodes that are left out."""
         super().on_trial_add(controller, trial, **info)
+        self.processes.controller = controller
         self._keep_away(trial)
 
     def on_trial_error(self, controller: Any, trial: RayTrial, **info: Any) -> None:

@@ -9,15 +9,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.tune.experiment import Trial as RayTrial
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mis.files import read_object, write_json
+from mis.files import write_json
 from mis.tune.study.layout import TrialFolder
 
 NOTE_S = 1.0
@@ -98,10 +99,12 @@ class StallWatch:
 
     Attributes:
         stall_s: Seconds without a step after which a trial is ended; None never ends one.
+        processes: The processes of the trials.
         clock: Seconds that never go back.
     """
 
     stall_s: float | None
+    processes: "Processes"
     clock: Callable[[], float] = time.monotonic
     ended: dict[int, str] = field(default_factory=dict)
     _seen: dict[int, _Seen] = field(default_factory=dict)
@@ -112,27 +115,32 @@ class StallWatch:
         """Whether it is time to look again."""
         return self.stall_s is not None and self.clock() - self._looked_at >= self.stall_s / LOOKS
 
-    def look(self, running: dict[int, TrialFolder]) -> None:
+    def started(self, number: int) -> None:
+        """Note that a trial has been given a process: its time begins."""
+        self._seen.pop(number, None)
+
+    def look(self, running: Mapping[int, tuple[TrialFolder, RayTrial]]) -> None:
         """Look at the trials that have a process, by their numbers."""
         if self.stall_s is None or not self.is_due:
             return
         self._looked_at = now = self.clock()
         for number in self._seen.keys() - running.keys():
             del self._seen[number]
-        for number, folder in running.items():
+        for number, (folder, trial) in running.items():
             with suppress(OSError, ValueError):  # what another node replaces just now is looked at again
-                self._look_at(number, folder, now, running)
+                self._look_at(number, folder, trial, now)
 
-    def _look_at(self, number: int, folder: TrialFolder, now: float, running: dict[int, TrialFolder]) -> None:
-        if self.stall_s is None or not folder.started.exists():
-            return
+    def _look_at(self, number: int, folder: TrialFolder, trial: RayTrial, now: float) -> None:
         steps = folder.steps.read_text(encoding="utf-8") if folder.steps.exists() else ""
         seen = self._seen.get(number)
         if seen is None or seen.steps != steps:
             self._seen[number] = _Seen(steps, now)
-        elif now - seen.since >= self.stall_s and _has_own_process(number, running):
-            _end_process(folder)
+        elif self.stall_s is not None and now - seen.since >= self.stall_s:
             del self._seen[number]
+            process = self.processes.of(trial)
+            if process is None:
+                return
+            _end_process(*process)
             self.ended[number] = f"it did no step for {now - seen.since:.0f} s; {folder.trace} says where it was"
 
     def reason(self, number: int) -> str | None:
@@ -140,22 +148,37 @@ class StallWatch:
         return self.ended.pop(number, None)
 
 
-def _has_own_process(number: int, running: dict[int, TrialFolder]) -> bool:
-    """Return whether the process that was noted last for a trial is no other trial's by now."""
-    own = read_object(running[number].started)
-    others = [folder.started for other, folder in running.items() if other != number and folder.started.exists()]
-    return all(read_object(started) != own for started in others)
+@dataclass
+class Processes:
+    """The processes of the trials that run, as Ray Tune has them.
+
+    Ray has no public way to ask for them. What a process notes itself is not enough: one may hang before it does.
+
+    Attributes:
+        controller: Ray Tune's, which its scheduler is handed.
+    """
+
+    controller: Any = None
+
+    def of(self, trial: RayTrial) -> tuple[str, int] | None:
+        """Return the node's name and the id of a trial's process; None where it has none."""
+        controller = self.controller._tune_controller
+        actor = controller._trial_to_actor.get(trial)
+        live = controller._actor_manager._live_actors_to_ray_actors_resources.get(actor)
+        if live is None:
+            return None
+        known = ray._private.state.actors(live[0]._actor_id.hex())
+        return (known["Address"]["NodeID"], int(known["Pid"])) if known and known.get("Pid") else None
 
 
-def _end_process(folder: TrialFolder) -> None:
-    """Kill a trial's process, on whatever node it is."""
-    started = read_object(folder.started)
-    if started["node"] == ray.get_runtime_context().get_node_id():
-        _kill(started["pid"])
+def _end_process(node: str, pid: int) -> None:
+    """Kill a process, on whatever node it is."""
+    if node == ray.get_runtime_context().get_node_id():
+        _kill(pid)
         return
-    there = NodeAffinitySchedulingStrategy(started["node"], soft=False)
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
     remote: Any = ray.remote(num_cpus=0, scheduling_strategy=there)(_kill)
-    remote.remote(started["pid"])  # where the node is gone too, Ray finds that out
+    remote.remote(pid)  # where the node is gone too, Ray finds that out
 
 
 def _kill(pid: int) -> None:

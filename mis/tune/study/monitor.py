@@ -171,10 +171,9 @@ class StudyMonitor:
             return False
         if self.bad_nodes.failed(node, reason, number):
             self.console.say(messages.node_left_out(host, reason))
-            if not self.store.is_population:  # whose trials have all begun: none can begin anew
-                for other in self.store.try_again(self.bad_nodes.failed_on(node) - self._running.keys()):
-                    self.budget.begin(other)
-                    self.again.append(other)
+            for other in self.store.try_again(self.bad_nodes.failed_on(node) - self._running.keys()):
+                self.budget.begin(other)
+                self.again.append(other)
             if not self.can_run():
                 self.budget.give_up(messages.no_node_left(host, reason, self.store.way_on))
         return node in self.bad_nodes.left_out

@@ -314,6 +314,11 @@ class StudyStore:
         return self.try_again(trial.number for trial in self.trials() if trial.state is TrialState.FAILED)
 
     @property
+    def has_more(self) -> bool:
+        """Whether a trial is still to be run."""
+        return len(self.journal.numbers()) < self.total or bool(self.interrupted())
+
+    @property
     def all_failed(self) -> bool:
         """Whether every trial that has ended has failed, and there is one: it was no trial's own fault then."""
         ended = self.trials()
