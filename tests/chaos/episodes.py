@@ -178,7 +178,7 @@ def draw_search(drawn):
         "tune.epochs": epochs,
         "tune.keep": 8,
         "tune.max_failures": 30,
-        "tune.stall_s": 4.0,
+        "tune.stall_s": 12.0,
         "tune.allocation": "elastic" if elastic else "fixed",
         "tune.space": SPACE,
         "tune.sampler": {"name": sampler, "seed": drawn.randint(0, 999)},
@@ -211,7 +211,8 @@ def search_episode(world, seed, name, report):
         params = load_params(project / "params.yaml", sets)
         store = StudyStore.open(project / "checkpoints" / "tune" / name)
         check_store(store, values)
-        if devices == 1:
+        # Where the process of a trial was lost, another one may have had its turn first.
+        if devices == 1 and not (scheduler == "pbt" and {"trial killed", "trial halted"} & set(report.faults)):
             undisturbed = search(world.base / f"{name}-undisturbed" / "study", params, devices=1)
             same = decisions(store) == decisions(undisturbed)
             check(same, f"decided\n{decisions(store)}\ninstead of\n{decisions(undisturbed)}")

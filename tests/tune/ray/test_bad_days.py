@@ -42,7 +42,7 @@ ALL = [(number, "completed", 4) for number in range(5)]
 
 @pytest.mark.parametrize("halts", [False, True], ids=["hangs", "is halted"])
 def test_a_trial_whose_process_does_no_step_goes_on_from_its_checkpoint(search, tmp_path, capsys, halts):
-    trials, tracker = search(training=Curves(hangs=tmp_path / "hung", halts=halts), tune__stall_s=3.0, **SEARCH)
+    trials, tracker = search(training=Curves(hangs=tmp_path / "hung", halts=halts), tune__stall_s=10.0, **SEARCH)
     assert states(trials) == ALL
     line = said(capsys)
     assert "goes on from its last epoch: it did no step for" in line
