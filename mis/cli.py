@@ -82,10 +82,10 @@ def exit_code(command: Callable[[], int | None]) -> int:
     except MisError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command prints its error
         return 2
+    except BrokenPipeError:  # whoever reads the output, as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # whoever reads the output, as `head`, has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
         if not is_disk_full(error):
             raise
         print(f"error: {DiskFullError(Path(error.filename or tempfile.gettempdir()))}", file=sys.stderr)  # noqa: T201

@@ -1,16 +1,13 @@
 """The comparison from its parameters to its runs in MLflow."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 from tqdm import tqdm
 
-import mis
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_records
 from mis.errors import MisError
@@ -24,13 +21,14 @@ from mis.scaling.measure import measure
 from mis.scaling.plan import Cell, plan
 from mis.scaling.record import Recorder
 from mis.settings import Settings
-from mis.track.provenance import find_origin, machine, versions
+from mis.track.provenance import PACKAGE, digest_of_sources, find_origin, machine, versions
 from mis.track.recording import open_tracker
 from mis.track.store import location_of, tracking_uri
 from mis.train.allocate import Node, device_counts
 from mis.train.batch_rule import for_replicas
 from mis.train.cluster import cluster
 from mis.train.leases import own_devices
+from mis.train.progress import show_message
 from mis.words import counted
 
 Pictures = Callable[[Sequence[MeasuredCell]], Mapping[str, bytes]]
@@ -58,7 +56,7 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
     _check(trials, cells)
     with (
         open_tracker(settings) as tracker,
-        own_devices(settings, max(scaling.devices), _say) as own,
+        own_devices(settings, max(scaling.devices), show_message) as own,
         cluster(settings.ray_address) as nodes,
     ):
         available = _available(nodes, max(scaling.devices), own)
@@ -82,11 +80,6 @@ def location(settings: Settings) -> str:
     return location_of(tracking_uri(settings))
 
 
-def _say(line: str) -> None:
-    """Print a line for the user, above the progress bar."""
-    tqdm.write(line, file=sys.stderr)
-
-
 @contextmanager
 def _recorded(recorder: Recorder) -> Iterator[None]:
     recorder.start()
@@ -96,8 +89,8 @@ def _recorded(recorder: Recorder) -> Iterator[None]:
         try:
             recorder.stop("FAILED" if isinstance(error, Exception) else "KILLED")
         except Exception as unrecorded:  # what ended the comparison is what the user is to see
-            _say(f"MLflow could not be told that the comparison has ended: {unrecorded}")
-        _say("the cells that have ended are kept: the same command goes on with the others")
+            show_message(f"MLflow could not be told that the comparison has ended: {unrecorded}")
+        show_message("the cells that have ended are kept: the same command goes on with the others")
         raise
 
 
@@ -134,18 +127,10 @@ def _available(nodes: Sequence[Node], most: int, settings: Settings) -> tuple[in
 
 def _name(params: Params, records: Records, available: Sequence[int]) -> str:
     """Return the name of a comparison: another one with other parameters, records, devices, code or machine."""
-    facts = {"machine": machine(), "versions": versions(), "code": _code()}
+    facts = {"machine": machine(), "versions": versions(), "code": digest_of_sources(sorted(PACKAGE.rglob("*.py")))}
     sections = params.model_dump(mode="json", include={"data", "model", "train", "distribute", "scaling"})
     text = json.dumps([facts, sections, records.digest, list(available)], sort_keys=True, default=str)
     return sha256(text.encode()).hexdigest()[:12]
-
-
-def _code() -> str:
-    """Return a digest of the package's sources: the commit does not tell what is changed and not committed."""
-    digest, package = sha256(), Path(mis.__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -172,14 +157,14 @@ class _Session:
         """Measure the cells that have not been yet, and return all."""
         done = {cell: found for cell in cells if (found := store.read(cell)) is not None}
         if done:
-            _say(f"{len(done)} of {counted(len(cells), 'cell')} were measured before; going on with the others")
+            show_message(f"{len(done)} of {counted(len(cells), 'cell')} were measured before; going on with the others")
         for measured in done.values():  # the process may have died before MLflow had it
             recorder.cell(measured, self.pictures([measured]))
         epochs = len(self.trials) * self.params.scaling.epochs
         split = self.records.split_for(self.params.train)
         with (
             tqdm(total=len(cells) * epochs, initial=len(done) * epochs, desc="scaling", unit="epoch") as bar,
-            Pool(self.nodes, self.available, self.records.folder, _say) as pool,
+            Pool(self.nodes, self.available, self.records.folder, show_message) as pool,
         ):
             for cell in (cell for cell in cells if cell not in done):
                 bar.set_postfix_str(cell.name)
@@ -193,7 +178,7 @@ class _Session:
                     target=self.params.scaling.target_dice,
                     on_epoch=bar.update,
                 )
-                _say(
+                show_message(
                     f"{cell.name}, round {cell.round + 1}: {measured.elapsed_s:.1f} s after a cold start of "
                     f"{measured.cold_s:.1f} s"
                 )

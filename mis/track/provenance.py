@@ -1,9 +1,10 @@
 """The origin of a run: machine, versions of packages, git commit, and DVC hash of the data set."""
 
+import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +28,9 @@ from mis.track.names import (
 
 PACKAGES = ("mis", "keras", "tensorflow", "ray", "mlflow", "optuna", "dvc", "numpy")
 """The packages whose versions are recorded."""
+
+PACKAGE = Path(__file__).parents[1]
+"""The folder of `mis`."""
 
 UNKNOWN = "unknown"
 """The text for a version, commit or hash that cannot be found out."""
@@ -65,6 +69,14 @@ def git_commit(root: Path) -> str:
         return UNKNOWN
     changes = _output_of("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", ":!dvc.lock")
     return f"{commit}-dirty" if changes else commit
+
+
+def digest_of_sources(files: Iterable[Path]) -> str:
+    """Return a digest of files of `mis`: the commit does not tell what is changed and not committed."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def run_tags(root: Path) -> dict[str, str]:

@@ -7,7 +7,6 @@ runs below one run in MLflow.
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -146,7 +145,7 @@ def train_folds(
 
 def _find_or_create(folder: Path, prefix: str, params: Params, records: Records, settings: Settings) -> StudyStore:
     """Return the study of these trainings that is to go on, or a new one."""
-    store, code = _find(folder, prefix), code_version(settings.workspace)
+    store, code = next(StudyStore.unfinished(folder, f"{prefix}-"), None), code_version(settings.workspace)
     if store is not None and is_other_code(store.code, code):
         show_message(messages.folds_of_other_code(store.name, store.code, code))
         store = None
@@ -194,16 +193,6 @@ def _fingerprint(params: Params, records: Records) -> str:
     rule = params.distribute
     train = for_replicas(params.train.model_copy(update={"fold": 0}), rule, rule.devices)
     return fingerprint(params.model_copy(update={"train": train}), records)
-
-
-def _find(folder: Path, prefix: str) -> StudyStore | None:
-    """Return the newest study of these trainings that has not been finished."""
-    for path in sorted(folder.glob(f"{prefix}-*/study.json"), key=lambda path: path.stat().st_mtime, reverse=True):
-        with suppress(MisError):  # of one that cannot be read
-            store = StudyStore.open(path.parent)
-            if not store.was_finished:
-                return store
-    return None
 
 
 def _check_all_trained(study: StudyResult) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import optuna
-from tqdm import tqdm
 
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_contents, read_records, size_bytes
@@ -34,6 +32,7 @@ from mis.track.names import (
 from mis.track.provenance import find_origin
 from mis.track.recording import open_tracker, reader
 from mis.track.store import reason_of
+from mis.train.progress import show_message
 from mis.tune.elastic import Experience
 from mis.tune.history import starting_points
 from mis.tune.ray.driver import run_study
@@ -99,7 +98,7 @@ def tune(
         if go_on and (store := StudyStore.find(folder, params, records.digest, code)) is not None:
             if not is_other_code(store.code, code):
                 return run(store, context)
-            say(messages.begun_by_other_code(store.name, store.code, code))
+            show_message(messages.begun_by_other_code(store.name, store.code, code))
         name = name or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         starts = starting_points(params, context.earlier)
         return run(StudyStore.create(folder / name, params, records.digest, starts, code=code), context)
@@ -138,19 +137,19 @@ def run(
         retry_failed: Whether trials that have failed are tried again; they are where all have failed.
     """
     with store.locked(), saying_disk_full(store.path):
-        say(f"study {store.name}; if it is interrupted: {store.way_on}")
+        show_message(f"study {store.name}; if it is interrupted: {store.way_on}")
         for line in store.mend():
-            say(line)
+            show_message(line)
         store = store if params is None else store.with_params(params)
         store.reopen()
         if is_other_code(store.code, now := code_version(context.settings.workspace)):
-            say(messages.goes_on_with_other_code(store.code, now))
+            show_message(messages.goes_on_with_other_code(store.code, now))
         if (retry_failed or store.all_failed) and (again := store.try_failed_again()):
-            say(messages.tried_again(again))
+            show_message(messages.tried_again(again))
         ended = len(store.trials())
         if begun := ended + len(store.interrupted()):
-            say(f"it goes on: {ended} of {store.total} trials have ended, {begun} were begun")
-        with resources(store.tune, size_bytes(context.records), context.settings, say) as available:
+            show_message(f"it goes on: {ended} of {store.total} trials have ended, {begun} were begun")
+        with resources(store.tune, size_bytes(context.records), context.settings, show_message) as available:
             return _run_on(available, store, context)
 
 
@@ -189,7 +188,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
                 experience=_experience(store, records, context.earlier),
             )
         except KeyboardInterrupt:
-            say(f"what has ended is kept; go on with {store.way_on}")
+            show_message(f"what has ended is kept; go on with {store.way_on}")
             raise
         result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent)
         _record(result, study_run, context)
@@ -203,14 +202,11 @@ def _experience(store: StudyStore, records: Records, earlier: RunStore | None) -
     try:
         studies = earlier.find_finished(TUNE, {RECORDS_TAG: records.digest, KIND_TAG: "study"})
     except Exception as error:  # whatever a store, or the network before it, may raise
-        say(f"what earlier searches have measured is done without: MLflow does not answer ({reason_of(error)})")
+        show_message(
+            f"what earlier searches have measured is done without: MLflow does not answer ({reason_of(error)})"
+        )
         return None
     return Experience.of([study.metrics for study in studies])
-
-
-def say(line: str) -> None:
-    """Show a line to the user."""
-    tqdm.write(line, file=sys.stderr)
 
 
 def _record(result: StudyResult, run: Run, context: StudyContext) -> None:

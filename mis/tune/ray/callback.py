@@ -75,9 +75,7 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
     ) -> None:
         """Hand over an epoch."""
         with self.monitor.budget.giving_up():
-            attempt, worked_s, node = (
-                result.get(key, empty) for key, empty in ((ATTEMPT, ""), (WORKED_S, 0.0), (NODE, ""))
-            )
+            attempt, worked_s, node = result.get(ATTEMPT, ""), result.get(WORKED_S, 0.0), result.get(NODE, "")
             self.monitor.epoch_ended(self._number(trial), result, attempt, worked_s, node)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:

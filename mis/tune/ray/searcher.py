@@ -22,7 +22,7 @@ def make_searcher(monitor: StudyMonitor) -> tuple[dict[str, Any], Searcher | Non
 
 def _population(store: StudyStore, budget: Budget) -> dict[str, Any]:
     trials = store.interrupted()
-    trials += [store.next_trial() for _ in range(store.total - len(store.trials()) - len(trials))]
+    trials += [store.next_trial() for _ in range(store.total - len(store.journal.numbers()))]
     for trial in trials:
         budget.begin(trial.number)
     budget.all_begun = True
@@ -39,7 +39,7 @@ class TrialSearcher(Searcher):  # type: ignore[misc]  # Ray's classes are Any he
         super().__init__(metric=BEST_DICE, mode="max")
         self.monitor = monitor
         self.interrupted = monitor.store.interrupted()
-        self.begun = len(monitor.store.trials()) + len(self.interrupted)
+        self.begun = len(monitor.store.journal.numbers())
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process: Ray Tune stores its searchers with its own state."""

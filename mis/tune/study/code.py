@@ -1,15 +1,11 @@
 """Which code began a study: one that other code goes on with is no longer one search."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from mis.track.provenance import git_commit
-
-PACKAGE = Path(__file__).parents[2]
-"""The folder of `mis`."""
+from mis.track.provenance import PACKAGE, digest_of_sources, git_commit
 
 COMMIT, DIGEST = "commit", "digest"
 """What is kept of the code: its commit, for people, and a digest of the files that a search computes with."""
@@ -27,10 +23,7 @@ def code_version(workspace: Path) -> dict[str, str]:
     Args:
         workspace: The folder of the project.
     """
-    digest = hashlib.sha256()
-    for path in _files(workspace):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return {COMMIT: git_commit(workspace), DIGEST: digest.hexdigest()[:16]}
+    return {COMMIT: git_commit(workspace), DIGEST: digest_of_sources(_files(workspace))[:16]}
 
 
 def is_other_code(began: Mapping[str, str], now: Mapping[str, str]) -> bool:

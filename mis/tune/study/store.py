@@ -99,13 +99,23 @@ class StudyStore:
         A study that is or was finished is not: with the same parameters a new one is wanted. Nor is one whose file
         cannot be read, or that another version began.
         """
-        found = []
-        for study in sorted(folder.glob(f"*/{STUDY_JSON}"), key=lambda path: path.stat().st_mtime, reverse=True):
+        found = [store for store in cls.unfinished(folder) if (store.params, store.records) == (params, records)]
+        return next((store for store in found if store.code == code), found[0] if found else None)
+
+    @classmethod
+    def unfinished(cls, folder: Path, prefix: str = "") -> Iterator["StudyStore"]:
+        """Yield the studies below a folder that can be read and were not finished, the newest first.
+
+        Args:
+            folder: The folder of studies.
+            prefix: How their names begin.
+        """
+        found = folder.glob(f"{prefix}*/{STUDY_JSON}")
+        for study in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
             with suppress(MisError):
                 store = cls.open(study.parent)
-                if (store.params, store.records) == (params, records) and not store.was_finished:
-                    found.append(store)
-        return next((store for store in found if store.code == code), found[0] if found else None)
+                if not store.was_finished:
+                    yield store
 
     @contextmanager
     def locked(self) -> Iterator[None]:
