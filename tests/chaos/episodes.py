@@ -105,6 +105,7 @@ def run_to_its_end(start, target, drawn, most_faults):
         check_ended(target.process.returncode, err, target.done, since)
         if len(target.done) < most_faults and drawn.random() < 0.5:
             name = drawn.choice(list(faults.AT_REST))
+            target.hog.unlink(missing_ok=True)  # what damages a file may have to write into it
             if faults.AT_REST[name](target):
                 target.done.append(name)
         if len(target.done) >= most_faults or drawn.random() < 0.8:
