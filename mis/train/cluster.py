@@ -23,7 +23,9 @@ CONNECT_S = 10.0
 
 
 @contextmanager
-def cluster(address: str | None, at_least: int = 1, shared_bytes: int = 0) -> Iterator[list[Node]]:
+def cluster(
+    address: str | None, at_least: int = 1, shared_bytes: int = 0, most_cores: int | None = None
+) -> Iterator[list[Node]]:
     """Connect to the cluster, yield its nodes, and leave it (or end it, where it is a local one).
 
     A process that is connected already stays so.
@@ -32,6 +34,7 @@ def cluster(address: str | None, at_least: int = 1, shared_bytes: int = 0) -> It
         address: The cluster's; None starts a local one.
         at_least: Cores that a local cluster claims to have, even where the machine has fewer.
         shared_bytes: Bytes of a local cluster's object store beside `OBJECT_STORE_BYTES`, for what its processes share.
+        most_cores: Cores that a local cluster claims to have at most; None claims all that this process may use.
 
     Raises:
         MisError: No cluster answers at the address.
@@ -44,7 +47,8 @@ def cluster(address: str | None, at_least: int = 1, shared_bytes: int = 0) -> It
     if address is not None:
         _check_answers(address)
     try:
-        ray.init(**_arguments(address, at_least, shared_bytes), log_to_driver=False, logging_level=logging.CRITICAL)
+        arguments = _arguments(address, at_least, shared_bytes, most_cores)
+        ray.init(**arguments, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address is None:
             raise
@@ -109,9 +113,10 @@ def _check_answers(address: str) -> None:
         ) from None
 
 
-def _arguments(address: str | None, at_least: int, shared_bytes: int) -> dict[str, object]:
+def _arguments(address: str | None, at_least: int, shared_bytes: int, most_cores: int | None) -> dict[str, object]:
     if address is not None:
         return {"address": address}
     room = OBJECT_STORE_BYTES + shared_bytes
     local = {"address": "local", "include_dashboard": False, "object_store_memory": room}
-    return {**local, "num_cpus": at_least} if at_least > cores() else local
+    claimed = max(at_least, cores() if most_cores is None else min(most_cores, cores()))
+    return local if claimed == cores() else {**local, "num_cpus": claimed}

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import psutil
 
+from mis.errors import MisError
 from mis.params.tune import TuneParams
 from mis.settings import Settings
 from mis.train.allocate import Node, Share, allocate
 from mis.train.cluster import cluster
-from mis.train.leases import own_devices
+from mis.train.leases import own_devices, visible_gpus
 
 SHARED_USABLE = 0.8
 """Of the memory that a node's processes share, what the data may take."""
@@ -58,11 +59,27 @@ def resources(
     room = shared_room(size_bytes, params.data_memory_share)
     with (
         own_devices(settings, params.devices, say) if say else nullcontext(settings) as own,
-        cluster(settings.ray_address, shared_bytes=room) as nodes,
+        # Ray lets as many trials of a population run as it has room for, whatever the limit.
+        cluster(
+            settings.ray_address, shared_bytes=room, most_cores=None if visible_gpus() else own.devices
+        ) as nodes,
     ):
         share = allocate(nodes, params.devices_per_trial, own.devices)
+        if params.scheduler.name == "pbt" and settings.ray_address is not None:
+            _check_all_may_run(share, allocate(nodes, params.devices_per_trial))
         in_memory = fits_in_memory(size_bytes, nodes, params.data_memory_share)
         yield Resources(len(nodes), share, in_memory, own.devices)
+
+
+def _check_all_may_run(share: Share, without_limit: Share) -> None:
+    """Refuse a limit for a population on a cluster: Ray lets as many of its trials run as the cluster has room for."""
+    if share.concurrent < without_limit.concurrent:
+        raise MisError(
+            "on a Ray cluster a population (tune.scheduler pbt) takes all devices: MIS_DEVICES must leave room for "
+            f"{without_limit.concurrent} trials at once",
+            got=f"for {share.concurrent}",
+            do="unset MIS_DEVICES, or start a smaller cluster",
+        )
 
 
 def shared_room(size_bytes: int, share: float) -> int:
