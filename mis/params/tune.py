@@ -1,11 +1,15 @@
 """A search."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mis.params.base import Fraction, Positive, Scalar, Section, Seed
 from mis.params.space import Distribution
+
+STUDY_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
+"""A study's name, which is that of its folder."""
 
 
 class SamplerParams(Section):

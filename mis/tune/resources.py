@@ -60,9 +60,7 @@ def resources(
     with (
         own_devices(settings, params.devices, say) if say else nullcontext(settings) as own,
         # Ray lets as many trials of a population run as it has room for, whatever the limit.
-        cluster(
-            settings.ray_address, shared_bytes=room, most_cores=None if visible_gpus() else own.devices
-        ) as nodes,
+        cluster(settings.ray_address, shared_bytes=room, most_cores=None if visible_gpus() else own.devices) as nodes,
     ):
         share = allocate(nodes, params.devices_per_trial, own.devices)
         if params.scheduler.name == "pbt" and settings.ray_address is not None:

@@ -1,6 +1,5 @@
 """One study from its parameters to its runs in MLflow."""
 
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_contents, read_records, size_bytes
 from mis.files import saying_disk_full
 from mis.params.load import Params
+from mis.params.tune import STUDY_NAME
 from mis.settings import Settings
 from mis.track.base import TUNE, Run, RunStore, Tracker, tracked
 from mis.track.names import (
@@ -42,9 +42,6 @@ from mis.tune.study import messages
 from mis.tune.study.code import COMMIT, code_version, is_other_code
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
-
-NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
-"""A study's name, which is that of its folder."""
 
 Draw = Callable[[optuna.Study, Path, Sequence[Trial]], Sequence[Path]]
 """Draws a study's figures into a folder, and returns their files: `mis.report.study.figures.write_figures`."""
@@ -116,7 +113,7 @@ def check_name(name: str, settings: Settings) -> None:
         MisError: It cannot be a folder's, is taken, or runs of it are in MLflow, which is not asked where the command
             does without.
     """
-    if not NAME.fullmatch(name):
+    if not STUDY_NAME.fullmatch(name):
         raise messages.bad_name(name)
     if (studies_folder(settings) / name).exists():
         raise messages.name_taken(name, has_folder=True)

@@ -1,0 +1,1 @@
+"""Searches, trainings and comparisons as jobs of SLURM: their batch scripts, and Ray on the nodes of a job."""

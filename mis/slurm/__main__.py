@@ -1,0 +1,136 @@
+"""`python -m mis.slurm --nodes 8 --gpus-per-node 4 --time 24:00:00 tune ...`: write, check, submit a batch script."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mis import cli
+from mis.errors import MisError
+from mis.files import new_file
+from mis.params.load import load_params
+from mis.params.tune import STUDY_NAME
+from mis.settings import load_settings
+from mis.slurm import submit
+from mis.slurm.job import COMMANDS
+from mis.slurm.script import Script
+from mis.tune.study import messages
+
+OWN = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+OWN.add_argument("--params", type=Path)
+OWN.add_argument("--set", dest="overrides", action="append", default=[])
+OWN.add_argument("--name")
+OWN.add_argument("--resume")
+"""The options of the commands that are looked at before a job waits in the queue for hours."""
+
+PASSED_ON = ("partition", "account", "qos", "constraint", "mem", "array")
+"""Options that are handed to sbatch as they are."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    made = argparse.ArgumentParser(
+        "python -m mis.slurm",
+        description="Write a batch script that runs a command on all nodes of a job, and check it.",
+        allow_abbrev=False,
+    )
+    made.add_argument("--nodes", type=int, default=1)
+    made.add_argument("--gpus-per-node", type=int, default=0)
+    made.add_argument("--cpus-per-node", type=int, help="by default the cluster's own")
+    made.add_argument("--time", help="the limit of each turn, e.g. 24:00:00; the job goes on in its next one")
+    for name in PASSED_ON:
+        made.add_argument(f"--{name}", help=f"sbatch's --{name}")
+    made.add_argument("--module", action="append", default=[], help="load a module; may be repeated")
+    made.add_argument("--setup", action="append", default=[], metavar="LINE", help="a line of shell before the command")
+    made.add_argument("--venv", default=".venv", help="the virtual environment, on all nodes")
+    made.add_argument("--container", default="", help="instead of --venv, e.g. 'apptainer exec --nv mis.sif'")
+    made.add_argument("--sbatch", action="append", default=[], metavar="OPTION", help="any other option of sbatch")
+    made.add_argument("--join-s", type=int, help="seconds in which Ray must have started on all nodes")
+    made.add_argument("--output", type=Path, help="the script's file; by default mis-COMMAND.sbatch")
+    made.add_argument("--submit", action="store_true", help="submit it")
+    made.add_argument("command", choices=COMMANDS)
+    made.add_argument("words", nargs=argparse.REMAINDER, help="the command's own options")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    options = parser().parse_args(argv)
+    return cli.exit_code(lambda: _run(options, argv))
+
+
+def script_of(options: argparse.Namespace, argv: Sequence[str], *, takes_all_devices: bool) -> Script:
+    """Return the script that the options of the command ask for."""
+    passed_on = [f"--{name}={value}" for name in PASSED_ON if (value := getattr(options, name)) is not None]
+    return Script(
+        options.command,
+        options.words,
+        nodes=options.nodes,
+        gpus_per_node=options.gpus_per_node,
+        time=options.time,
+        cpus_per_node=options.cpus_per_node,
+        options=[*passed_on, *options.sbatch],
+        modules=options.module,
+        setup=options.setup,
+        venv=options.venv,
+        container=options.container,
+        join_s=options.join_s,
+        takes_all_devices=takes_all_devices,
+        written_by=shlex.join(["python", "-m", "mis.slurm", *argv]),
+    )
+
+
+def _run(options: argparse.Namespace, argv: Sequence[str]) -> None:
+    takes_all_devices = False
+    if options.command != "repro":
+        takes_all_devices = _check(options)
+    if options.submit and not submit.is_there():
+        raise MisError("sbatch must be found on PATH to submit a job", do="run this on a login node of the cluster")
+    script = script_of(options, argv, takes_all_devices=takes_all_devices)
+    path = options.output or Path(f"mis-{options.command}.sbatch")
+    with new_file(path) as unfinished:
+        unfinished.write_text(script.text(), encoding="utf-8")
+    print(f"written: {path}")
+    if not submit.is_there():
+        print("not checked: there is no sbatch on this machine; on the cluster: sbatch --test-only", path)
+        return
+    print(f"checked: {submit.check(path)}")
+    if not options.submit:
+        print(f"submit it: sbatch {path}")
+        return
+    _tell(submit.submit(path), options)
+
+
+def _check(options: argparse.Namespace) -> bool:
+    """Refuse parameters that the job would refuse; return whether a training is to take all devices of the job."""
+    own, _ = OWN.parse_known_args(options.words)
+    settings = load_settings()
+    params = load_params(own.params or settings.workspace / "params.yaml", own.overrides)
+    if options.command == "tune" and own.name is not None and not STUDY_NAME.fullmatch(own.name):
+        raise messages.bad_name(own.name)
+    if options.command != "train" or params.distribute.devices > 1:
+        return False
+    devices = options.nodes * max(1, options.gpus_per_node)
+    params.check_spread("the job's devices, which a training takes all where distribute.workers is 1", devices)
+    return bool(devices > 1)
+
+
+def _tell(number: str, options: argparse.Namespace) -> None:
+    """Say where to look."""
+    own, _ = OWN.parse_known_args(options.words)
+    settings = load_settings()
+    task = "" if options.array is None else "-TASK"
+    print(f"submitted: job {number}")
+    print(f"  its state    squeue --job {number}")
+    print(f"  its output   slurm-mis-{options.command}-{number}{task.replace('-', '_')}.out")
+    print(f"  the nodes    {settings.checkpoints / 'slurm' / f'{number}{task}-0'}")
+    if options.command == "tune":
+        name = own.resume or own.name or f"slurm-{number}{task}"
+        print(f"  the study    {settings.checkpoints / 'tune' / name}; by hand: python -m mis.tune --resume {name}")
+    print(f"  the figures  MLflow at {settings.tracking_uri}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

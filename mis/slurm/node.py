@@ -1,0 +1,166 @@
+"""`python -m mis.slurm.node`: Ray on this node, until its input ends; what `mis.slurm.steps` starts on each node.
+
+The input is a pipe from the batch script: it ends when the script says so, and when the script is no more.
+
+Ports are those that are free now, and temporary files are on the node's own disk, below a folder of the job alone: two
+jobs on one node do not meet.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from mis import cli
+from mis.errors import MisError
+from mis.files import new_file
+from mis.ports import free_port
+from mis.settings import cores
+from mis.train.rendezvous import local_address
+
+LONGEST_FOLDER = 40
+"""Letters of the folder of temporary files: Ray makes sockets some 65 letters below, and 107 is the most."""
+
+END_S = 10.0
+"""Seconds in which Ray ends by itself."""
+
+
+def own_address(env: Mapping[str, str]) -> str:
+    """Return the address of this node, as the other nodes of the job reach it.
+
+    Args:
+        env: The environment: MIS_INTERFACE names a network interface; by default it is the one towards the node that
+            has started the steps (SLURM_LAUNCH_NODE_IPADDR).
+
+    Raises:
+        MisError: There is no such interface, or it has no IPv4 address.
+    """
+    name = env.get("MIS_INTERFACE")
+    if not name:
+        return local_address(env.get("SLURM_LAUNCH_NODE_IPADDR"))
+    interfaces = psutil.net_if_addrs()
+    found = [entry.address for entry in interfaces.get(name, []) if entry.family == socket.AF_INET]
+    if not found:
+        there = ", ".join(sorted(interfaces))
+        raise MisError(
+            "MIS_INTERFACE must name a network interface of this node with an IPv4 address", got=name, do=there
+        )
+    return str(found[0])
+
+
+def local_folder(env: Mapping[str, str]) -> Path:
+    """Return the folder for Ray's temporary files, on this node's own disk and of this job alone.
+
+    Args:
+        env: The environment: SLURM_TMPDIR, TMPDIR, else the system's; where a path is too long for Ray's sockets, /tmp.
+    """
+    base = Path(env.get("SLURM_TMPDIR") or env.get("TMPDIR") or tempfile.gettempdir())
+    job = f"mis-{env.get('SLURM_JOB_ID', os.getpid())}-{env.get('SLURM_RESTART_COUNT') or 0}"
+    if len(str(base / job)) > LONGEST_FOLDER:
+        base = Path("/tmp")  # noqa: S108 - the folder itself is made by this process, for its user alone
+    return base / job
+
+
+def ray_command(address: str, folder: Path, label: str, *, head: str | None) -> list[str]:
+    """Return the command that starts Ray on this node and stays as long as it runs.
+
+    Args:
+        address: This node's.
+        folder: For temporary files.
+        label: The node's name for SLURM.
+        head: The address of the head; None where this is the head.
+    """
+    ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--node-ip-address={address}"]
+    ray += [f"--temp-dir={folder}", f"--num-cpus={cores()}", "--disable-usage-stats", f"--labels=mis/node={label}"]
+    # 0: each of Ray's servers takes a free port.
+    ray += ["--min-worker-port=0", "--max-worker-port=0", "--node-manager-port=0", "--object-manager-port=0"]
+    if head is not None:
+        return [*ray, f"--address={head}"]
+    ray += ["--head", f"--port={free_port(address)}", "--include-dashboard=false"]
+    return [*ray, f"--ray-client-server-port={free_port(address)}"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser("python -m mis.slurm.node", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--label", required=True, help="the node's name for SLURM")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--head-file", type=Path, help="be the head, and write its address to this file")
+    where.add_argument("--address", help="join the head at this address")
+    options = parser.parse_args(argv)
+    return cli.exit_code(lambda: _run(options.label, options.head_file, options.address))
+
+
+def _run(label: str, head_file: Path | None, head: str | None) -> int:
+    address, folder = own_address(os.environ), local_folder(os.environ)
+    command = ray_command(address, folder, label, head=head)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The setting with which mis lets a Ray of one machine listen on the loopback address alone.
+    env = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    print(f"{label}: Ray listens at {address}; its temporary files: {folder}", flush=True)  # noqa: T201
+    ray = subprocess.Popen(command, env=env)
+    is_told = threading.Event()
+
+    def end(*_: object) -> None:
+        is_told.set()
+        ray.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    threading.Thread(target=_call_after_input, args=(end,), daemon=True).start()
+    try:
+        if head_file is not None:
+            port = next(word for word in command if word.startswith("--port=")).partition("=")[2]
+            _wait_until_listening(ray, address, int(port))
+            with new_file(head_file) as unfinished:
+                unfinished.write_text(f"{address}:{port}", encoding="utf-8")
+        code = ray.wait()
+        return 0 if is_told.is_set() else code or 1
+    finally:
+        _end(ray)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _call_after_input(end: Callable[[], None]) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    end()
+
+
+def _wait_until_listening(ray: "subprocess.Popen[bytes]", address: str, port: int) -> None:
+    while ray.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex((address, port)) == 0:
+                return
+        time.sleep(0.2)
+
+
+def _end(ray: "subprocess.Popen[bytes]") -> None:
+    """End Ray and all that it has started on this node."""
+    started = _descendants(ray.pid)
+    ray.terminate()
+    _, alive = psutil.wait_procs(started, timeout=END_S)
+    for process in alive:
+        process.kill()
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,173 @@
+"""Jobs of the real SLURM: submitted as a user does, over two nodes, through a time limit, and without a node."""
+
+import json
+import sys
+
+import pytest
+
+from mis.settings import Settings
+from mis.track.base import TUNE
+from mis.track.mlflow import MlflowTracker
+from mis.tune.study.store import StudyStore
+from tests.cluster.conftest import TINY
+
+pytestmark = pytest.mark.slow
+
+
+def sets(**more):
+    """Return the options of a small search."""
+    values = TINY | {name.replace("__", "."): value for name, value in more.items()}
+    return [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+
+
+def submit(slurm, project, *options, command="tune", words=()):
+    """Write and submit a job by `python -m mis.slurm`, and return its number and what was said."""
+    line = [sys.executable, "-m", "mis.slurm", *options, "--submit", command, *words]
+    done = project.run(*line, env=slurm.env)
+    number = done.stdout.partition("submitted: job ")[2].split()[0]
+    return number, done.stdout
+
+
+def output(project, name):
+    """Return what a job has printed."""
+    return "\n".join(path.read_text() for path in project.folder.glob(f"slurm-mis-{name}.out"))
+
+
+def hosts(store):
+    """Return the names of the machines on which trials were started last."""
+    return {json.loads(trial.started.read_text())["host"] for trial in store.folder.trials}
+
+
+def test_a_search_runs_over_two_nodes_and_leaves_nothing_behind(slurm, machines, project):
+    number, said = submit(slurm, project, "--nodes=2", "--time=10:00", words=sets())
+    assert "checked: Job" in said
+    assert f"checkpoints/tune/slurm-{number}" in said
+    job = slurm.wait_for_job(number, "COMPLETED", "FAILED", "TIMEOUT")
+    printed = output(project, f"tune-{number}")
+    assert job["JobState"] == "COMPLETED", printed
+    assert "slurm: Ray runs on n1, n2 with 4 cores" in printed
+    store = StudyStore.open(project.folder / "checkpoints" / "tune" / f"slurm-{number}")
+    assert [(trial.state, len(trial.history)) for trial in store.trials()] == [("completed", 4)] * 4
+    assert hosts(store) == {"n1", "n2"}
+    for name in machines.names:
+        left = [pid for pid in machines.processes(name) if pid != slurm.daemons[name].pid]
+        assert not left, f"{name}: {left}"
+
+
+LONG = {"tune__epochs": 60, "tune__num_samples": 6}
+"""A search that is still running when something is done to it."""
+
+
+def wait_for_epochs(slurm, project, name, epochs=1):
+    """Wait until a trial of a study has written so many epochs."""
+    folder = project.folder / "checkpoints" / "tune" / name / "trials"
+
+    def newest():
+        return max((int(path.name.partition("-")[2]) for path in folder.glob("*/epoch-*")), default=0)
+
+    slurm.wait(lambda: newest() >= epochs, f"epoch {epochs} of {name}", 120)
+
+
+def check_whole(project, name, epochs):
+    """Check that each trial of a study is there once, with each epoch once, in MLflow too."""
+    store = StudyStore.open(project.folder / "checkpoints" / "tune" / name)
+    trials = store.trials()
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert not store.interrupted()
+    assert all(len(trial.history) == epochs for trial in trials if trial.state == "completed")
+    assert {str(trial.state) for trial in trials} <= {"completed", "stopped"}
+    settings = Settings(project.folder, project.folder, f"sqlite:///{project.folder}/mlruns/mlflow.db")
+    client = MlflowTracker(settings).client
+    experiment = client.get_experiment_by_name(TUNE)
+    runs = client.search_runs([experiment.experiment_id], f"tags.`mis.study` = '{name}'")
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    of_trials = {run.data.tags["mis.trial"]: run for run in runs if "mis.trial" in run.data.tags}
+    assert len(runs) == len(trials) + 1
+    for trial in trials:
+        points = client.get_metric_history(of_trials[trial.name].info.run_id, "val/dice")
+        assert sorted(point.step for point in points) == list(range(1, len(trial.history) + 1))
+    return store
+
+
+def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(slurm, project):
+    # More trials than there is time for: the study's own budget ends it, in its second turn.
+    endless = sets(tune__num_samples=1000, tune__hours=0.03)
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=endless)
+    name = f"slurm-{number}"
+    wait_for_epochs(slurm, project, name)
+    slurm.ask("scontrol", "update", f"JobId={number}", "TimeLimit=2")  # SLURM sends the signal 90 s before
+    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 150)
+    printed = output(project, f"tune-{number}")
+    assert "slurm: the time limit is near: the command is ended" in printed
+    assert "slurm: the job is queued again" in printed
+    before = StudyStore.open(project.folder / "checkpoints" / "tune" / name)
+    assert before.interrupted()
+    begun = len(before.journal.numbers())
+    job = slurm.finish(number)
+    printed = output(project, f"tune-{number}")
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
+    assert f"slurm: study {name} goes on" in printed
+    assert len(check_whole(project, name, 4).trials()) >= begun
+
+
+def test_jobs_of_an_array_share_a_node_and_one_that_is_ended_leaves_the_other_alone(slurm, project):
+    options = ["--array=0-1", "--sbatch=--nodelist=n1", "--cpus-per-node=1", "--time=30:00"]
+    number, _ = submit(slurm, project, *options, words=sets(**LONG | {"tune__num_samples": 2}))
+    names = [f"slurm-{number}-{task}" for task in range(2)]
+    for name in names:
+        wait_for_epochs(slurm, project, name)
+    # As the time limit does.
+    slurm.ask("scancel", "--batch", "--signal=USR1", f"{number}_0")
+    first, second = f"{number}_0", f"{number}_1"
+    slurm.wait(lambda: slurm.job(first)["JobState"] == "PENDING", "the job to be queued again", 90)
+    assert slurm.job(second)["JobState"] == "RUNNING"
+    assert [slurm.finish(job)["JobState"] for job in (first, second)] == ["COMPLETED", "COMPLETED"]
+    assert [slurm.job(job)["Restarts"] for job in (first, second)] == ["1", "0"]
+    for name in names:
+        assert len(check_whole(project, name, 60).trials()) == 2
+
+
+def test_a_search_that_loses_a_node_goes_on_without_it(slurm, project):
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
+    name = f"slurm-{number}"
+    wait_for_epochs(slurm, project, name, 5)
+    slurm.lose("n2")
+    job = slurm.finish(number)
+    printed = output(project, f"tune-{number}")
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "0"), printed
+    assert "slurm: node n2 has left the job's Ray" in printed
+    store = check_whole(project, name, 60)
+    assert hosts(store) <= {"n1", "n2"}
+
+
+def test_a_node_that_does_not_join_is_named(slurm, machines, project):
+    # A network that only the first node has.
+    made = (
+        ["link", "add", "ib0", "type", "veth", "peer", "name", "ib0-peer"],
+        ["addr", "add", "10.99.0.1/24", "dev", "ib0"],
+        ["link", "set", "ib0", "up"],
+    )
+    for words in made:
+        project.run(*machines.on("n1", "ip", *words))
+    project.env["MIS_INTERFACE"] = "ib0"
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", "--join-s=60", words=sets())
+    job = slurm.finish(number)
+    printed = output(project, f"tune-{number}")
+    assert (job["JobState"], job["ExitCode"]) == ("FAILED", "1:0")
+    assert "slurm: error: Ray has not started on node n2" in printed
+    assert "MIS_INTERFACE must name a network interface of this node with an IPv4 address, got ib0" in printed
+
+
+def test_what_a_job_would_refuse_is_refused_before_it_waits_in_the_queue(slurm, project):
+    def refused(*options, words=()):
+        done = project.run(
+            sys.executable, "-m", "mis.slurm", *options, "--submit", "tune", *words, env=slurm.env, check=False
+        )
+        assert done.returncode == 2
+        return done.stderr
+
+    assert "a parameter must exist, got tune.num_sample" in refused(words=["--set", "tune.num_sample=3"])
+    assert "--time must be a time as SLURM reads it, got 'tomorrow'" in refused("--time=tomorrow")
+    said = refused("--partition=nowhere")
+    assert "SLURM must accept mis-tune.sbatch, got allocation failure: Invalid partition name specified; change" in said
+    assert slurm.ask("squeue", "--noheader") == ""

@@ -1,0 +1,188 @@
+"""Batch scripts, as text; tests/cluster runs them."""
+
+import ast
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mis.slurm.job
+from mis.errors import MisError
+from mis.slurm.__main__ import main, parser, script_of
+from mis.slurm.allocation import Job, seconds_of
+from mis.slurm.job import words_of
+from mis.slurm.node import LONGEST_FOLDER, local_folder, own_address, ray_command
+from mis.slurm.script import Script
+from tests.conftest import ROOT
+
+SCRIPTS = sorted((ROOT / "pipelines" / "slurm").glob("*.sbatch"))
+
+
+def asked(text):
+    """Return what a script asks SLURM for."""
+    return [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_the_scripts_of_the_project_are_those_that_the_command_writes(path):
+    text = path.read_text()
+    written_by = next(line for line in text.splitlines() if line.startswith("# Written by: "))
+    words = shlex.split(written_by.removeprefix("# Written by: python -m mis.slurm "))
+    script = script_of(parser().parse_args(words), words, takes_all_devices=path.stem == "train")
+    assert script.text() == text
+
+
+def test_there_is_a_script_for_each_command():
+    assert {path.stem for path in SCRIPTS} == set(mis.slurm.job.COMMANDS)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_is_shell(path):
+    subprocess.run(["bash", "-n", path], check=True)
+
+
+def test_a_script_asks_for_what_it_is_told_and_for_a_signal_before_its_limit():
+    text = Script("tune", nodes=8, gpus_per_node=4, time="24:00:00", options=["--partition=gpu"]).text()
+    assert {"--nodes=8", "--gpus-per-node=4", "--time=24:00:00", "--partition=gpu"} <= set(asked(text))
+    assert {"--signal=B:USR1@90", "--requeue", "--no-kill"} <= set(asked(text))
+    # SLURM sends the signal to the shell of the script alone: it must have become the job itself.
+    assert text.splitlines()[-2].startswith("exec python -m mis.slurm.job tune")
+
+
+def test_words_reach_the_command_as_they_were_given():
+    words = ["--set", "tune.space={\"a b\": 1, 'c': $HOME}", "--name", "it's"]
+    last = Script("tune", words).text().partition("exec ")[2].replace("exec", "")
+    done = subprocess.run(
+        ["bash", "-c", f'python() {{ printf "%s\\0" "$@"; }}; {last}'], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\0")[3:-1] == words
+
+
+def test_a_container_has_the_libraries_and_the_job_stays_outside_of_it():
+    text = Script(
+        "tune", container="apptainer exec --nv mis.sif", modules=["cuda/12"], setup=["ulimit -n 65536"]
+    ).text()
+    assert "activate" not in text
+    assert "module load cuda/12\nulimit -n 65536\n" in text
+    assert "exec python3 -m mis.slurm.job '--container=apptainer exec --nv mis.sif' tune" in text
+
+
+@pytest.mark.parametrize("name", ["allocation", "steps", "job"])
+def test_what_runs_outside_of_a_container_is_python_3_9_and_needs_no_library(name):
+    source = (ROOT / "mis" / "slurm" / f"{name}.py").read_text()
+    ast.parse(source, feature_version=(3, 9))
+    probe = "import sys, mis.slurm.job; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {probe}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert set(loaded) - sys.stdlib_module_names - {"__main__", "mis"} <= {name for name in loaded if name[0] == "_"}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--time=tomorrow"], "--time must be a time as SLURM reads it, got 'tomorrow'"),
+        (["--nodes=0"], "--nodes and --cpus-per-node must be at least 1"),
+    ],
+)
+def test_what_no_job_can_be_is_refused_and_nothing_written(tmp_path, monkeypatch, capsys, options, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    assert main([*options, "tune"]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.sbatch"))
+
+
+def test_a_training_takes_all_devices_and_is_refused_where_its_batch_cannot_be_divided(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")  # there is no sbatch
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    assert main(["--nodes=2", "--gpus-per-node=4", "train"]) == 2
+    assert "train.batch_size must be a multiple of the job's devices" in capsys.readouterr().err
+    assert main(["--nodes=2", "--gpus-per-node=4", "train", "--set", "train.batch_size=8"]) == 0
+    assert "not checked: there is no sbatch on this machine" in capsys.readouterr().out
+    assert 'distribute.workers="$SLURM_JOB_NUM_NODES"' in Path("mis-train.sbatch").read_text()
+
+
+# ---- In the job ----
+
+JOB = Job("17", "17", None, 0, ("n1", "n2"), "n1")
+
+
+class Studies:
+    """Settings with a folder of studies."""
+
+    def __init__(self, checkpoints):
+        self.checkpoints = checkpoints
+
+
+def words(given, folder, job=JOB, command="tune"):
+    return words_of(command, given, job, Studies(folder), ["python"])[3:]
+
+
+def test_a_search_has_the_name_of_its_job_and_goes_on_where_that_study_is(tmp_path):
+    assert words(["--set", "a=1"], tmp_path) == ["--name", "slurm-17", "--set", "a=1"]
+    assert words(["--set", "a=1", "--name", "mine"], tmp_path) == ["--set", "a=1", "--name", "mine"]
+    for name in ("slurm-17", "mine"):
+        (tmp_path / "tune" / name).mkdir(parents=True)
+        (tmp_path / "tune" / name / "study.json").touch()
+    assert words(["--set", "a=1"], tmp_path) == ["--resume", "slurm-17"]
+    assert words(["--set", "a=1", "--name=mine"], tmp_path) == ["--resume", "mine"]
+    assert words(["--resume", "other"], tmp_path) == ["--resume", "other"]
+
+
+def test_an_element_of_an_array_has_a_name_of_its_own_and_its_number_in_its_words(tmp_path):
+    element = Job("20", "17-3", "3", 0, ("n1",), "n1")
+    assert words(["--set", "tune.sampler.seed=%a"], tmp_path, element) == [
+        "--name",
+        "slurm-17-3",
+        "--set",
+        "tune.sampler.seed=3",
+    ]
+
+
+def test_a_training_and_a_pipeline_are_given_again_as_they_are(tmp_path):
+    assert words(["--set", "a=1"], tmp_path, command="train") == ["--set", "a=1"]
+    assert words_of("repro", ["tune"], JOB, Studies(tmp_path), ["python"]) == ["python", "-m", "dvc", "repro", "tune"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1:30", 90), ("1:00:00", 3600), ("2-00:00:01", 172801), ("UNLIMITED", None), ("INVALID", None)],
+)
+def test_times_are_read_as_slurm_writes_them(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+def test_outside_of_a_job_nothing_is_begun():
+    with pytest.raises(MisError, match=r"must run in a batch script of SLURM.*submit it: python -m mis.slurm"):
+        Job.of({"SLURM_JOB_ID": "3"})
+
+
+def test_temporary_files_are_of_the_job_alone_and_short_enough_for_sockets():
+    env = {"SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "2", "TMPDIR": "/scratch"}
+    assert local_folder(env) == Path("/scratch/mis-17-2")
+    assert local_folder(env | {"SLURM_TMPDIR": "/local/17"}) == Path("/local/17/mis-17-2")
+    long = local_folder(env | {"TMPDIR": "/scratch/" + "x" * 60})
+    assert long == Path("/tmp/mis-17-2")  # noqa: S108
+    assert len(str(long)) <= LONGEST_FOLDER
+
+
+def test_two_rays_on_a_node_have_no_port_in_common():
+    def ports(head):
+        options = dict(word.partition("=")[::2] for word in ray_command("127.0.0.1", Path("t"), "n1", head=head))
+        return [value for name, value in options.items() if name.endswith("port")]
+
+    assert ports("10.0.0.1:6000") == ["0"] * 4  # each server takes a free one
+    assert not (set(ports(None)) & set(ports(None))) - {"0"}
+
+
+def test_the_address_is_that_of_the_interface_that_is_named():
+    assert own_address({"MIS_INTERFACE": "lo"}) == "127.0.0.1"
+    with pytest.raises(MisError, match=r"MIS_INTERFACE must name a network interface .* got ib7; .*lo"):
+        own_address({"MIS_INTERFACE": "ib7"})
