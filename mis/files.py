@@ -44,6 +44,8 @@ class DiskFullError(MisError):
 
 def is_disk_full(error: BaseException) -> bool:
     """Return whether an error says that a disk is full or a quota used up."""
+    if isinstance(error, DiskFullError):
+        return True
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(text in str(error) for text in NO_SPACE)

@@ -14,6 +14,7 @@ from mis.files import (
     DiskFullError,
     LineLog,
     copy_file,
+    is_disk_full,
     new_file,
     new_folder,
     read_json,
@@ -244,8 +245,9 @@ def test_lines_that_were_appended_together_are_found_together_or_not_at_all(tmp_
 def test_a_full_disk_leaves_the_lines_as_they_were(full_disk):
     log = LineLog(full_disk / "log")
     log.append(["first"])
-    with pytest.raises(DiskFullError, match=f"space on the disk of {full_disk}"):
+    with pytest.raises(DiskFullError, match=f"space on the disk of {full_disk}") as caught:
         log.append(["x" * 2**22])
+    assert is_disk_full(caught.value)
     assert LineLog(full_disk / "log").read() == log.read() == ["first"]
     log.append(["second"])
     assert LineLog(full_disk / "log").read() == ["first", "second"]
