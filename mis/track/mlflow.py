@@ -461,7 +461,7 @@ class MlflowTracker:
         from mlflow import keras as flavour
         from mlflow.exceptions import MlflowException
 
-        network = keras.saving.load_model(model, compile=False)
+        network = keras.saving.load_model(model, compile=False, safe_mode=True)
         folder = REGISTERED_FILE.partition("/")[0]
         with TemporaryDirectory() as made:
             saved = Path(made) / folder

@@ -23,7 +23,7 @@ def why_not():
         return "namespaces need root"
     if missing := [name for name in ("ip", "nsenter", "unshare", "mount") if shutil.which(name) is None]:
         return f"there is no {missing[0]}"
-    probe = f"{PREFIX}-probe"
+    probe = f"{PREFIX}-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
     subprocess.run(["ip", "netns", "del", probe], capture_output=True, check=False)
     return made.stderr.strip() or None if made.returncode else None

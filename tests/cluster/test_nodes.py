@@ -165,3 +165,23 @@ def test_a_training_over_two_nodes_goes_on_without_the_one_that_is_cut_off(ray_m
     assert sorted(point.step for point in points) == list(range(1, 81))
     # Both workers have found room on the node that is left: a core for each.
     assert {point.value for point in client.get_metric_history(run.info.run_id, "time/devices")} == {2.0}
+
+
+CONNECT = "import ray; ray.init(log_to_driver=False); print(len(ray.nodes()))"
+
+
+def test_who_has_no_token_does_not_reach_ray_and_nothing_else_is_open(ray_machines, machines):
+    reached = ray_machines.run("-c", CONNECT)
+    assert (reached.returncode, reached.stdout.strip()) == (0, "2"), reached.stderr
+    for token in ({"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled"}):
+        refused = ray_machines.run("-c", CONNECT, env=token)
+        assert refused.returncode != 0
+        assert "2" not in refused.stdout
+    for name in machines.names:
+        opened = {
+            process
+            for address, process in machines.listening(name).items()
+            if not address.startswith(("127.", "[::1]")) and not process.startswith("ray::")
+        }
+        # Ray's own servers, its workers and its agent for environments; the last is its server for clients.
+        assert opened <= {"gcs_server", "raylet", "python"}

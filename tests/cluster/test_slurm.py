@@ -1,11 +1,13 @@
 """Jobs of the real SLURM: submitted as a user does, over two nodes, through a time limit, and without a node."""
 
+import os
 import sys
 
 import pytest
 
 from mis.tune.study.store import StudyStore
 from tests.cluster.conftest import check_whole, epochs_of, hosts, sets
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +90,37 @@ def test_jobs_of_an_array_share_a_node_and_one_that_is_ended_leaves_the_other_al
         assert len(check_whole(project, name, 60).trials()) == 2
 
 
+PAGE = ROOT / "docs" / "lost_node.md"
+
+TEXT = """\
+# A search that lost a node
+
+This is the whole output of a job of the real SLURM: a search with six trials over two nodes, of which one lost its
+power after some epochs. SLURM and Ray notice it after 20 s and about a minute (their own settings); the trials that
+ran there go on from their last epoch on the node that is left, and the job ends well. Nothing was done by hand.
+`tests/cluster/test_slurm.py` makes such a job each time that it runs, and has written this page; the data are a phantom.
+
+```
+{printed}
+```
+"""
+
+
+def write_page(printed, project):
+    """Write docs/lost_node.md where MIS_WRITE_PAGES is set; otherwise check that it shows what was seen now."""
+    if os.environ.get("MIS_WRITE_PAGES"):
+        shown = printed.replace(str(project.folder), "/shared/project").replace(sys.executable, "python")
+        PAGE.write_text(TEXT.format(printed=shown.strip()), encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    for line in (
+        "srun: error: Node failure on n2",
+        "slurm: node n2 has left",
+        "goes on from its last epoch",
+        "6 of 6 trials",
+    ):
+        assert line in page
+
+
 def test_a_search_that_loses_a_node_goes_on_without_it(slurm, project):
     number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
     name = f"slurm-{number}"
@@ -97,6 +130,8 @@ def test_a_search_that_loses_a_node_goes_on_without_it(slurm, project):
     printed = output(project, f"tune-{number}")
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "0"), printed
     assert "slurm: node n2 has left the job's Ray" in printed
+    assert "goes on from its last epoch" in printed
+    write_page(printed, project)
     store = check_whole(project, name, 60)
     assert hosts(store) <= {"n1", "n2"}
 
