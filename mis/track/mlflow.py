@@ -625,6 +625,17 @@ def _as_no_answer(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        if "error code 401" in str(error) or "error code 403" in str(error):
+            raise MisError(
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD must be those of an account of MLflow's server",
+                got=f"a refusal of {without_password(uri)}",
+            ) from error
+        if "certificate verify failed" in str(error).lower():
+            raise MisError(
+                f"the certificate of {without_password(uri)} must be known here",
+                got=reason_of(error),
+                do="name its file, or that of its authority, in MLFLOW_TRACKING_SERVER_CERT_PATH",
+            ) from error
         rule = "MLFLOW_TRACKING_URI must name a server that answers"
         raise MisError(
             rule, got=f"{without_password(uri)} ({reason_of(error)})", do="start it, or unset the variable"

@@ -98,7 +98,8 @@ TEXT = """\
 This is the whole output of a job of the real SLURM: a search with six trials over two nodes, of which one lost its
 power after some epochs. SLURM and Ray notice it after 20 s and about a minute (their own settings); the trials that
 ran there go on from their last epoch on the node that is left, and the job ends well. Nothing was done by hand.
-`tests/cluster/test_slurm.py` makes such a job each time that it runs, and has written this page; the data are a phantom.
+`tests/cluster/test_slurm.py` makes such a job each time that it runs, and has written this page. The data are a
+phantom.
 
 ```
 {printed}

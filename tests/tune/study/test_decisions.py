@@ -10,8 +10,9 @@ import random
 import pytest
 
 import mis.files
-from mis.track.base import TUNE
+from mis.track.base import TUNE, tracked
 from mis.track.memory import MemoryTracker
+from mis.track.names import KIND_TAG, STUDY_TAG
 from mis.train.allocate import Node, allocate
 from mis.tune.epochs import reports
 from mis.tune.study.monitor import StudyMonitor
@@ -70,14 +71,15 @@ def train_epoch(store, trial):
     return next_epoch(store, trial.number, trial.values)
 
 
-def search(path, params, devices=DEVICES):
+def search(path, params, devices=DEVICES, tracker=None):
     """Run a study to its end, from wherever it is."""
     store = StudyStore.open(path) if path.exists() else StudyStore.create(path, params)
-    tracker = MemoryTracker()
-    with store.locked():
+    tracker = tracker or MemoryTracker()
+    study = tracker.open_run(TUNE, "study", key={STUDY_TAG: store.name, KIND_TAG: "study"})
+    with store.locked(), tracked(study):
         store.mend()
         store.catch_up()
-        monitor = StudyMonitor(store, allocate([Node(1, 0)], 1), tracker, tracker.start_run(TUNE, "study"))
+        monitor = StudyMonitor(store, allocate([Node(1, 0)], 1), tracker, study)
         monitor.end_decided()
         waiting, running = store.interrupted(), {}
         left = store.total - len(store.journal.numbers())
