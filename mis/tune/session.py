@@ -146,7 +146,8 @@ def run(
         ended = len(store.trials())
         if begun := ended + len(store.interrupted()):
             show_message(f"it goes on: {ended} of {store.total} trials have ended, {begun} were begun")
-        with resources(store.tune, size_bytes(context.records), context.settings, show_message) as available:
+        size, what = size_bytes(context.records), f"study {store.name}"
+        with resources(store.tune, size, context.settings, show_message, what=what) as available:
             return _run_on(available, store, context)
 
 
@@ -184,7 +185,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
                 limit=available.limit,
                 experience=_experience(store, records, context.earlier),
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
             show_message(f"what has ended is kept; go on with {store.way_on}")
             raise
         result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent)

@@ -4,11 +4,13 @@ import json
 import random
 import re
 import shutil
+import signal
 
 import pytest
 
 from mis.params.load import load_params
 from mis.settings import Settings
+from mis.track.base import TUNE
 from mis.tune import session
 from mis.tune.study.store import StudyStore
 from tests.searches import LEARNING_RATE, kill, recorded, start, tracker_of, wait_until
@@ -122,6 +124,23 @@ def test_whoever_stops_or_changes_trials_nothing_is_lost(warm_searches, project,
         assert len(had) == epochs if run.data.tags["mis.state"] == "completed" else 0 < len(had) < epochs
     assert parent.data.metrics["trials"] == trials
     assert 0 < parent.data.metrics["device_utilisation"] <= 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_search_that_is_told_to_end_says_so_in_mlflow(warm_searches, project, number, code):
+    many = ["tune.num_samples=50", "tune.epochs=100"]
+    process = start(warm_searches, project, "--name", "mine", sets=[*SMALL, *many])
+    wait_until(process, lambda: list(project.glob("checkpoints/tune/mine/trials/*/epoch-000[2-9]")))
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert "what has ended is kept; go on with python -m mis.tune --resume mine" in err
+    runs = tracker_of(project).client.search_runs([tracker_of(project).experiment_id(TUNE)])
+    (parent,) = [run for run in runs if "mis.trial" not in run.data.tags]
+    assert parent.info.status == "KILLED"
+    assert "KILLED" in {run.info.status for run in runs if run is not parent}
+    assert "RUNNING" not in {run.info.status for run in runs}
 
 
 def test_a_study_goes_on_with_its_own_parameters(warm_searches, project):

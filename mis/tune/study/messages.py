@@ -45,9 +45,18 @@ def checkpoints_not_seen(number: int, folder: Path, epochs: int, found: int) -> 
     )
 
 
-def unreadable_checkpoint(number: int, path: Path) -> str:
-    """Return what is said of a trial whose newest checkpoint could not be read."""
-    return f"trial {trial_name(number)} went on from the checkpoint before: {path} cannot be read"
+def unreadable_checkpoint(number: int, path: Path, *, one_was_left: bool) -> str:
+    """Return what is said of a trial that has started again, and of a checkpoint that it could not read.
+
+    Args:
+        number: The trial's number.
+        path: The checkpoint.
+        one_was_left: Whether there was another one that could be read.
+    """
+    did = (
+        "went on from the checkpoint before" if one_was_left else "had no checkpoint that could be read and began again"
+    )
+    return f"trial {trial_name(number)} {did}: {path} cannot be read"
 
 
 def unreadable_file(path: Path, what: str) -> str:

@@ -136,7 +136,7 @@ class StudyMonitor:
         running.trial = running.trial.after(int(report[EPOCH]), metrics_of(report))
         if attempt:
             if attempt not in running.worked_s:
-                self._say_unreadable(number)
+                self._say_unreadable(number, one_was_left=int(report[EPOCH]) > 1)
             running.worked_s[attempt] = worked_s
         running.had_epoch = True
         self.bad_nodes.had_epoch(node)
@@ -276,12 +276,12 @@ class StudyMonitor:
         values = {f"{NOW_PREFIX}{name}": value for name, value in trial.values.items() if isinstance(value, float)}
         return values if donor is None else {**values, CLONED_FROM: float(donor)}
 
-    def _say_unreadable(self, number: int) -> None:
+    def _say_unreadable(self, number: int, *, one_was_left: bool) -> None:
         """Say which checkpoints a trial that was started again could not read."""
         for path in self.store.checkpoints(number).aside():
             if path not in self._said:
                 self._said.add(path)
-                self.console.say(messages.unreadable_checkpoint(number, path))
+                self.console.say(messages.unreadable_checkpoint(number, path, one_was_left=one_was_left))
 
     def _note_time(self) -> None:
         """Write how long the study has run, not more often than each second."""
