@@ -128,6 +128,42 @@ def test_sigterm_is_an_exit_in_order_with_143_and_the_handler_is_as_before():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_sigterm_is_143_whatever_a_library_makes_of_it():
+    def command():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except SystemExit:  # as Ray does while it waits
+            raise SystemExit(1) from None
+
+    with pytest.raises(SystemExit, match="143"):
+        cli.exit_code(command)
+    with pytest.raises(SystemExit, match=r"^3$"):
+        cli.exit_code(lambda: sys.exit(3))
+
+
+@pytest.mark.slow
+def test_sigterm_is_143_while_ray_waits():
+    source = """
+import signal, sys, threading
+import ray
+from mis.cli import exit_code
+from mis.train.cluster import cluster
+
+def command():
+    with cluster(None):
+        never = ray.remote(lambda: threading.Event().wait()).remote()
+        threading.Timer(0.5, signal.raise_signal, (signal.SIGTERM,)).start()
+        while True:
+            ray.wait([never], timeout=60)
+
+sys.exit(exit_code(command))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 143, done.stderr
+
+
 def test_a_handler_that_is_there_is_left_alone():
     seen = []
     before = signal.signal(signal.SIGTERM, lambda *_: seen.append(True))
