@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help install repro test test-fast check format ui stages lock clean
+.PHONY: help install repro test test-fast test-cluster check format ui stages lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -31,7 +31,10 @@ repro: install  ## run what has to run of the pipeline
 	@echo "All the runs: make ui"
 
 test: install  ## run the tests, three at a time: most wait for processes
-	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore=tests/cluster
+
+test-cluster: install  ## run the tests on a cluster of this machine: SLURM, nodes with addresses of their own; as root
+	python -m pytest -n 2 --dist load --durations=15 tests/cluster
 
 test-fast: install  ## run the tests that need no cluster, no browser, no pipeline and no process of their own
 	python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"

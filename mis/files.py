@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,8 +22,8 @@ from mis.errors import MisError
 REMOVED = ".removed"
 """Ending of the name of a folder that is being deleted; nobody finds it under its own name."""
 
-NO_SPACE = "No space left on device"
-"""In the text of errors of libraries that do not pass on the system's number."""
+NO_SPACE = ("No space left on device", "database or disk is full")
+"""In the texts of errors of libraries that do not pass on the system's number; the second is SQLite's own."""
 
 
 class DiskFullError(MisError):
@@ -43,9 +44,11 @@ class DiskFullError(MisError):
 
 def is_disk_full(error: BaseException) -> bool:
     """Return whether an error says that a disk is full or a quota used up."""
+    if isinstance(error, DiskFullError):
+        return True
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    return NO_SPACE in str(error)
+    return any(text in str(error) for text in NO_SPACE)
 
 
 @contextmanager
@@ -214,6 +217,18 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
+class NoTextError(ValueError):
+    """A line of a file is no UTF-8.
+
+    Attributes:
+        line: The line's number among those that were read, from 1.
+    """
+
+    def __init__(self, path: Path, line: int) -> None:
+        super().__init__(f"{path} must be UTF-8, got other bytes in line {line}")
+        self.line = line
+
+
 class LineLog:
     """A file of lines, one process' alone: lines that were appended are there after a loss of power, whole.
 
@@ -230,13 +245,18 @@ class LineLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._size: int | None = None
+        # What is found out about the file must not be noted down after another thread has written to it.
+        self._guard = threading.RLock()
 
     def read(self) -> list[str]:
-        """Return all lines, without their line breaks."""
+        """Return all lines, without their line breaks.
+
+        Raises:
+            NoTextError: A line is no UTF-8.
+        """
         if not self.path.exists():
             return []
-        content = self.path.read_bytes()[: self._end()]
-        return [line.rstrip(self._MORE).decode() for line in content.split(b"\n")[:-1]]
+        return self._lines(self.path.read_bytes()[: self._end()])
 
     def read_from(self, position: int, most_bytes: int) -> tuple[list[str], int]:
         """Return some lines from a position on, without their line breaks, and the position after them.
@@ -246,6 +266,9 @@ class LineLog:
         Args:
             position: The byte at which a line begins: 0, or what this method has returned before.
             most_bytes: How much is read; the last line is read to its end all the same.
+
+        Raises:
+            NoTextError: A line is no UTF-8.
         """
         length = min(self._end() - position, most_bytes)
         if length <= 0:
@@ -254,7 +277,16 @@ class LineLog:
             file.seek(position)
             content = file.read(length)
             content += b"" if content.endswith(b"\n") else file.readline()
-        return [line.rstrip(self._MORE).decode() for line in content.split(b"\n")[:-1]], position + len(content)
+        return self._lines(content), position + len(content)
+
+    def _lines(self, content: bytes) -> list[str]:
+        lines = []
+        for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+            try:
+                lines.append(line.rstrip(self._MORE).decode())
+            except UnicodeDecodeError:
+                raise NoTextError(self.path, number) from None
+        return lines
 
     def replace(self, lines: Sequence[str]) -> None:
         """Write these lines in place of all that are there.
@@ -262,11 +294,12 @@ class LineLog:
         Raises:
             DiskFullError: The disk is full; the file is as it was.
         """
-        try:
+        content = b"".join(line.encode() + b"\n" for line in lines)
+        with self._guard:
+            self._size = None  # it is read again, should what follows break off
             with new_file(self.path) as unfinished:
-                unfinished.write_bytes(b"".join(line.encode() + b"\n" for line in lines))
-        finally:
-            self._size = None  # it is read again
+                unfinished.write_bytes(content)
+            self._size = len(content)
 
     def append(self, lines: Sequence[str]) -> None:
         """Append lines; when it returns, they are on the disk.
@@ -300,15 +333,16 @@ class LineLog:
 
     def _end(self) -> int:
         """Return where the last group of lines ends that is whole."""
-        if self._size is None:
-            size = position = 0  # assigned once: another thread may ask meanwhile
-            if self.path.exists():
-                for line in self.path.read_bytes().splitlines(keepends=True):
-                    position += len(line)
-                    if line.endswith(b"\n") and not line.endswith(self._MORE + b"\n"):
-                        size = position
-            self._size = size
-        return self._size
+        with self._guard:
+            if self._size is None:
+                size = position = 0
+                if self.path.exists():
+                    for line in self.path.read_bytes().split(b"\n")[:-1]:
+                        position += len(line) + 1
+                        if not line.endswith(self._MORE):
+                            size = position
+                self._size = size
+            return self._size
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

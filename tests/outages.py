@@ -15,6 +15,7 @@ class Proxy:
     Attributes:
         uri: Its own address, which stays the same.
         loses: Is asked with a request's path, after it was passed on, whether the answer is lost: it becomes a 500.
+        turns_away: Is asked with a request's path whether it is not passed on: the answer is the proxy's own bare 400.
         paths: The paths that were asked for.
     """
 
@@ -23,6 +24,7 @@ class Proxy:
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.loses = lambda path: False  # noqa: ARG005
+        self.turns_away = lambda path: False  # noqa: ARG005
         self.paths = []
         self.asked = threading.Condition()
         self.goes_on = threading.Event()
@@ -74,6 +76,9 @@ class Proxy:
             self.asked.notify_all()
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         self.goes_on.wait()
+        if self.turns_away(request.path):
+            request.send_error(400)
+            return
         connection = http.client.HTTPConnection(self.server, timeout=60)
         headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
         connection.request(request.command, request.path, body, headers)

@@ -1,9 +1,12 @@
 import csv
 import json
+import queue
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from mis.files import (
     DiskFullError,
     LineLog,
     copy_file,
+    is_disk_full,
     new_file,
     new_folder,
     read_json,
@@ -241,8 +245,9 @@ def test_lines_that_were_appended_together_are_found_together_or_not_at_all(tmp_
 def test_a_full_disk_leaves_the_lines_as_they_were(full_disk):
     log = LineLog(full_disk / "log")
     log.append(["first"])
-    with pytest.raises(DiskFullError, match=f"space on the disk of {full_disk}"):
+    with pytest.raises(DiskFullError, match=f"space on the disk of {full_disk}") as caught:
         log.append(["x" * 2**22])
+    assert is_disk_full(caught.value)
     assert LineLog(full_disk / "log").read() == log.read() == ["first"]
     log.append(["second"])
     assert LineLog(full_disk / "log").read() == ["first", "second"]
@@ -350,3 +355,43 @@ def test_lines_that_take_the_place_of_others_can_be_appended_to(tmp_path):
     log.replace(["x"])
     log.append(["y"])
     assert log.read() == ["x", "y"]
+
+
+def test_what_another_thread_has_read_of_the_old_lines_cuts_off_none_of_the_new(tmp_path, monkeypatch):
+    """The reader is held up, if it reads the file to know its size, until a line was appended."""
+    log = LineLog(tmp_path / "log")
+    log.append(["a", "b"])
+    log.replace(["x"])
+    read_bytes, goes_on = Path.read_bytes, threading.Event()
+    held_up = queue.Queue()
+
+    def late(path):
+        content = read_bytes(path)
+        if threading.current_thread() is reader:
+            held_up.put(True)
+            goes_on.wait()
+        return content
+
+    def read():
+        log.read_from(2, 1000)
+        held_up.put(False)
+
+    reader = threading.Thread(target=read)
+    monkeypatch.setattr(Path, "read_bytes", late)
+    reader.start()
+    held_up.get(timeout=60)
+    log.append(["one"])
+    goes_on.set()
+    reader.join()
+    log.append(["two"])
+    assert log.read() == ["x", "one", "two"]
+
+
+def test_a_line_that_is_no_text_is_named(tmp_path):
+    log = LineLog(tmp_path / "log")
+    log.append(["a", "b"])
+    with (tmp_path / "log").open("ab") as file:
+        file.write(b"\xff\xfe\x80\nd\n")
+    for read in (LineLog(log.path).read, lambda: LineLog(log.path).read_from(0, 1000)):
+        with pytest.raises(ValueError, match=r"log must be UTF-8, got other bytes in line 3"):
+            read()

@@ -17,7 +17,7 @@ def write_ensemble(paths: Sequence[Path], card: ModelCard, path: Path) -> None:
         card: What is kept with the file.
         path: The file.
     """
-    models = [keras.saving.load_model(member, compile=False) for member in paths]
+    models = [keras.saving.load_model(member, compile=False, safe_mode=True) for member in paths]
     image = keras.Input(models[0].input.shape[1:], name="image")
     results = []
     for number, model in enumerate(models):

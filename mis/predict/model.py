@@ -127,6 +127,8 @@ def load_members(path: Path) -> tuple[keras.Model, ...]:
         MisError: The file is no model of Keras.
     """
     try:
-        return tuple(accelerate(model) for model in members_of(keras.saving.load_model(path, compile=False)))
+        return tuple(
+            accelerate(model) for model in members_of(keras.saving.load_model(path, compile=False, safe_mode=True))
+        )
     except (OSError, ValueError, TypeError) as error:
         raise MisError(f"{path} must be a model of Keras: {str(error).splitlines()[0]}", do="copy it again") from None

@@ -15,6 +15,7 @@ from mis.settings import load_settings
 from mis.slurm import submit
 from mis.slurm.job import COMMANDS
 from mis.slurm.script import Script
+from mis.track.store import location_of, tracking_uri
 from mis.tune.study import messages
 
 OWN = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -129,7 +130,7 @@ def _tell(number: str, options: argparse.Namespace) -> None:
     if options.command == "tune":
         name = own.resume or own.name or f"slurm-{number}{task}"
         print(f"  the study    {settings.checkpoints / 'tune' / name}; by hand: python -m mis.tune --resume {name}")
-    print(f"  the figures  MLflow at {settings.tracking_uri}")
+    print(f"  the figures  {location_of(tracking_uri(settings))}")
 
 
 if __name__ == "__main__":

@@ -106,6 +106,7 @@ class RayNodes:
         for node in self.job.others:
             self._start_step(node, "--address", address)
         self._wait_for_all(deadline)
+        say("Ray listens on all interfaces of these nodes, for who has this job's token: docs/security.md")
 
     def _start_step(self, node: str, *options: str) -> None:
         # Several steps share the node; without --cpus-per-task each has all of the job's cores and GPUs there.

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Start the UI and wait until it is stopped, or print the links alone; or deliver what waits in outboxes.
 
     Returns:
-        0; 2 after bad input, 1 if the server ended by itself or something still waits.
+        0; 2 after bad input, 1 if the server ended by itself, or something still waits or was refused.
     """
     parser = argparse.ArgumentParser("python -m mis.track", description="Show the runs in the MLflow UI.")
     parser.add_argument("--port", type=int, default=5000, help="the next free one is taken if it is in use")
@@ -34,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="an outbox, or a folder of outboxes, that was copied from elsewhere; by default those of this project",
     )
+    sync_parser.add_argument("--refused", action="store_true", help="try again what MLflow has refused before")
     options = parser.parse_args(arguments)
     if options.command == "sync":
-        return exit_code(lambda: sync(load_settings(), options.folder, print))
+        return exit_code(lambda: sync(load_settings(), options.folder, print, refused=options.refused))
     return exit_code(lambda: show(load_settings(), options.port, links_only=options.links))
 
 

@@ -91,10 +91,21 @@ class StoredRun(Run, Protocol):
     def log_points(self, points: Sequence[Point]) -> None:
         """Record values of metrics; see `log_metrics`."""
 
+    def has_file(self, name: str) -> bool:
+        """Return whether a file, `folder/name`, is among the run's artifacts."""
+
+    def resume_session(self, process: Mapping[str, str], at_ms: int) -> None:
+        """Let what follows be of a session that was delivered in part before, as `RunStore.deliver_run` would.
+
+        Args:
+            process: The tags of the process that has opened the run.
+            at_ms: When it has opened it, in milliseconds since 1970.
+        """
+
     def finish(self, status: Status = "FINISHED", at_ms: int | None = None) -> None:
         """Record how the run ended, and when: by default now.
 
-        A run that was opened again after that time goes on.
+        A run that was opened again since its session goes on.
         """
 
 
@@ -201,6 +212,7 @@ class RunStore(Tracker, Protocol):
         parent: str | None,
         at_ms: int,
         process: Mapping[str, str],
+        lives: bool = False,
     ) -> StoredRun:
         """Open a run as a process has opened it that is not this one, or was not able to then: see `Tracker.open_run`.
 
@@ -215,6 +227,7 @@ class RunStore(Tracker, Protocol):
             parent: The id of the run below which it is started.
             at_ms: When it was opened, in milliseconds since 1970.
             process: The tags of the process that has opened it.
+            lives: Whether that is this process; see `mis.track.sessions.is_overtaken`.
         """
 
     def remove_doubles(self, run: StoredRun, experiment: str, key: Mapping[str, str], at_ms: int) -> None:
@@ -225,6 +238,9 @@ class RunStore(Tracker, Protocol):
 
     def refuses(self, error: Exception) -> bool:
         """Return whether an error says that the store will not take this, however often it is tried."""
+
+    def may_refuse(self, error: Exception) -> bool:
+        """Return whether an error may say the same, or may pass; what else the store takes meanwhile tells which."""
 
     def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> StoredRun | None:
         """Return the newest run that has all the tags; None if there is none.

@@ -18,8 +18,9 @@ from mis.track.base import (
     points_of,
     split_params,
 )
-from mis.track.names import OPENED_TAG, REGISTERED_FILE, RUN_KEY_TAG
+from mis.track.names import REGISTERED_FILE, RUN_KEY_TAG, SESSION_TAG
 from mis.track.process import process_tags
+from mis.track.sessions import is_overtaken, opened_tags
 
 
 @dataclass
@@ -79,6 +80,13 @@ class MemoryRun:
         """Keep a file's content."""
         self.files[f"{folder}/{path.name}" if folder else path.name] = path.read_bytes()
 
+    def has_file(self, name: str) -> bool:
+        """Return whether a file is among the run's artifacts."""
+        return name in self.files
+
+    def resume_session(self, process: Mapping[str, str], at_ms: int) -> None:
+        """Do nothing: all sessions have the same object."""
+
     def log_dataset(self, name: str, digest: str, source: str) -> None:
         """Record which data were read."""
         if (name, digest, source) not in self.datasets:
@@ -87,8 +95,8 @@ class MemoryRun:
     def finish(self, status: Status = "FINISHED", at_ms: int | None = None) -> None:
         """Record how the run ended; see `StoredRun.finish`."""
         at_ms = now_ms() if at_ms is None else at_ms
-        if at_ms >= int(self.tags.get(OPENED_TAG, "0")):
-            self.status, self.ended_ms = status, at_ms
+        if at_ms >= int(self.tags.get(SESSION_TAG, "0")):
+            self.status, self.ended_ms = status, max(at_ms, self.started_ms)
 
     def recorded(self) -> RecordedRun:
         """Return what a store has of the run."""
@@ -139,6 +147,7 @@ class MemoryTracker:
             parent=None if parent is None else parent.id,
             at_ms=now_ms(),
             process=process_tags(),
+            lives=True,
         )
 
     def deliver_run(
@@ -152,17 +161,18 @@ class MemoryTracker:
         parent: str | None,
         at_ms: int,
         process: Mapping[str, str],
+        lives: bool = False,
     ) -> MemoryRun:
         """Open a run as a process has opened it; see `RunStore.deliver_run`."""
         run = next(iter(self._with(experiment, key)), None)
         if run is None:
             run = self.start_run(experiment, name, tags={**process, **key}, parent=parent)
             run.started_ms = at_ms
-        if int(run.tags.get(OPENED_TAG, "0")) > at_ms:
+        if is_overtaken(run.tags, process, at_ms, now_ms() if lives else None):
             run.tags = {**tags, **run.tags}
         else:
             run.status, run.ended_ms = "RUNNING", None
-            run.tags |= {**process, **tags, OPENED_TAG: str(at_ms)}
+            run.tags |= {**process, **tags, **opened_tags(run.tags, process, at_ms)}
         run.log_params(params)
         return run
 
@@ -176,6 +186,10 @@ class MemoryTracker:
     def refuses(self, error: Exception) -> bool:
         """Return whether an error is one of what is recorded."""
         return isinstance(error, ValueError | TypeError | LookupError)
+
+    def may_refuse(self, error: Exception) -> bool:  # noqa: ARG002 - as of every store
+        """Return False: nothing that is refused in memory is taken another time."""
+        return False
 
     def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> MemoryRun | None:
         """Return the newest run that has all the tags."""

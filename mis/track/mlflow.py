@@ -5,6 +5,7 @@ it is being imported, through the entry point that registers `artifact_repositor
 """
 
 import json
+import logging
 import os
 import platform
 import re
@@ -25,6 +26,7 @@ from urllib.parse import urlsplit
 from filelock import Timeout
 
 from mis.errors import MisError
+from mis.files import saying_disk_full
 from mis.settings import Settings
 from mis.track.base import (
     NoRun,
@@ -40,6 +42,7 @@ from mis.track.base import (
 )
 from mis.track.names import HOST_TAG, OPENED_TAG, PARENT_RUN_TAG, REGISTERED_FILE, RUN_KEY_TAG
 from mis.track.process import is_dead, process_tags
+from mis.track.sessions import is_overtaken, opened_tags
 from mis.track.store import (
     LOCK_S,
     artifacts_folder,
@@ -101,11 +104,15 @@ UPLOAD_S = 120
 PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Seconds between the attempts to open a run of a process that delivers it itself."""
 
-REFUSED_CODES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
+REFUSED_CODES = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """MLflow's error codes for what it will not take another time either."""
 
-REFUSED_STATUS = (400, 413, 414, 422)
+REFUSED_STATUS = (413, 414, 422)
 """HTTP's codes for the same, from MLflow or from a proxy before it."""
+
+DOUBTFUL_CODE, DOUBTFUL_STATUS = "BAD_REQUEST", 400
+"""What MLflow and HTTP say of what they will not take, and of what passes too: MLflow has this code for all errors of
+its database but those of the connection, a pool of connections that is used up for a moment among them."""
 
 FAILED_STATUS = re.compile(r"failed with error code (\d+)")
 """MLflow's words for an answer that is not MLflow's own."""
@@ -137,7 +144,8 @@ class MlflowRun:
 
     def __init__(self, client: "MlflowClient", recorded: "Recorded") -> None:
         self._client = client
-        self._opened_ms = int(recorded.data.tags.get(OPENED_TAG, "0"))
+        self._tags: dict[str, str] = dict(recorded.data.tags)
+        self._started_ms = int(recorded.info.start_time)
         self._is_overtaken = False  # what is recorded is of an earlier session than what the run has
         self._id: str = recorded.info.run_id
         self._params: dict[str, str] = dict(recorded.data.params)
@@ -202,6 +210,10 @@ class MlflowRun:
         with _environment(patience):
             self._client.log_artifact(self.id, str(path), folder or None)
 
+    def has_file(self, name: str) -> bool:
+        """Return whether a file is among the run's artifacts."""
+        return _has_file(self._client, self.id, name)
+
     def log_dataset(self, name: str, digest: str, source: str) -> None:
         """Record which data were read; `dataset.digest` can be searched for."""
         from mlflow.entities import Dataset, DatasetInput
@@ -211,22 +223,40 @@ class MlflowRun:
 
     def finish(self, status: Status = "FINISHED", at_ms: int | None = None) -> None:
         """Record how the run ended, and when; see `StoredRun.finish`."""
-        if at_ms is None or at_ms >= self._opened_ms:  # otherwise it goes on
-            self._client.set_terminated(self.id, status, at_ms)
+        if not self._is_overtaken:  # otherwise it goes on
+            self._client.set_terminated(self.id, status, None if at_ms is None else max(at_ms, self._started_ms))
 
-    def open_again(self, tags: Mapping[str, str], at_ms: int, process: Mapping[str, str]) -> None:
+    def resume_session(self, process: Mapping[str, str], at_ms: int) -> None:
+        """Let what follows be of a session that was delivered in part before; see `StoredRun.resume_session`."""
+        self._is_overtaken = is_overtaken(self._tags, process, at_ms)
+
+    def open_again(self, tags: Mapping[str, str], at_ms: int, process: Mapping[str, str], *, lives: bool) -> None:
         """Let the run go on, unless it was opened once more since then: tags that it has stay as they are then."""
-        self._is_overtaken = self._opened_ms > at_ms
+        self._is_overtaken = is_overtaken(self._tags, process, at_ms, now_ms() if lives else None)
         if self._is_overtaken:
             self.set_tags(tags)
             return
         self._client.update_run(self.id, status="RUNNING")
-        self.set_tags({**process, **tags, OPENED_TAG: str(at_ms)})
-        self._opened_ms = at_ms
+        self.set_tags({**process, **tags, **opened_tags(self._tags, process, at_ms)})
+
+
+def _answer_of(error: Exception) -> tuple[str | None, int | None]:
+    """Return MLflow's code of an error, and HTTP's where the answer was not MLflow's own; None where it has none."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        answered = FAILED_STATUS.search(str(error))
+        return error.error_code, None if answered is None else int(answered[1])
+    return None, getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _recorded(run: Any) -> RecordedRun:  # noqa: ANN401 - MLflow's own
     return RecordedRun.of(run.info.run_id, run.data.params, run.data.metrics, run.data.tags)
+
+
+def _has_file(client: "MlflowClient", run_id: str, name: str) -> bool:
+    parent, _, _ = name.rpartition("/")
+    return any(entry.path == name and not entry.is_dir for entry in client.list_artifacts(run_id, parent or None))
 
 
 def _found(get: Callable[[], Item]) -> Item | None:
@@ -272,11 +302,11 @@ class MlflowTracker:
 
         Raises:
             MisError: The tracking URI is of an unknown kind, its server does not answer, or its
-                file cannot be used.
+                file cannot be used; DiskFullError.
         """
         self.uri = tracking_uri(settings)
         self.client = _open_server(self.uri) if self._remote else _open_database(self.uri)
-        with _as_no_answer(self.uri) if self._remote else nullcontext():
+        with _as_no_answer(self.uri) if self._remote else saying_disk_full(database_path(self.uri).parent):
             self.reconcile()
 
     @property
@@ -330,6 +360,7 @@ class MlflowTracker:
             parent=parent,
             at_ms=now_ms(),
             process=process_tags(),
+            lives=True,
         )
         for pause_s in PAUSES_S:
             try:
@@ -351,15 +382,16 @@ class MlflowTracker:
         parent: str | None,
         at_ms: int,
         process: Mapping[str, str],
+        lives: bool = False,
     ) -> MlflowRun:
         """Open a run as a process has opened it; see `RunStore.deliver_run`."""
         found = next(self._search(experiment, _tag_terms(key), page=1), None)
         if found is None:
-            given = {**process, **tags, **key, OPENED_TAG: str(at_ms)}
+            given = {**process, **tags, **key, **opened_tags({}, process, at_ms)}
             run = self._create_run(experiment, name, given, parent, at_ms)
         else:
             run = MlflowRun(self.client, found)
-            run.open_again(tags, at_ms, process)
+            run.open_again(tags, at_ms, process, lives=lives)
         run.log_params(params)
         return run
 
@@ -386,15 +418,15 @@ class MlflowTracker:
 
     def refuses(self, error: Exception) -> bool:
         """Return whether the store will not take this, however often it is tried; see `RunStore.refuses`."""
-        from mlflow.exceptions import MlflowException
+        code, status = _answer_of(error)
+        if code is None and not isinstance(error, OSError):  # the network's errors, those of requests among them
+            return isinstance(error, ValueError | TypeError | LookupError | AttributeError)
+        return code in REFUSED_CODES or status in REFUSED_STATUS
 
-        if isinstance(error, MlflowException):
-            answered = FAILED_STATUS.search(str(error))
-            by_proxy = answered is not None and int(answered[1]) in REFUSED_STATUS
-            return by_proxy or error.error_code in REFUSED_CODES
-        if isinstance(error, OSError):  # the network's errors are too, those of requests among them
-            return getattr(getattr(error, "response", None), "status_code", None) in REFUSED_STATUS
-        return isinstance(error, ValueError | TypeError | LookupError | AttributeError)
+    def may_refuse(self, error: Exception) -> bool:
+        """Return whether an error may say the same, or may pass; see `RunStore.may_refuse`."""
+        code, status = _answer_of(error)
+        return code == DOUBTFUL_CODE or status == DOUBTFUL_STATUS
 
     def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> MlflowRun | None:
         """Return the newest run that has all the tags; see `Tracker.find_run`."""
@@ -403,7 +435,7 @@ class MlflowTracker:
             return None
         run = MlflowRun(self.client, newest)
         if go_on:
-            run.open_again({}, now_ms(), process_tags())
+            run.open_again({}, now_ms(), process_tags(), lives=True)
         return run
 
     def find_finished(self, experiment: str, tags: Mapping[str, str]) -> list[RecordedRun]:
@@ -418,11 +450,7 @@ class MlflowTracker:
 
     def fetch_file(self, run_id: str, name: str, folder: Path) -> Path | None:
         """Copy a file of a run's artifacts into a folder; None if there is no such file."""
-        parent, _, _ = name.rpartition("/")
-        if self.read_run(run_id) is None:
-            return None
-        entries = self.client.list_artifacts(run_id, parent or None)
-        if not any(entry.path == name and not entry.is_dir for entry in entries):
+        if self.read_run(run_id) is None or not _has_file(self.client, run_id, name):
             return None
         with TemporaryDirectory() as fetched:
             return Path(shutil.copy2(self.client.download_artifacts(run_id, name, fetched), folder))
@@ -433,7 +461,7 @@ class MlflowTracker:
         from mlflow import keras as flavour
         from mlflow.exceptions import MlflowException
 
-        network = keras.saving.load_model(model, compile=False)
+        network = keras.saving.load_model(model, compile=False, safe_mode=True)
         folder = REGISTERED_FILE.partition("/")[0]
         with TemporaryDirectory() as made:
             saved = Path(made) / folder
@@ -565,11 +593,14 @@ def _open_database(uri: str) -> "MlflowClient":
     from mlflow.exceptions import MlflowException
 
     path = database_path(uri)
+    # It would print a traceback for each call that fails, beside the error, which is said here.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with lock(path):
-            probe(path)
-            return MlflowClient(tracking_uri=uri)
+        with saying_disk_full(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with lock(path):
+                probe(path)
+                return MlflowClient(tracking_uri=uri)
     except Timeout:
         raise MisError(f"MLflow's store must be free within {LOCK_S:.0f} s", got=path, do="end what holds it") from None
     except (OSError, sqlite3.Error, MlflowException) as error:

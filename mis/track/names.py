@@ -282,7 +282,11 @@ RUN_KEY_TAG = "mis.run_key"
 """A random name of a run that no other tag finds again."""
 
 OPENED_TAG = "mis.opened"
-"""When the run was begun, or gone on with, for the last time, in milliseconds since 1970."""
+"""When the run was begun, or gone on with, for the last time, in milliseconds since 1970; later than the time before,
+also where the clock of the machine was behind."""
+
+SESSION_TAG = "mis.session"
+"""The same by the clock of the process, which names the session among those of the process."""
 
 # Tags that MLflow itself reads.
 

@@ -7,7 +7,8 @@ An outbox is a folder below `mlruns/outbox`, named after the time, the host and 
 - `delivered`: the number of the last operation that is known to be in the store. It may lag behind: an operation that
   is delivered twice changes nothing.
 - `lock`: held by the process whose outbox it is until it closes it, or ends in whatever way.
-- `refused.jsonl`: operations that the store will never take, each with the reason.
+- `refused.jsonl`: operations that the store will never take, and those of a run that it will not open, each with the
+  reason; below the outbox' first line, so that they can be delivered once more.
 
 What is delivered is removed, and an outbox that is delivered and closed as a whole.
 """
@@ -49,7 +50,8 @@ class Operation:
         at_ms: When it was logged, in milliseconds since 1970; never less than that of the operation before.
         kind: What it does. `begin` is the first one, which has the tags of the process and the name of the store.
         run: The number of the run, which is that of its `open`, 0 for `begin`; or the experiment and the tags by which
-            a run is found that is only added to.
+            a run is found that is only added to. Of an operation that was refused it has `opened_ms` too, when the run
+            was opened: it must be there.
         content: The rest, by `kind`.
     """
 
@@ -185,6 +187,13 @@ class HeldError(MisError):
         super().__init__("an outbox is delivered by the process that writes it", got=folder)
 
 
+class DamagedError(MisError):
+    """The log of an outbox has lines that no version of `mis` has written."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__("an outbox must have a log that can be read", got=log, do="it is left as it is")
+
+
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """Hold the lock of an outbox whose process has ended, during the block.
@@ -213,10 +222,9 @@ def count_waiting(folder: Path) -> tuple[int, int]:
     runs: set[int | str] = set()
     operations = 0
     while True:
-        lines, position = log.read_from(position, READ_BYTES)
         try:
-            found = [Operation.from_line(line) for line in lines]
-        except (ValueError, TypeError):
+            found, position = read_operations(log, position)
+        except DamagedError:
             found = []
         if not found:
             return operations, len(runs)
@@ -224,6 +232,82 @@ def count_waiting(folder: Path) -> tuple[int, int]:
             if operation.number > delivered and operation.kind != "begin":
                 operations += 1
                 runs.add(operation.run if isinstance(operation.run, int) else json.dumps(operation.run))
+
+
+def read_operations(log: LineLog, position: int) -> tuple[list[Operation], int]:
+    """Return some operations of a log from a position on, and the position after them.
+
+    Raises:
+        DamagedError: A line is none.
+    """
+    try:
+        lines, position = log.read_from(position, READ_BYTES)
+        return [Operation.from_line(line) for line in lines], position
+    except (ValueError, TypeError) as error:
+        raise DamagedError(log.path) from error
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An operation that the store has refused, and why."""
+
+    operation: Operation
+    reason: str
+
+
+def keep_refused(folder: Path, begin: Operation, refusal: Refusal) -> None:
+    """Keep an operation beside the log of its outbox, whose first one is `begin`.
+
+    Raises:
+        DiskFullError: The disk is full; nothing was kept.
+    """
+    kept = [refusal] if (folder / REFUSED).exists() else [Refusal(begin, ""), refusal]
+    lines = [json.dumps([one.operation.to_line(), one.reason]) for one in kept]
+    LineLog(folder / REFUSED).append(lines)
+
+
+def read_refused(folder: Path) -> list[Refusal]:
+    """Return what the store has refused of an outbox, in the order in which it was logged.
+
+    Raises:
+        DamagedError: It cannot be read.
+    """
+    return [refusal for refusal in _all_refused(folder) if refusal.operation.kind != "begin"]
+
+
+def _all_refused(folder: Path) -> list[Refusal]:
+    """Return the first line of an outbox, where it was kept, and what the store has refused."""
+    path, found = folder / REFUSED, {}
+    try:
+        for line in LineLog(path).read():
+            text, reason = json.loads(line)
+            operation = Operation.from_line(text)
+            found[operation.number] = Refusal(operation, reason)  # one that was refused again is there twice
+    except (ValueError, TypeError) as error:
+        raise DamagedError(path) from error
+    return [found[number] for number in sorted(found)]
+
+
+def put_back_refused(folder: Path) -> None:
+    """Let what the store has refused wait again, as the log of an outbox of which all else is delivered.
+
+    Raises:
+        DamagedError: It cannot be read.
+        DiskFullError: The disk is full; all is as it was.
+    """
+    operations = [refusal.operation for refusal in _all_refused(folder)]
+    if operations[0].kind != "begin":  # an earlier version did not keep it
+        operations.insert(0, Operation(0, 0, "begin", 0, {"store": None, "process": {}}))
+    remove_file(folder / DELIVERED)  # first: what waits again must not be taken for delivered
+    LineLog(folder / LOG).replace([operation.to_line() for operation in operations])
+    remove_file(folder / REFUSED)
+
+
+def refused_outboxes(parent: Path) -> list[Path]:
+    """Return the outboxes below a folder of which something was refused, oldest first; or the folder, if it is one."""
+    if (parent / REFUSED).is_file():
+        return [parent]
+    return sorted(path.parent for path in parent.glob(f"*/{REFUSED}") if not path.parent.name.startswith("."))
 
 
 def read_delivered(folder: Path) -> int:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mis.files import is_disk_full
 from mis.settings import Settings
 from mis.track.base import Run, RunStore, Status, param_text
 from mis.track.names import RUN_KEY_TAG
@@ -155,6 +156,8 @@ def connect(settings: Settings) -> RunStore:
 def open_tracker(settings: Settings, say: Warn = say_on_stderr) -> Iterator[OutboxTracker]:
     """Yield the tracker of a command; at the end, wait until all is delivered, or say what waits.
 
+    Where a disk is full, nothing is waited for: there is no space a little later either.
+
     Args:
         settings: The machine's settings. `offline` contacts no server before the block.
         say: Takes a line for the user.
@@ -167,18 +170,20 @@ def open_tracker(settings: Settings, say: Warn = say_on_stderr) -> Iterator[Outb
     outbox = Outbox.create(settings.outboxes, name)
     sender = Sender(outbox, lambda: connect(settings), store, say)
     sender.start()
-    delivered, patience_s = False, SHORT_PATIENCE_S if settings.offline else PATIENCE_S
+    delivered, has_space = False, True
+    patience_s = SHORT_PATIENCE_S if settings.offline else PATIENCE_S
     try:
         yield OutboxTracker(outbox, sender, location_of(uri))
     except BaseException as error:
+        has_space = not is_disk_full(error)
         patience_s = patience_s if isinstance(error, Exception) else SHORT_PATIENCE_S
         raise
     finally:
         try:
-            delivered = sender.close(patience_s)
+            delivered = sender.close(patience_s if has_space else 0.0)
         finally:
             outbox.close(delivered=delivered)
-            if not delivered:
+            if not delivered and has_space:  # otherwise the error says it
                 say(waiting_line(settings.outboxes, sender.failure))
 
 

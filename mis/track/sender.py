@@ -1,30 +1,35 @@
 """From outboxes to the store of runs: in order, each thing once, again and again until the store has it."""
 
-import json
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from mis.errors import MisError
-from mis.files import LineLog, new_file, remove_folder
+from mis.files import LineLog, is_disk_full, new_file, remove_folder
 from mis.track.base import NoRun, Point, RunStore, StoredRun, points_of
 from mis.track.outbox import (
     DELIVERED,
     LOG,
-    READ_BYTES,
     REFUSED,
+    DamagedError,
     HeldError,
     Operation,
     Outbox,
+    Refusal,
     claimed,
+    keep_refused,
     outboxes,
     read_delivered,
+    read_operations,
+    read_refused,
     remove_delivered,
     sweep,
 )
@@ -33,6 +38,18 @@ from mis.words import counted
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 """Seconds after a failure in which the store is left alone: at first, and after many failures."""
+
+LONGEST_LEFT_PAUSE_S = 60.0
+"""Seconds after many failures in which what other processes have left is not tried again."""
+
+DOUBTS = 5
+"""How often an operation is tried that the store may refuse, while it takes others, before it counts as refused."""
+
+OTHERS = 3
+"""How many others are tried each time, until one of them is taken."""
+
+MOST_WAITING = 10_000
+"""How many operations are in memory at most for others to be found."""
 
 MARK_EVERY = 200
 """Operations after which the mark is written of how far the delivery is."""
@@ -54,11 +71,15 @@ def say_on_stderr(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-class DamagedError(MisError):
-    """The log of an outbox has lines that no version of `mis` has written."""
+class _RefusedRunError(LookupError):
+    """The store has refused to open the run, and what belongs to it is kept with that."""
 
-    def __init__(self, log: Path) -> None:
-        super().__init__("an outbox must have a log that can be read", got=log, do="it is left as it is")
+    def __init__(self) -> None:
+        super().__init__("its run was refused")
+
+
+class _MissingFileError(Exception):
+    """A file that is to be delivered is not in the outbox, and not in the store."""
 
 
 class Delivery:
@@ -68,6 +89,7 @@ class Delivery:
         folder: The outbox.
         delivered: The number of the last operation up to which the store has all.
         store: The name of the store that the outbox is for; None until its first line is read.
+        refused: How many operations were refused.
     """
 
     def __init__(
@@ -103,8 +125,13 @@ class Delivery:
         self._last_ms: dict[int, int] = {}
         self._runs: dict[int, StoredRun | NoRun] = {}
         self._doubtful: set[int] = set()  # runs that a call that seemed to fail may have made once more
-        self._refused = 0
+        self.refused = 0
+        self._refused_runs: set[int] = set()
+        with suppress(DamagedError):
+            kept = [refusal.operation for refusal in read_refused(folder)]
+            self._refused_runs |= {operation.number for operation in kept if operation.kind == "open"}
         self._alone: set[int] = set()  # points that were refused together with others
+        self._doubts = (0, 0)  # the number of an operation, and how often it was not taken while others were
         self._fill()
 
     def step(self, store: RunStore) -> int:
@@ -117,16 +144,69 @@ class Delivery:
         self._fill()
         if not self._waiting:
             return 0
-        together = self._next()
+        together = self._together(0)
         try:
             self._deliver(together, store)
         except Exception as error:
-            if not store.refuses(error):
+            if not self._is_refused(together, error, store):
                 raise
             if len(together) > 1:
                 self._alone |= {operation.number for operation in together}
                 return self.step(store)
             self._refuse(together[0], error)
+        self._note_done(together)
+        return len(together)
+
+    def _is_refused(self, together: list[Operation], error: Exception, store: RunStore) -> bool:
+        """Return whether what has failed with an error will never be taken.
+
+        Where the error may say that, or may pass, other operations are tried: if the store takes none, it is the store.
+        """
+        if isinstance(error, _MissingFileError) or store.refuses(error):
+            return True
+        if not store.may_refuse(error):
+            return False
+        number, doubts = self._doubts
+        doubts = doubts if number == together[0].number else 0
+        doubts += self._goes_on_with_others(store)
+        self._doubts = (together[0].number, doubts % DOUBTS)
+        return doubts == DOUBTS
+
+    def _goes_on_with_others(self, store: RunStore) -> bool:
+        """Deliver the next operations that need not wait for the first one, and return whether the store took any."""
+        others = list(islice(self._others(), OTHERS))
+        if not others and len(self._waiting) < MOST_WAITING:
+            self._read_on()
+            others = list(islice(self._others(), OTHERS))
+        for together in others:
+            with suppress(Exception):  # it has a turn of its own
+                self._deliver(together, store)
+                self._note_done(together)
+                return True
+        return False
+
+    def _others(self) -> Iterator[list[Operation]]:
+        """Yield what may be delivered before the first operation: nothing of which the order matters."""
+        first = self._waiting[0]
+        held: set[int] = set()  # runs that wait for the first one's
+        passed: set[int] = set()  # runs of which an operation has to come before
+        for index, operation in enumerate(self._waiting[1:], start=1):
+            run, parent = operation.run, operation.content.get("parent")
+            if not isinstance(run, int):  # it may be one of these runs
+                continue
+            if operation.kind == "open" and isinstance(parent, int) and (parent == first.run or parent in held):
+                held.add(run)
+            waits = run in held or run in passed
+            if run == first.run:  # the same kinds have an order
+                waits = waits or first.kind == "open" or operation.kind in (first.kind, "finish")
+            if not waits:
+                yield self._together(index)
+                passed.add(run)
+            elif run != first.run:
+                passed.add(run)
+
+    def _note_done(self, together: list[Operation]) -> None:
+        """Note that operations are delivered, or kept where they were refused."""
         for operation in together:
             self._note(operation)
             self._alone.discard(operation.number)
@@ -135,11 +215,10 @@ class Delivery:
         self.delivered = self._waiting[0].number - 1 if self._waiting else self._read
         if self.delivered - self._marked >= MARK_EVERY:
             self.mark()
-        return len(together)
 
     def finish(self, store: RunStore) -> None:
         """End the runs that a dead process has never finished, when it last logged something, and remove the outbox."""
-        for number in list(self._open):
+        for number in [number for number in self._open if number not in self._refused_runs]:
             at_ms = max([self._last_ms[number], *self._times_below(number)])
             try:
                 run = self._run(number, store)
@@ -182,33 +261,31 @@ class Delivery:
     def _fill(self) -> None:
         """Read the next operations that are not known to be delivered, if none waits in memory."""
         while not self._waiting:
-            lines, self._position = self._log.read_from(self._position, READ_BYTES)
-            if not lines:
+            if not self._read_on():
                 return
-            for operation in self._parsed(lines):
-                self._read = max(self._read, operation.number)
-                if operation.kind == "begin":
-                    self.store = operation.content["store"]
-                    self._process = operation.content["process"]
-                elif operation.number <= self.delivered:
-                    self._note(operation)
-                else:
-                    self._waiting.append(operation)
-            self.delivered = max(self.delivered, self._waiting[0].number - 1 if self._waiting else self._read)
 
-    def _parsed(self, lines: list[str]) -> list[Operation]:
-        try:
-            return [Operation.from_line(line) for line in lines]
-        except (ValueError, TypeError) as error:
-            raise DamagedError(self._log.path) from error
+    def _read_on(self) -> bool:
+        """Read the next operations of the log, and return whether there were any."""
+        operations, self._position = read_operations(self._log, self._position)
+        for operation in operations:
+            self._read = max(self._read, operation.number)
+            if operation.kind == "begin":
+                self.store = operation.content["store"]
+                self._process = operation.content["process"]
+            elif operation.number <= self.delivered:
+                self._note(operation)
+            else:
+                self._waiting.append(operation)
+        self.delivered = max(self.delivered, self._waiting[0].number - 1 if self._waiting else self._read)
+        return bool(operations)
 
-    def _next(self) -> list[Operation]:
-        """Return the first operation that waits; points of metrics with those that follow of the same run."""
-        first = self._waiting[0]
+    def _together(self, index: int) -> list[Operation]:
+        """Return an operation that waits; points of metrics with those that follow of the same run."""
+        first = self._waiting[index]
         if first.kind != "metrics" or first.number in self._alone:
             return [first]
         together = []
-        for operation in self._waiting:
+        for operation in self._waiting[index:]:
             if operation.run == first.run:
                 if operation.kind != "metrics":
                     break
@@ -263,6 +340,7 @@ class Delivery:
                 parent=self._id_of(content["parent"], store),
                 at_ms=operation.at_ms,
                 process=self._process,
+                lives=not self._is_left,
             )
         except Exception:
             self._doubtful.add(number)
@@ -281,17 +359,25 @@ class Delivery:
     def _run(self, run: int | Mapping[str, Any], store: RunStore) -> StoredRun | NoRun:
         """Return a run of the store: one that is open, or one that is only added to."""
         if not isinstance(run, int):
-            return store.find_run(run["experiment"], run["key"], go_on=False) or NoRun()
+            if "opened_ms" not in run:
+                return store.find_run(run["experiment"], run["key"], go_on=False) or NoRun()
+            return self._find_opened(run["experiment"], run["key"], run["opened_ms"], store)
+        if run in self._refused_runs or (run not in self._runs and run not in self._open):
+            raise _RefusedRunError
         if run not in self._runs:
-            if run not in self._open:  # the store has refused to open it
-                raise LookupError("the store has refused the run")
-            content = self._open[run].content
-            found = store.find_run(content["experiment"], content["key"], go_on=False)
-            if found is None:
-                raise LookupError(f"the store has no run {content['name']} any more")
-            self._runs[run] = found
+            opened = self._open[run]
+            content = opened.content
+            self._runs[run] = found = self._find_opened(content["experiment"], content["key"], opened.at_ms, store)
             self._opened(run, found.id)
         return self._runs[run]
+
+    def _find_opened(self, experiment: str, key: Mapping[str, str], at_ms: int, store: RunStore) -> StoredRun:
+        """Return a run that a session of this outbox' process has opened."""
+        found = store.find_run(experiment, key, go_on=False)
+        if found is None:
+            raise LookupError(f"the store has no run of {', '.join(key.values())} any more")
+        found.resume_session(self._process, at_ms)
+        return found
 
     def _remove_doubles(self, number: int, run: StoredRun | NoRun, store: RunStore) -> None:
         """Delete what a call that seemed to fail has made all the same, perhaps long after it was repeated."""
@@ -307,18 +393,36 @@ class Delivery:
             run.log_points(points)
 
     def _log_file(self, run: StoredRun | NoRun, path: Path, folder: str) -> None:
-        if path.exists():  # otherwise it was delivered, and the mark lags behind
+        if path.exists():
             run.log_file(path, folder)
             remove_folder(path.parent)
+        elif not isinstance(run, NoRun) and not run.has_file(f"{folder}/{path.name}" if folder else path.name):
+            raise _MissingFileError(f"{path} is missing")  # otherwise it was delivered, and the mark lags behind
 
     def _refuse(self, operation: Operation, error: Exception) -> None:
-        """Keep an operation that the store will never take, and say so."""
-        LineLog(self.folder / REFUSED).append([json.dumps([operation.to_line(), reason_of(error)])])
-        self._refused += 1
-        if self._refused <= SAID_REFUSALS:
+        """Keep an operation that the store will never take, and say so; what is of a refused run is kept in silence."""
+        begin = Operation(0, 0, "begin", 0, {"store": self.store, "process": self._process})
+        keep_refused(self.folder, begin, Refusal(self._findable(operation), reason_of(error)))
+        if operation.kind == "open":
+            self._refused_runs.add(operation.number)
+        self.refused += 1
+        if self.refused > SAID_REFUSALS or isinstance(error, _RefusedRunError):
+            return
+        if isinstance(error, _MissingFileError):
+            self._say(f"a file that MLflow does not have either is noted in {self.folder / REFUSED}: {error}")
+        else:
             self._say(
                 f"MLflow refuses something of a run, which is kept in {self.folder / REFUSED}: {reason_of(error)}"
             )
+
+    def _findable(self, operation: Operation) -> Operation:
+        """Return an operation that can be delivered without that which has opened its run, if that is delivered."""
+        run = operation.run
+        if operation.kind == "open" or not isinstance(run, int) or run in self._refused_runs or run not in self._open:
+            return operation
+        opened = self._open[run]
+        found_by = {name: opened.content[name] for name in ("experiment", "key")}
+        return replace(operation, run={**found_by, "opened_ms": opened.at_ms})
 
 
 class Sender:
@@ -326,7 +430,9 @@ class Sender:
 
     Attributes:
         sent: How many operations it has delivered.
-        failure: Why the store has not taken what waits; None where the last call went well.
+        failure: Why the store has not taken what waits of this process; None where the last call went well.
+        left_failure: Why it has not taken what others have left; None where it has, or was not asked yet.
+        is_disk_full: Whether the reason is a full disk, which does not pass by itself.
         opened: Takes the number of a run of this process and its id in the store.
     """
 
@@ -343,6 +449,8 @@ class Sender:
         """
         self.sent = 0
         self.failure: str | None = None
+        self.left_failure: str | None = None
+        self.is_disk_full = False
         self.opened: Callable[[int, str], None] = lambda run, run_id: None  # noqa: ARG005
         self._outbox = outbox
         self._connect = connect
@@ -350,7 +458,9 @@ class Sender:
         self._say_to_user = say
         self._own = Delivery(outbox.folder, outbox.log, say=self._say, opened=self._note_id)
         self._left: list[Path] | None = None
-        self._later: list[Path] = []
+        self._later: list[Path] = []  # what others have left and the store has not taken
+        self._later_at_s = 0.0
+        self._later_pause_s = FIRST_PAUSE_S
         self._changed = threading.Condition()
         self._hurry = False
         self._ending = False
@@ -398,8 +508,12 @@ class Sender:
         return self._own.delivered == self._outbox.count
 
     def _is_vain(self) -> bool:
-        """Return whether nothing of this process waits, and the store does not take what others have left."""
-        return self.failure is not None and self._own.delivered == self._outbox.count
+        """Return whether there is nothing to wait for.
+
+        Nothing of this process waits, and the store does not take what others have left; or a disk is full.
+        """
+        has_failed = self.failure is not None or self.left_failure is not None
+        return self.is_disk_full or (has_failed and self._own.delivered == self._outbox.count)
 
     def _progress(self, left_s: float) -> str:
         waiting = counted(self._outbox.count - self._own.delivered, "operation")
@@ -419,7 +533,7 @@ class Sender:
                 continue
             if self.failure is not None:
                 self._say("MLflow answers again, and gets what it missed")
-            pause_s, self.failure = FIRST_PAUSE_S, None
+            pause_s, self.failure, self.is_disk_full = FIRST_PAUSE_S, None, False
             self._note(sent)
 
     def _send(self) -> int:
@@ -430,17 +544,33 @@ class Sender:
             self._left = [folder for folder in outboxes(self._outbox.folder.parent) if folder != self._outbox.folder]
             with suppress(OSError):  # of another user, perhaps
                 sweep(self._outbox.folder.parent)
-        while self._left:
-            try:
-                self._send_left(self._left[0], self._store)
-            except Exception:  # whatever it is, it does not hold up what is logged now
-                self._later.append(self._left[0])
-            self._left.pop(0)
+        if self._left:
+            left, self._left = self._left, []
+            self._send_all_left(left, self._store)
         sent = self._own.step(self._store)
-        while self._later and not sent:
-            self._send_left(self._later[0], self._store)
-            self._later.pop(0)
+        if not sent and self._later and time.monotonic() >= self._later_at_s:
+            self._send_all_left(self._later, self._store)
         return sent
+
+    def _send_all_left(self, folders: list[Path], store: RunStore) -> None:
+        """Deliver what dead processes have left. What fails does not hold up what is logged now, and is said once."""
+        failed = []
+        for folder in folders:
+            try:
+                self._send_left(folder, store)
+            except Exception as error:  # whatever a store, or the network before it, may raise
+                failed.append(folder)
+                if folder not in self._later:
+                    self._say(f"MLflow does not take what waits in {folder} ({reason_of(error)})")
+                self.left_failure = reason_of(error)
+            else:
+                if folder in self._later:
+                    self._say(f"MLflow has taken what waited in {folder}")
+        if not failed:
+            self.left_failure = None
+        self._later = failed
+        self._later_at_s = time.monotonic() + self._later_pause_s
+        self._later_pause_s = min(2 * self._later_pause_s, LONGEST_LEFT_PAUSE_S)
 
     def _say(self, line: str) -> None:
         with suppress(OSError, ValueError):  # nobody reads it any more
@@ -482,14 +612,18 @@ class Sender:
                 self._idle = True
                 self._changed.notify_all()
                 while self._idle and not self._ending:
-                    self._changed.wait()
+                    pause_s = max(0.0, self._later_at_s - time.monotonic()) if self._later else None
+                    if pause_s == 0:
+                        self._idle = False
+                    else:
+                        self._changed.wait(pause_s)
 
     def _fail(self, error: Exception) -> None:
         first, self.failure = self.failure is None, reason_of(error)
-        if first and self._own.delivered == self._outbox.count:
-            self._say(f"MLflow does not take what waits in {self._outbox.folder.parent} ({self.failure})")
-        elif first:
-            self._say(f"MLflow does not answer ({self.failure}): what is logged waits in {self._outbox.folder.parent}")
+        self.is_disk_full = is_disk_full(error)
+        if first:
+            what = "there is no space for MLflow's store" if self.is_disk_full else "MLflow does not answer"
+            self._say(f"{what} ({self.failure}): what is logged waits in {self._outbox.folder.parent}")
         self._own.mark()
 
     def _rest(self, seconds: float) -> None:

@@ -95,19 +95,33 @@ def without_password(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+DATABASE_ERROR = re.compile(r"\((?:\w+\.)+\w*Error\) (.+)")
+"""How SQLAlchemy quotes the error of a database, before the statement and where one may read about it."""
+
+SQLALCHEMY_NOTES = ("[SQL:", "[parameters:", "(Background on this error at:")
+"""How the lines begin that SQLAlchemy adds to an error."""
+
+
 def reason_of(error: Exception) -> str:
-    """Return the core of an error that urllib3, requests and mlflow have each wrapped, on one line.
+    r"""Return the core of an error that urllib3, requests, SQLAlchemy and mlflow have each wrapped, on one line.
 
     >>> reason_of(OSError("Max retries exceeded (Caused by NewConnectionError('x: [Errno 111] Connection refused'))"))
     '[Errno 111] Connection refused'
     >>> reason_of(OSError("Max retries exceeded (Caused by ResponseError('too many 500 error responses'))"))
     'too many 500 error responses'
+    >>> reason_of(OSError("(sqlite3.OperationalError) database is locked\n[SQL: x]\n(Background on this error at: y)"))
+    'database is locked'
+    >>> reason_of(OSError("QueuePool limit of size 5 reached (Background on this error at: x)"))
+    'QueuePool limit of size 5 reached'
     >>> reason_of(TimeoutError())
     'TimeoutError'
     """
+    if quoted := DATABASE_ERROR.search(str(error)):
+        return quoted[1].strip()[:160]
     _, caused, cause = str(error).rpartition("Caused by")
     if caused:
         text = re.sub(r"^\W*\w+\(", "", cause.rpartition(": ")[2])  # the name of the error's class
         text = " ".join(text.strip("\"')( ").split())
         return f"{text})" if text.count("(") > text.count(")") else text
-    return (cause.strip().splitlines() or [type(error).__name__])[-1][:160]
+    lines = [line for line in cause.strip().splitlines() if not line.startswith(SQLALCHEMY_NOTES)]
+    return (lines or [type(error).__name__])[-1].partition(f" {SQLALCHEMY_NOTES[-1]}")[0][:160]

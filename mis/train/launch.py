@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from mis.params.distribute import DistributeParams
 from mis.settings import Settings
+from mis.train import messages
 from mis.train.devices import Devices, claim
 from mis.train.meeting import Meeting
 from mis.train.rendezvous import find_rendezvous, say
@@ -101,8 +102,10 @@ class _AsOneOfSeveral:
     def attend(self) -> AbstractContextManager[object]:
         return self.meeting
 
-    def run(self, work: Work, on_report: OnReport = ignore, on_message: OnMessage = ignore) -> Any:  # noqa: ANN401, ARG002
+    def run(self, work: Work, on_report: OnReport = ignore, on_message: OnMessage = ignore) -> Any:  # noqa: ANN401
         params, limit = self.params, self.settings.devices
+        if self.leads:
+            on_message(messages.WORKERS_LISTEN)
         with nullcontext() if self.meeting.has_begun else self.meeting:
             return join(self.meeting, params.devices_per_worker, work, on_report, limit, wait_s=params.stall_s)
 
@@ -123,6 +126,7 @@ class _OnRay:
         from mis.train.gang import run_gang
 
         params = self.params
+        on_message(messages.WORKERS_LISTEN)
         return run_gang(
             work,
             workers=params.workers,

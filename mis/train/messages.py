@@ -4,6 +4,11 @@ from pathlib import Path
 
 from mis.errors import MisError
 
+WORKERS_LISTEN = (
+    "the workers' TensorFlow servers listen on all interfaces of their nodes and ask for no password: docs/security.md"
+)
+"""Said where a training is to have several workers: TensorFlow has no option for either."""
+
 
 def float16_without_gpu() -> MisError:
     """Return the error for half precision of 16-bit floats on a CPU."""

@@ -1,5 +1,6 @@
 """A project that all machines see, and a cluster under SLURM."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mis.settings import Settings
+from mis.track.base import TUNE
+from mis.track.mlflow import MlflowTracker
+from mis.tune.study.store import StudyStore
 from tests.cluster.machines import made_machines
 from tests.cluster.slurm import made_slurm
 from tests.conftest import PARAMS, ROOT
@@ -85,3 +90,40 @@ class Project:
 def project(tmp_path, records):
     """A project with records."""
     return Project(tmp_path / "project", records.folder)
+
+
+def sets(**more):
+    """Return the options of a small search."""
+    values = TINY | {name.replace("__", "."): value for name, value in more.items()}
+    return [word for name, value in values.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+
+
+def hosts(store):
+    """Return the names of the machines on which trials were started last."""
+    return {json.loads(trial.started.read_text())["host"] for trial in store.folder.trials}
+
+
+def check_whole(project, name, epochs):
+    """Check that each trial of a study is there once, with each epoch once, in MLflow too."""
+    store = StudyStore.open(project.folder / "checkpoints" / "tune" / name)
+    trials = store.trials()
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert not store.interrupted()
+    assert all(len(trial.history) == epochs for trial in trials if trial.state == "completed")
+    assert {str(trial.state) for trial in trials} <= {"completed", "stopped"}
+    settings = Settings(project.folder, project.folder, f"sqlite:///{project.folder}/mlruns/mlflow.db")
+    client = MlflowTracker(settings).client
+    experiment = client.get_experiment_by_name(TUNE)
+    runs = client.search_runs([experiment.experiment_id], f"tags.`mis.study` = '{name}'")
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    of_trials = {run.data.tags["mis.trial"]: run for run in runs if "mis.trial" in run.data.tags}
+    assert len(runs) == len(trials) + 1
+    for trial in trials:
+        points = client.get_metric_history(of_trials[trial.name].info.run_id, "val/dice")
+        assert sorted(point.step for point in points) == list(range(1, len(trial.history) + 1))
+    return store
+
+
+def epochs_of(folder):
+    """Return how many epochs a training has written to its folder."""
+    return max((int(path.name.partition("-")[2]) for path in folder.glob("epoch-*")), default=0)

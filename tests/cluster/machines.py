@@ -23,7 +23,7 @@ def why_not():
         return "namespaces need root"
     if missing := [name for name in ("ip", "nsenter", "unshare", "mount") if shutil.which(name) is None]:
         return f"there is no {missing[0]}"
-    probe = f"{PREFIX}-probe"
+    probe = f"{PREFIX}-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
     subprocess.run(["ip", "netns", "del", probe], capture_output=True, check=False)
     return made.stderr.strip() or None if made.returncode else None
@@ -51,12 +51,13 @@ class Machines:
         gateway: The address under which this machine reaches them, and they reach it.
     """
 
-    def __init__(self, count, base, subnet=77):
+    def __init__(self, count, base):
         self.names = [f"n{number + 1}" for number in range(count)]
         self.local = base / "local"
         self.hosts = base / "hosts"
-        self.subnet = subnet
-        self.gateway = f"10.77.{subnet}.254"
+        # Tests that run at once have networks of their own.
+        self.subnet = 77 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        self.gateway = f"10.77.{self.subnet}.254"
         self.first_processes = {}
         self.cut = set()
 
@@ -152,10 +153,10 @@ class Machines:
 
 
 @contextmanager
-def made_machines(count, base, subnet=77):
+def made_machines(count, base):
     """Yield machines; skip, or fail, the test where that cannot be."""
     needs_machines()
-    with Machines(count, base, subnet) as machines:
+    with Machines(count, base) as machines:
         yield machines
 
 

@@ -140,6 +140,12 @@ class Slurm:
         out = self.ask("scontrol", "--oneliner", "show", "job", number, check=False)
         return dict(re.findall(r"(\S+?)=(\S*)", out.splitlines()[0])) if out else {}
 
+    def lose(self, name):
+        """Let a node lose its power: all its processes end, and nothing more is heard of it."""
+        self.machines.cut_off(name)
+        self.machines.kill_all(name)
+        self.daemons.pop(name).wait()
+
     def finish(self, number, within_s=300, minutes=30):
         """Wait until a job has ended, letting it begin soon where it is queued again, and return what is known.
 

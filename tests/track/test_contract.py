@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mis.settings import load_settings
-from mis.track.base import Point, tracked
+from mis.track.base import Point, now_ms, tracked
 from mis.track.memory import MemoryRun, MemoryTracker
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import PARENT_RUN_TAG, REGISTERED_FILE
@@ -369,6 +369,29 @@ def test_what_is_delivered_later_has_its_own_times(tracker, experiment):
     info = store.client.get_run(run.id).info
     (point,) = store.client.get_metric_history(run.id, "dice")
     assert (info.start_time, point.timestamp, info.end_time) == (1_000_000, 1_000_100, 1_000_200)
+
+
+def test_a_session_that_goes_on_where_the_clock_is_behind_counts(tracker, experiment):
+    """The first session was on a machine whose clock is an hour ahead; both sessions deliver what they log."""
+    store, now = store_of(tracker), now_ms()
+    first = deliver(store, experiment, now + 3_600_000, tags={"state": "running"}, process={"mis.pid": "4"}, lives=True)
+    first.set_tags({"state": "killed"})
+    first.finish("KILLED", now + 3_600_001)
+    second = deliver(store, experiment, now, tags={"state": "running"}, process={"mis.pid": "5"}, lives=True)
+    kept = read(store, second)
+    assert (second.id, kept.status, kept.tags["state"], kept.tags["mis.pid"]) == (first.id, "RUNNING", "running", "5")
+    second.set_tags({"state": "completed"})
+    if not isinstance(store, MemoryTracker):  # which has one object for a run
+        late = store.find_run(experiment, {"key": "a"}, go_on=False)
+        late.resume_session({"mis.pid": "4"}, now + 3_600_000)
+        late.set_tags({"state": "killed", "only": "early"})
+        late.finish("KILLED", now + 3_600_001)
+        assert read(store, second).status == "RUNNING", "what is late of the first session does not end the second one"
+    ending = store.find_run(experiment, {"key": "a"}, go_on=False)  # as by another process, after a kill
+    ending.resume_session({"mis.pid": "5"}, now)
+    ending.finish("FINISHED", now + 1)
+    kept = read(store, second)
+    assert (kept.status, kept.tags["state"]) == ("FINISHED", "completed")
 
 
 def test_what_an_earlier_session_is_late_to_deliver_does_not_undo_a_later_one(tracker, experiment):

@@ -12,7 +12,9 @@ import pytest
 from mis.errors import MisError
 from mis.ports import free_port
 from mis.track.__main__ import main, next_port
+from mis.track.base import TRAIN, tracked
 from mis.track.mlflow import MlflowTracker
+from mis.track.recording import open_tracker
 from mis.track.server import stopping_on_signals
 
 
@@ -61,6 +63,22 @@ def test_a_server_that_does_not_answer_is_one_line(project, capsys, monkeypatch)
         "got http://127.0.0.1:9 ([Errno 111] Connection refused); start it, or unset the variable\n"
     )
     assert not project.mlruns.exists()
+
+
+def test_sync_names_what_was_refused_and_tries_it_again_when_told_so(project, capsys):
+    said = []
+    with open_tracker(project, said.append) as tracker, tracked(tracker.open_run(TRAIN, "run")) as run:
+        run.log_metrics({"a name with a \n line break": 1.0})
+        run.log_metrics({"dice": 1.0})
+    assert len(said) == 1
+    for arguments in (["sync"], ["sync", "--refused"], ["sync"]):
+        assert main(arguments) == 1
+        output = capsys.readouterr().out
+        assert "1 operation was refused, kept in " in output
+        assert "metrics (" in output
+        assert "all is delivered" not in output
+    (recorded,) = MlflowTracker(project)._search(TRAIN, [])
+    assert (recorded.info.status, recorded.data.metrics) == ("FINISHED", {"dice": 1.0})
 
 
 def test_the_next_port_is_taken_if_one_is_in_use():

@@ -3,17 +3,25 @@
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy.exc
+from sqlalchemy.orm import Session
 
 from mis.errors import MisError
+from mis.files import DiskFullError
 from mis.settings import load_settings
+from mis.track import sender
+from mis.track.base import tracked
 from mis.track.mlflow import MlflowTracker, artifact_repository
+from mis.track.outbox import outboxes
 from mis.track.process import process_tags
+from mis.track.recording import open_tracker
 
 OPEN = """
 from mis.settings import load_settings
@@ -225,6 +233,76 @@ def test_a_run_that_goes_on_belongs_to_its_new_process(shared_tracker):
     assert shared_tracker.reconcile() == [recorded.id]
     shared_tracker.find_run("mis/train", {"key": "resumed"})
     assert shared_tracker.reconcile() == []
+
+
+# ---- Errors of the database behind MLflow ----
+
+
+@pytest.fixture
+def database_failures(monkeypatch):
+    """A function that lets the next writes of MLflow's database fail: as where its connections are all in use."""
+    monkeypatch.setattr(sender, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(sender, "LONGEST_PAUSE_S", 0.0)
+    flush, left = Session.flush, []
+
+    def failing(session, *arguments, **options):
+        if left:
+            raise left.pop()
+        return flush(session, *arguments, **options)
+
+    monkeypatch.setattr(Session, "flush", failing)
+    return lambda error, count: left.extend([error] * count)
+
+
+PASSING = [
+    sqlalchemy.exc.TimeoutError("QueuePool limit of size 5 overflow 10 reached, connection timed out, timeout 30.00"),
+    sqlalchemy.exc.ResourceClosedError("This Connection is closed"),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("during", ["open", "metrics"])
+def test_an_error_of_the_database_that_passes_refuses_nothing(settings, database_failures, error, during):
+    said = []
+    with open_tracker(settings, said.append) as tracker:
+        if during == "open":
+            database_failures(error, 4)
+        with tracked(tracker.open_run("mis/train", "run", key={"key": "a"}, params={"rate": 1})) as run:
+            if during == "metrics":
+                while run.id is None:
+                    time.sleep(0.001)
+                database_failures(error, 4)
+            for epoch in range(3):
+                run.log_metrics({"dice": epoch}, epoch)
+    assert not any("refuses" in line for line in said)
+    store = MlflowTracker(settings)
+    (recorded,) = store._search("mis/train", [])
+    points = store.client.get_metric_history(recorded.info.run_id, "dice")
+    assert (recorded.info.status, recorded.data.params) == ("FINISHED", {"rate": "1"})
+    assert [point.step for point in points] == [0, 1, 2]
+    assert list(settings.outboxes.iterdir()) == []
+
+
+def test_what_the_database_says_to_be_full_is_one_line_of_a_full_disk(settings, database_failures, capfd):
+    """The patience of a command is that of minutes: no disk has space a little later."""
+    full = sqlalchemy.exc.OperationalError("INSERT INTO runs", {}, sqlite3.OperationalError("database or disk is full"))
+    said = []
+    with open_tracker(settings, said.append) as tracker:
+        database_failures(full, 1_000_000)
+        tracker.open_run("mis/train", "run").finish()
+    space, waits = said
+    assert space.startswith("there is no space for MLflow's store (database or disk is full): what is logged waits in ")
+    assert waits.startswith("2 operations of 1 run wait in ")
+    assert capfd.readouterr() == ("", "")
+    assert len(outboxes(settings.outboxes)) == 1
+
+
+def test_a_store_that_cannot_be_opened_because_the_disk_is_full_is_one_line(settings, database_failures):
+    MlflowTracker(settings).start_run("mis/train", "run", tags=process_tags() | {"mis.pid": "4194305"})
+    full = sqlalchemy.exc.OperationalError("UPDATE runs", {}, sqlite3.OperationalError("database or disk is full"))
+    database_failures(full, 1_000_000)  # the run of the dead process is to be closed
+    with pytest.raises(DiskFullError, match=f"space on the disk of {settings.mlruns}"):
+        MlflowTracker(settings)
 
 
 def test_other_peoples_runs_are_left_alone(shared_tracker):

@@ -1,6 +1,5 @@
 """Trainings, searches and scaling while MLflow's server is away: real commands, and a real server behind a proxy."""
 
-import json
 import shutil
 import signal
 import socket
@@ -14,8 +13,9 @@ import pytest
 from mis.settings import load_settings
 from mis.track.base import TRAIN, TUNE, tracked
 from mis.track.mlflow import MlflowTracker
-from mis.track.outbox import LOG, outboxes
+from mis.track.outbox import LOG, outboxes, read_refused
 from mis.track.recording import open_tracker
+from mis.track.sync import sync as sync_outboxes
 from tests import searches
 from tests.outages import Proxy
 from tests.trainings import EPOCHS, arguments, environment, wait_for_some_epochs
@@ -292,6 +292,48 @@ def test_an_answer_that_is_lost_doubles_nothing(settings, proxy, store, lost):
     assert list(settings.outboxes.iterdir()) == []
 
 
+@pytest.mark.parametrize("turned", ["runs/create", "runs/log-batch", "runs/update"])
+def test_what_a_proxy_turns_away_for_a_while_arrives(settings, proxy, store, turned):
+    """A bare 400, as while the proxy is set up anew."""
+    seen, said = [], []
+    with open_tracker(settings, said.append) as tracker:
+        proxy.turns_away = lambda path: turned in path and len(seen) < 3 and not seen.append(path)
+        log_a_run(tracker, f"turned-{turned}")
+    assert len(seen) == 3
+    assert not any("refuses" in line for line in said)
+    assert_one_run(store, f"turned-{turned}")
+    assert list(settings.outboxes.iterdir()) == []
+
+
+def test_what_a_proxy_never_takes_is_refused_after_the_rest_was_taken(settings, proxy, store):
+    said = []
+    with open_tracker(settings, said.append) as tracker:
+        run = tracker.open_run(TRAIN, "run", key={"mis.run_key": "never"})
+        while run.id is None:
+            time.sleep(0.01)
+        # Before there are other operations that go through, it is only tried again.
+        proxy.turns_away = lambda path: "mlflow-artifacts" in path
+        settings.root.mkdir(exist_ok=True)
+        (settings.root / "model.keras").write_text("weights")
+        run.log_file(settings.root / "model.keras", "model")
+        asked = sum("mlflow-artifacts" in path for path in proxy.paths)
+        proxy.wait_until_asked("mlflow-artifacts", asked + 1)
+        for epoch in range(3):
+            run.log_metrics({"dice": epoch / 10}, epoch)
+            run.log_params({f"p{epoch}": epoch})
+            run.set_tags({f"t{epoch}": "x"})
+        run.set_tags({"state": "done"})
+        run.finish()
+    assert_one_run(store, "never")
+    (refused,) = settings.outboxes.glob("*/refused.jsonl")
+    assert [refusal.operation.kind for refusal in read_refused(refused.parent)] == ["file"]
+    proxy.turns_away = lambda path: False  # noqa: ARG005
+    assert sync_outboxes(settings, None, said.append, refused=True) == 0
+    (run,) = store._search(TRAIN, ["tags.`mis.run_key` = 'never'"])
+    assert [file.path for file in store.client.list_artifacts(run.info.run_id, "model")] == ["model/model.keras"]
+    assert (run.info.status, list(settings.outboxes.iterdir())) == ("FINISHED", [])
+
+
 def test_a_run_that_is_started_without_an_outbox_is_one_too(settings, proxy, store):
     """As that of an evaluation."""
     tracker, seen = MlflowTracker(settings), []
@@ -336,9 +378,9 @@ def test_a_report_returns_while_the_server_hangs(settings, proxy, store):
     """The server goes on only after the reports have returned."""
     with open_tracker(settings) as tracker:
         proxy.hang()
-        run = tracker.open_run(TRAIN, "run", key={"mis.run_key": "hangs"})
         before = len(proxy.paths)
-        proxy.wait_until_asked("", before - 1)
+        run = tracker.open_run(TRAIN, "run", key={"mis.run_key": "hangs"})
+        proxy.wait_until_asked("", before)
         for epoch in range(3):
             run.log_metrics({"dice": epoch / 10}, epoch)
         run.set_tags({"state": "done"})
@@ -360,6 +402,5 @@ def test_what_the_server_refuses_is_kept_and_the_rest_arrives(settings, store):
     assert_one_run(store, "refused")
     assert len([line for line in said if "refuses" in line]) == 2
     (refused,) = settings.outboxes.glob("*/refused.jsonl")
-    kept = [json.loads(line)[0] for line in refused.read_text().splitlines()]
-    assert [json.loads(line)[2] for line in kept] == ["metrics", "params"]
+    assert [kept.operation.kind for kept in read_refused(refused.parent)] == ["metrics", "params"]
     assert not list(settings.outboxes.glob(f"*/{LOG}"))

@@ -11,12 +11,26 @@ import pytest
 from mis.errors import MisError
 from mis.files import DiskFullError, LineLog
 from mis.settings import load_settings
+from mis.track import outbox as outbox_module
 from mis.track import recording, sender
 from mis.track.base import TRAIN, tracked
 from mis.track.memory import MemoryTracker
 from mis.track.mlflow import MlflowTracker
 from mis.track.names import OPENED_TAG
-from mis.track.outbox import DELIVERED, LOG, REFUSED, HeldError, Operation, Outbox, claimed, count_waiting, outboxes
+from mis.track.outbox import (
+    DELIVERED,
+    LOG,
+    REFUSED,
+    DamagedError,
+    HeldError,
+    Operation,
+    Outbox,
+    claimed,
+    count_waiting,
+    outboxes,
+    put_back_refused,
+    read_refused,
+)
 from mis.track.process import is_dead, process_tags
 from mis.track.recording import OutboxTracker, open_tracker, waiting_line
 from mis.track.sender import Delivery, Sender
@@ -28,8 +42,18 @@ class AwayError(OSError):
     """The store does not answer."""
 
 
+class DoubtfulError(Exception):
+    """The store does not take something, for ever or for now."""
+
+
 class Store(MemoryTracker):
-    """A store that can be away, hang, or refuse a metric."""
+    """A store that can be away, hang, or refuse a metric or a run.
+
+    Attributes:
+        refused_runs: The names of runs that it refuses.
+        doubtful: Takes what is given to it (a run's name, a metric's, or `values` for parameters and tags), and returns
+            whether it does not take that now.
+    """
 
     def __init__(self):
         super().__init__()
@@ -38,6 +62,15 @@ class Store(MemoryTracker):
         self.hangs = threading.Event()  # set while it hangs
         self.goes_on = threading.Event()
         self.asked = threading.Event()
+        self.refused_runs = set()
+        self.doubtful = lambda name: False  # noqa: ARG005
+
+    def may_refuse(self, error):
+        return isinstance(error, DoubtfulError)
+
+    def _check(self, name):
+        if self.doubtful(name):
+            raise DoubtfulError("BAD_REQUEST: no connection in time")
 
     def _answer(self):
         self.calls += 1
@@ -49,16 +82,29 @@ class Store(MemoryTracker):
 
     def deliver_run(self, *arguments, **options):
         self._answer()
+        self._check(arguments[1])
+        if arguments[1] in self.refused_runs:
+            raise ValueError("no such run may be")
         run = super().deliver_run(*arguments, **options)
         log_points = run.log_points
 
         def checked(points):
             self._answer()
+            for point in points:
+                self._check(point.name)
             if any(point.name == "bad" for point in points):
                 raise ValueError("no metric may be bad")
             log_points(points)
 
+        def checks(write):
+            def checked(values):
+                self._check("values")
+                write(values)
+
+            return checked
+
         run.log_points = checked
+        run.set_tags, run.log_params = checks(run.set_tags), checks(run.log_params)
         return run
 
 
@@ -69,6 +115,10 @@ class Nobody:
 
     def wake(self):
         """Do nothing."""
+
+
+DAMAGES = [b"no operation\n", b"5\n", b"\xff\xfe\x80 no text\n"]
+"""What no version has written into a log."""
 
 
 def logging_to(folder):
@@ -268,6 +318,95 @@ def test_what_the_store_refuses_is_kept_beside_and_blocks_nothing(tmp_path):
     assert outboxes(tmp_path / "outbox") == [], "nothing waits any more"
 
 
+def log_two_runs(folder):
+    """Log two runs in turns, of which one has the metric `doubtful`, and return the outbox."""
+    outbox, tracker = logging_to(folder)
+    first, second = (tracker.open_run("mis/tune", name) for name in ("first", "second"))
+    first.set_tags({"state": "running"})
+    first.log_metrics({"doubtful": 0}, 0)
+    for epoch in range(10):
+        first.log_metrics({"dice": epoch}, epoch)
+        second.log_metrics({"dice": epoch}, epoch)
+        first.set_tags({"state": f"epoch {epoch}"})
+        second.log_params({f"p{epoch}": epoch})
+    for run in (first, second):
+        run.finish()
+    outbox.close(delivered=False)
+    return outbox
+
+
+def step_until(delivery, store, done):
+    """Take steps, which may fail, until all is delivered or something holds; return how many have failed."""
+    failures = 0
+    while not done():
+        try:
+            if not delivery.step(store):
+                return failures
+        except DoubtfulError:
+            failures += 1
+    return failures
+
+
+def test_what_may_be_refused_is_refused_after_the_store_has_taken_others_some_times(tmp_path):
+    outbox, store, said = log_two_runs(tmp_path / "outbox"), Store(), []
+    store.doubtful = lambda name: name == "doubtful"
+    with claimed(outbox.folder):
+        delivery = Delivery(outbox.folder, say=said.append)
+        failures = step_until(delivery, store, lambda: False)
+        delivery.finish(store)
+    assert failures >= sender.DOUBTS
+    assert [refusal.operation.content["values"] for refusal in read_refused(outbox.folder)] == [{"doubtful": 0.0}]
+    assert len(said) == 1
+    for run in store.runs:
+        assert (run.status, len(run.metrics["dice"])) == ("FINISHED", 10)
+    assert store.runs[0].tags["state"] == "epoch 9"
+    assert store.runs[1].params["p9"] == "9"
+
+
+@pytest.mark.parametrize("delivered", [0, 3])
+def test_what_may_be_refused_is_tried_again_so_long_as_the_store_takes_nothing_else(tmp_path, delivered):
+    outbox, store = log_two_runs(tmp_path / "outbox"), Store()
+    with claimed(outbox.folder):
+        delivery = Delivery(outbox.folder, say=pytest.fail)
+        assert sum(delivery.step(store) for _ in range(delivered)) == delivered
+        store.doubtful = lambda asked: True  # noqa: ARG005
+        for _ in range(50):
+            with pytest.raises(DoubtfulError):
+                delivery.step(store)
+        assert not (outbox.folder / REFUSED).exists()
+        store.doubtful = lambda asked: False  # noqa: ARG005
+        assert step_until(delivery, store, lambda: False) == 0
+        delivery.finish(store)
+    assert {(run.status, len(run.metrics["dice"])) for run in store.runs} == {("FINISHED", 10)}
+    assert not outbox.folder.exists()
+
+
+def test_a_run_that_may_be_refused_holds_up_its_own_operations_and_those_below_it_alone(tmp_path):
+    outbox, tracker = logging_to(tmp_path / "outbox")
+    study = tracker.open_run("mis/tune", "study")
+    trial = tracker.open_run("mis/tune", "trial", parent=study)
+    other = tracker.open_run("mis/tune", "other")
+    for run in (study, trial, other):
+        run.log_metrics({"dice": 1.0}, 1)
+        run.set_tags({"state": "done"})
+    other.log_params({"rate": 1})
+    outbox.close(delivered=False)
+    store = Store()
+    store.doubtful = lambda name: name == "study"
+    with claimed(outbox.folder):
+        delivery = Delivery(outbox.folder)
+        step_until(delivery, store, lambda: store.runs and store.runs[0].params)
+        assert [run.name for run in store.runs] == ["other"]
+        store.doubtful = lambda name: False  # noqa: ARG005
+        step_until(delivery, store, lambda: False)
+        delivery.finish(store)
+    assert {run.name: (run.metrics, run.tags["state"]) for run in store.runs} == dict.fromkeys(
+        ("other", "study", "trial"), ({"dice": [(1, 1.0)]}, "done")
+    )
+    by_name = {run.name: run for run in store.runs}
+    assert by_name["trial"].parent == by_name["study"].id
+
+
 def test_an_outbox_whose_process_lives_is_left_alone(tmp_path):
     outbox, _ = logging_to(tmp_path / "outbox")
     with pytest.raises(HeldError), claimed(outbox.folder):
@@ -310,6 +449,29 @@ def test_a_report_returns_while_the_store_hangs(tmp_path):
     assert tracker.delivered
     assert (store.runs[0].status, len(store.runs[0].metrics["dice"]), run.id) == ("FINISHED", 5, store.runs[0].id)
     assert list((tmp_path / "outbox").iterdir()) == []
+
+
+def test_all_of_fifty_reports_and_so_their_median_return_before_the_store_answers(tmp_path):
+    """The store answers only once the thread that reports has ended: one report that waits would end nothing."""
+    store, returned = Store(), []
+    with sending(tmp_path / "outbox", store, patience_s=60) as tracker:
+        store.hangs.set()
+        run = tracker.open_run("mis/train", "run")
+        assert store.asked.wait(60)
+
+        def report():
+            for epoch in range(50):
+                run.log_metrics({"dice": epoch}, epoch)
+                returned.append((epoch, store.goes_on.is_set()))
+
+        reporting = threading.Thread(target=report, daemon=True)
+        reporting.start()
+        reporting.join(60)
+        store.hangs.clear()
+        store.goes_on.set()
+        assert returned == [(epoch, False) for epoch in range(50)]
+        run.finish()
+    assert store.runs[0].metrics["dice"] == [(epoch, epoch) for epoch in range(50)]
 
 
 def test_a_store_that_is_away_gets_all_when_it_is_back_and_each_is_said_once(tmp_path):
@@ -412,11 +574,12 @@ def test_what_waits_for_another_store_is_not_delivered_to_this_one(tmp_path):
     assert outboxes(tmp_path / "outbox") == [other.folder]
 
 
-def test_what_cannot_be_read_is_left_and_said_and_holds_nothing_up(tmp_path):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_cannot_be_read_is_left_and_said_and_holds_nothing_up(tmp_path, damage):
     damaged, _ = logging_to(tmp_path / "outbox")
     damaged.close(delivered=False)
-    with (damaged.folder / LOG).open("a") as log:
-        log.write("no operation\n")
+    with (damaged.folder / LOG).open("ab") as log:
+        log.write(damage)
     store = Store()
     with sending(tmp_path / "outbox", store, patience_s=60) as tracker:
         tracker.open_run("mis/train", "ours").finish()
@@ -427,19 +590,89 @@ def test_what_cannot_be_read_is_left_and_said_and_holds_nothing_up(tmp_path):
     assert waiting_line(tmp_path / "outbox").startswith("0 operations")
 
 
-def test_sync_leaves_what_cannot_be_read_and_delivers_the_rest(settings, monkeypatch):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_sync_leaves_what_cannot_be_read_and_delivers_the_rest(settings, monkeypatch, damage):
     damaged, _ = logging_to(settings.outboxes)
     (whole, tracker), store, lines = logging_to(settings.outboxes), Store(), []
     tracker.open_run("mis/train", "run").finish()
     for outbox in (damaged, whole):
         outbox.close(delivered=False)
-    with (damaged.folder / LOG).open("a") as log:
-        log.write("5\n")
+    with (damaged.folder / LOG).open("ab") as log:
+        log.write(damage)
     monkeypatch.setattr("mis.track.sync.connect", lambda _: store)
     assert sync(settings, settings.root, lines.append) == 1
     assert [run.name for run in store.runs] == ["run"]
     assert outboxes(settings.outboxes) == [damaged.folder]
     assert "an outbox must have a log that can be read" in lines[0]
+
+
+def test_what_cannot_be_read_is_not_passed_over_the_next_time(tmp_path):
+    """Otherwise what was not delivered would count as delivered, and be removed."""
+    outbox, tracker = logging_to(tmp_path / "outbox")
+    delivery = Delivery(outbox.folder, outbox.log)
+    tracker.open_run("mis/train", "run")
+    log = outbox.log.path.read_bytes()
+    outbox.log.path.write_bytes(log.replace(b'"run"', b'"r\xffn"'))
+    for _ in range(3):
+        with pytest.raises(DamagedError):
+            delivery.step(Store())
+    outbox.log.path.write_bytes(log)
+    assert delivery.step(store := Store()) == 1
+    assert [run.name for run in store.runs] == ["run"]
+    outbox.close(delivered=True)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_earlier_outbox_that_cannot_be_read_lets_a_command_without_a_server_end_well(offline, monkeypatch, damage):
+    monkeypatch.setattr(recording, "SHORT_PATIENCE_S", 0.0)
+    damaged, _ = logging_to(offline.outboxes)
+    damaged.close(delivered=False)
+    with (damaged.folder / LOG).open("ab") as log:
+        log.write(damage)
+    said = []
+    with open_tracker(offline, said.append) as tracker:
+        tracker.open_run("mis/train", "run").finish()
+    assert said[-1].startswith("2 operations of 1 run wait in")
+
+
+def test_what_the_store_does_not_take_of_another_process_is_said_once_and_delivered_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(sender, "LONGEST_LEFT_PAUSE_S", 0.0)  # it is tried again after each report
+    monkeypatch.setattr(sender, "FIRST_PAUSE_S", 0.0)
+    left, others = logging_to(tmp_path / "outbox")
+    others.open_run("mis/train", "left").finish()
+    left.close(delivered=False)
+    store, lines, tries = Store(), Lines("has taken what waited"), []
+
+    def fails(name):
+        tries.extend([name] if name == "left" else [])
+        return name == "left" and len(tries) < 9
+
+    store.doubtful = fails
+    with sending(tmp_path / "outbox", store, patience_s=60, said=lines) as tracker:
+        run = tracker.open_run("mis/train", "ours")
+        for epoch in range(6):
+            run.log_metrics({"dice": epoch}, epoch)
+        assert lines.event.wait(60)
+        run.finish()
+    not_taken, taken = tracker.said
+    assert not_taken.startswith(f"MLflow does not take what waits in {left.folder} (BAD_REQUEST: ")
+    assert taken == f"MLflow has taken what waited in {left.folder}"
+    assert sorted((run.name, run.status) for run in store.runs) == [("left", "FINISHED"), ("ours", "FINISHED")]
+    assert list((tmp_path / "outbox").iterdir()) == []
+
+
+def test_what_the_store_never_takes_of_another_process_keeps_no_command_waiting(tmp_path):
+    """The patience is that of days."""
+    left, others = logging_to(tmp_path / "outbox")
+    others.open_run("mis/train", "left").finish()
+    left.close(delivered=False)
+    store = Store()
+    store.doubtful = lambda name: name == "left"
+    with sending(tmp_path / "outbox", store, patience_s=1e6) as tracker:
+        tracker.open_run("mis/train", "ours").finish()
+    assert tracker.delivered
+    assert len(tracker.said) == 1
+    assert outboxes(tmp_path / "outbox") == [left.folder]
 
 
 def test_who_has_logged_nothing_does_not_wait_for_a_store_that_is_away(tmp_path):
@@ -603,6 +836,147 @@ def test_sync_says_what_still_waits(settings, tmp_path, monkeypatch):
     assert [run.name for run in store.runs] == ["run"]
     with pytest.raises(MisError, match="sync takes an outbox"):
         sync(settings, tmp_path / "none", lines.append)
+
+
+@pytest.fixture
+def memory_store(monkeypatch):
+    """A store in memory, to which `sync` delivers."""
+    store = Store()
+    monkeypatch.setattr("mis.track.sync.connect", lambda _: store)
+    return store
+
+
+def leave(settings, name, tmp_path=None):
+    """Leave the outbox of a dead process with a run, and a file if there is a folder for it; return the outbox."""
+    outbox, tracker = logging_to(settings.outboxes)
+    run = tracker.open_run("mis/train", name, key={"key": name}, params={"rate": 1})
+    run.log_metrics({"dice": 0.5}, 1)
+    if tmp_path is not None:
+        (tmp_path / "model.keras").write_text("weights")
+        run.log_file(tmp_path / "model.keras", "model")
+    run.finish()
+    outbox.close(delivered=False)
+    return outbox
+
+
+def test_what_was_refused_is_named_and_delivered_whole_when_the_store_takes_it(
+    settings, offline, tmp_path, memory_store
+):
+    memory_store.refused_runs = {"refused"}
+    outbox, lines = leave(offline, "refused", tmp_path), []
+    assert sync(offline, settings.root, lines.append) == 1
+    kept = [refusal.operation.kind for refusal in read_refused(outbox.folder)]
+    assert (kept, memory_store.runs) == (["open", "metrics", "file", "finish"], [])
+    assert sum("MLflow refuses" in line for line in lines) <= 1, "its run is said, and not what belongs to it"
+    assert f"4 operations were refused, kept in {outbox.folder / REFUSED}: open (no such run may be), " in lines[-2]
+    assert "`python -m mis.track sync --refused` tries again" in lines[-1]
+    for again in (False, True):
+        assert sync(offline, settings.root, lines.append, refused=again) == 1
+        assert len(read_refused(outbox.folder)) == 4
+    memory_store.refused_runs = set()
+    assert sync(offline, settings.root, lines.append, refused=True) == 0
+    (run,) = memory_store.runs
+    assert (run.params, run.metrics, run.status) == ({"rate": "1"}, {"dice": [(1, 0.5)]}, "FINISHED")
+    assert run.files == {"model/model.keras": b"weights"}
+    assert list(offline.outboxes.iterdir()) == []
+
+
+def test_what_was_refused_of_a_run_that_was_opened_is_added_to_it(settings, memory_store):
+    outbox, tracker = logging_to(settings.outboxes)
+    run = tracker.open_run("mis/train", "run", key={"key": "a"})
+    run.log_metrics({"bad": 1.0}, 1)
+    run.finish()
+    outbox.close(delivered=False)
+    lines = []
+    assert sync(settings, settings.root, lines.append) == 1
+    (kept,) = memory_store.runs
+    ended = (kept.status, kept.ended_ms)
+    del kept.log_points  # which has refused the metric
+    memory_store.deliver_run = pytest.fail
+    assert sync(settings, settings.root, lines.append, refused=True) == 0
+    assert (kept.metrics, (kept.status, kept.ended_ms)) == ({"bad": [(1, 1.0)]}, ended)
+    assert list(settings.outboxes.iterdir()) == []
+
+
+def test_what_was_refused_of_a_run_that_is_gone_stays(settings, memory_store):
+    outbox, tracker = logging_to(settings.outboxes)
+    tracker.open_run("mis/train", "run", key={"key": "a"}).log_metrics({"bad": 1.0}, 1)
+    outbox.close(delivered=False)
+    assert sync(settings, settings.root, lambda _: None) == 1
+    memory_store.runs.clear()
+    assert sync(settings, settings.root, lambda _: None, refused=True) == 1
+    assert len(read_refused(outbox.folder)) == 1
+
+
+def test_killed_while_it_puts_back_what_was_refused_sync_loses_nothing(settings, tmp_path, memory_store):
+    """Every state of the disk that the writes allow."""
+    memory_store.refused_runs = {"refused"}
+    settings.outboxes.mkdir(parents=True)
+    with watched(settings.outboxes) as disk:
+        outbox = leave(settings, "refused", tmp_path)
+        assert sync(settings, settings.root, lambda _: None) == 1
+        whole = [refusal.operation for refusal in read_refused(outbox.folder)]
+        disk.states.clear()
+        put_back_refused(outbox.folder)
+    assert len(disk.states) > 3
+    for _ in disk.restore(tmp_path / "left"):
+        folder = tmp_path / "left" / outbox.folder.name
+        found = {refusal.operation.number: refusal.operation for refusal in read_refused(folder)}
+        if (folder / LOG).exists():
+            waiting = [Operation.from_line(line) for line in LineLog(folder / LOG).read()]
+            found |= {operation.number: operation for operation in waiting if operation.kind != "begin"}
+        assert list(found.values()) == whole
+
+
+def test_a_file_that_is_missing_from_a_copy_is_named_and_the_rest_is_delivered(settings, tmp_path, memory_store):
+    outbox, lines = leave(settings, "run", tmp_path), []
+    shutil.copytree(settings.outboxes, tmp_path / "copy")
+    copied = tmp_path / "copy" / outbox.folder.name
+    shutil.rmtree(copied / "files")
+    assert sync(settings, tmp_path / "copy", lines.append) == 1
+    (run,) = memory_store.runs
+    assert (run.status, run.files) == ("FINISHED", {})
+    (line,) = [line for line in lines if line.startswith("1 operation was refused")]
+    assert "model.keras is missing" in line
+    assert not any("all is delivered" in line for line in lines)
+    shutil.copytree(outbox.folder / "files", copied / "files")
+    assert sync(settings, tmp_path / "copy", lines.append, refused=True) == 0
+    assert (run.status, run.files) == ("FINISHED", {"model/model.keras": b"weights"})
+
+
+def test_a_file_that_was_delivered_before_the_mark_was_written_is_not_missing(settings, tmp_path, memory_store):
+    outbox = leave(settings, "run", tmp_path)
+    shutil.copytree(outbox.folder, tmp_path / "again")
+    assert sync(settings, settings.root, lambda _: None) == 0
+    shutil.rmtree(tmp_path / "again" / "files")
+    assert sync(settings, tmp_path / "again", lambda _: None) == 0
+    assert memory_store.runs[0].files == {"model/model.keras": b"weights"}
+
+
+def test_sync_passes_over_what_it_may_not_open(settings, memory_store, monkeypatch):
+    """As an outbox of another user, whose lock may not be written."""
+    denied, whole = leave(settings, "denied"), leave(settings, "whole")
+    exclusive_lock = outbox_module.exclusive_lock
+
+    def lock(path, refusal):
+        if path.parent == denied.folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return exclusive_lock(path, refusal)
+
+    monkeypatch.setattr(outbox_module, "exclusive_lock", lock)
+    lines = []
+    assert sync(settings, settings.root, lines.append) == 1
+    assert [run.name for run in memory_store.runs] == ["whole"]
+    assert any(str(denied.folder) in line and "Permission denied" in line for line in lines)
+    assert not whole.folder.exists()
+
+
+def test_sync_of_a_folder_counts_what_waits_in_it_where_there_is_no_server(settings):
+    outbox = leave(settings, "run")
+    for folder in (settings.root, settings.mlruns, settings.outboxes, outbox.folder):
+        lines = []
+        assert sync(settings, folder, lines.append) == 1
+        assert lines[-1].startswith("3 operations of 1 run wait in ")
 
 
 def test_ctrl_c_is_delivered_too(tmp_path):

@@ -19,6 +19,7 @@ from mis.errors import MisError
 from mis.track.base import Run, Tracker
 from mis.train.allocate import Node, Share
 from mis.train.cluster import alive_nodes
+from mis.train.messages import WORKERS_LISTEN
 from mis.tune.allocation import Cluster, sizes_for
 from mis.tune.elastic import ElasticAllocation, Experience
 from mis.tune.ray.callback import BudgetStopper, MonitorCallback
@@ -73,6 +74,8 @@ def run_study(
     for ray_state in store.folder.ray_states:  # of a process that was killed
         shutil.rmtree(ray_state, ignore_errors=True)
     with TemporaryDirectory(prefix=RAY_STATE_PREFIX, dir=store.path) as notes, monitor.console:
+        if share.processes > 1 or (store.tune.allocation == "elastic" and len(alive_nodes()) > 1):
+            monitor.console.say(WORKERS_LISTEN)
         try:
             while store.has_more:
                 trainable = _trainable(store, share, records, contents() if contents else None, training)

@@ -19,7 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from mis.files import LineLog
+from mis.files import LineLog, NoTextError
 from mis.params.space import suggest
 from mis.params.tune import TuneParams
 from mis.track.names import VAL_DICE
@@ -66,7 +66,11 @@ class _Lines(BaseJournalBackend):
         return entries
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(self._log.read(), start=1):
+        try:
+            lines = self._log.read()
+        except NoTextError as error:
+            raise messages.unreadable_journal(self._log.path, error.line) from None
+        for number, line in enumerate(lines, start=1):
             try:
                 yield json.loads(line)
             except ValueError:

@@ -314,11 +314,12 @@ def test_a_journal_with_a_torn_line_in_its_middle_is_refused_by_its_line(store):
     store.next_trial()
     journal = store.path / "journal.log"
     lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join([*lines[:1], lines[1][:20] + b"\n", *lines[2:]]))
-    with pytest.raises(
-        MisError, match=r"journal.log must have an entry of Optuna's in each line, got another in line 2"
-    ):
-        again(store).interrupted()
+    for line in (lines[1][:20] + b"\n", lines[1].replace(b"study", b"st\xffdy"), b"\xff\xfe\x80\n"):
+        journal.write_bytes(b"".join([*lines[:1], line, *lines[2:]]))
+        with pytest.raises(
+            MisError, match=r"journal.log must have an entry of Optuna's in each line, got another in line 2"
+        ):
+            again(store).interrupted()
 
 
 def test_a_study_whose_journal_cannot_be_read_is_passed_over(store, params):

@@ -1,0 +1,187 @@
+"""Searches and trainings over two nodes with addresses of their own; one is cut off, or lost with Ray's head."""
+
+import json
+import secrets
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mis.settings import Settings
+from mis.track.base import TRAIN
+from mis.track.mlflow import MlflowTracker
+from mis.tune.study.store import StudyStore
+from tests.cluster.conftest import check_whole, epochs_of, hosts, sets
+
+pytestmark = pytest.mark.slow
+
+
+class RayMachines:
+    """Ray on machines, started as a job of SLURM starts it.
+
+    Attributes:
+        machines: The machines; the first one has Ray's head.
+        env: The variables with which a command finds this Ray.
+    """
+
+    def __init__(self, machines, project, base):
+        self.machines = machines
+        self.project = project
+        self.base = base
+        self.turn = 0
+        self.env = {}
+        self.steps = {}
+
+    def start(self):
+        """Start Ray on every machine, and wait until all have joined."""
+        self.turn += 1
+        head, *others = self.machines.names
+        self.env = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "SLURM_JOB_ID": f"{self.base.name[-6:]}{self.turn}",
+        }
+        path = self.base / f"head-{self.turn}"
+        self._start_on(head, "--head-file", path)
+        wait(path.exists, "Ray's head")
+        self.env["RAY_ADDRESS"] = path.read_text()
+        for name in others:
+            self._start_on(name, "--address", self.env["RAY_ADDRESS"])
+        done = self.run("-m", "mis.slurm.joined", "--within-s", "60", *self.machines.names)
+        assert done.returncode == 0, done.stderr
+
+    def _start_on(self, name, *options):
+        command = [sys.executable, "-m", "mis.slurm.node", "--label", name, *map(str, options)]
+        env = self.project.env | self.env | {"SLURM_LAUNCH_NODE_IPADDR": self.machines.address("n1")}
+        with (self.base / f"ray-{name}-{self.turn}.log").open("wb") as log:
+            self.steps[name] = subprocess.Popen(
+                self.machines.on(name, *command), env=env, stdin=subprocess.PIPE, stdout=log, stderr=log
+            )
+
+    def command(self, *words, env=None):
+        """Start Python on the first machine, in the project."""
+        first = self.machines.first_processes["n1"].pid
+        into = ["nsenter", "--target", str(first), "--net", "--uts", "--mount", f"--wd={self.project.folder}"]
+        return subprocess.Popen(
+            [*into, sys.executable, *map(str, words)],
+            env=self.project.env | self.env | (env or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words, env=None):
+        """Run Python on the first machine to its end."""
+        process = self.command(*words, env=env)
+        out, err = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def lose_head(self):
+        """Let the first machine lose its power."""
+        self.machines.kill_all("n1")
+
+    def stop(self):
+        """End Ray on all machines."""
+        for name, step in self.steps.items():
+            self.machines.kill_all(name)
+            step.stdin.close()
+            step.wait()
+
+
+@pytest.fixture
+def ray_machines(machines, project, tmp_path):
+    """Ray on two machines."""
+    ray = RayMachines(machines, project, tmp_path)
+    try:
+        ray.start()
+        yield ray
+    finally:
+        ray.stop()
+
+
+def wait(holds, what, within_s=90):
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {within_s} s for {what}"
+        time.sleep(0.1)
+
+
+def finish(process):
+    """Wait for a command to end well, and return what it has said."""
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-4000:]
+    return " ".join(err.split())
+
+
+@pytest.mark.parametrize("allocation", ["fixed", "elastic"])
+def test_trials_of_a_node_that_is_cut_off_go_on_elsewhere(ray_machines, project, allocation):
+    words = sets(tune__epochs=60, tune__num_samples=6, tune__allocation=allocation, train__batch_size=4)
+    search = ray_machines.command("-m", "mis.tune", "--name", "cut", *words)
+    store = project.folder / "checkpoints" / "tune" / "cut"
+
+    def both_train():
+        started = [path for path in store.glob("trials/*/started.json") if epochs_of(path.parent) >= 2]
+        return {json.loads(path.read_text())["host"] for path in started} == {"n1", "n2"}
+
+    wait(both_train, "trials on both nodes")
+    # From here on nothing that one node sends arrives at the other; its processes, and the file system, are there.
+    ray_machines.machines.cut_off("n2")
+    said = finish(search)
+    assert "goes on from its last epoch" in said
+    assert len(check_whole(project, "cut", 60).trials()) == 6
+
+
+def test_a_search_whose_head_is_lost_is_resumed(ray_machines, project):
+    words = sets(tune__epochs=40, tune__num_samples=6)
+    search = ray_machines.command("-m", "mis.tune", "--name", "head", *words)
+    store = project.folder / "checkpoints" / "tune" / "head"
+    wait(lambda: max(map(epochs_of, store.glob("trials/*")), default=0) >= 5, "epochs")
+    ray_machines.lose_head()
+    search.communicate(timeout=60)
+    assert search.returncode != 0
+    interrupted = StudyStore.open(store).interrupted()
+    assert interrupted
+    ray_machines.stop()
+    ray_machines.start()
+    resumed = ray_machines.run("-m", "mis.tune", "--resume", "head")
+    assert resumed.returncode == 0, resumed.stderr
+    assert len(check_whole(project, "head", 40).trials()) == 6
+    assert hosts(StudyStore.open(store)) == {"n1", "n2"}
+
+
+def test_a_training_over_two_nodes_goes_on_without_the_one_that_is_cut_off(ray_machines, project):
+    words = sets(train__epochs=80, train__patience=80, train__batch_size=4)
+    words += ["--set", "distribute.workers=2", "--set", "distribute.max_restarts=3"]
+    training = ray_machines.command("-m", "mis.train", *words)
+    wait(lambda: max(map(epochs_of, (project.folder / "checkpoints").glob("*/*")), default=0) >= 3, "epochs")
+    ray_machines.machines.cut_off("n2")
+    said = finish(training)
+    assert "starting again from the last checkpoint (1 of 3)" in said
+    settings = Settings(project.folder, project.folder, f"sqlite:///{project.folder}/mlruns/mlflow.db")
+    client = MlflowTracker(settings).client
+    (run,) = client.search_runs([client.get_experiment_by_name(TRAIN).experiment_id])
+    points = client.get_metric_history(run.info.run_id, "val/dice")
+    assert sorted(point.step for point in points) == list(range(1, 81))
+    # Both workers have found room on the node that is left: a core for each.
+    assert {point.value for point in client.get_metric_history(run.info.run_id, "time/devices")} == {2.0}
+
+
+CONNECT = "import ray; ray.init(log_to_driver=False); print(len(ray.nodes()))"
+
+
+def test_who_has_no_token_does_not_reach_ray_and_nothing_else_is_open(ray_machines, machines):
+    reached = ray_machines.run("-c", CONNECT)
+    assert (reached.returncode, reached.stdout.strip()) == (0, "2"), reached.stderr
+    for token in ({"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled"}):
+        refused = ray_machines.run("-c", CONNECT, env=token)
+        assert refused.returncode != 0
+        assert "2" not in refused.stdout
+    for name in machines.names:
+        opened = {
+            process
+            for address, process in machines.listening(name).items()
+            if not address.startswith(("127.", "[::1]")) and not process.startswith("ray::")
+        }
+        # Ray's own servers, its workers and its agent for environments; the last is its server for clients.
+        assert opened <= {"gcs_server", "raylet", "python"}
