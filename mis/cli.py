@@ -15,6 +15,7 @@ from mis.errors import MisError, WorkerError
 from mis.files import DiskFullError, is_disk_full
 from mis.params.load import load_params
 from mis.settings import load_settings
+from mis.termination import exiting_upon_sigterm
 
 
 def params_parser(description: str) -> argparse.ArgumentParser:
@@ -76,9 +77,11 @@ def exit_code(command: Callable[[], int | None]) -> int:
     """Call a command and return its exit code; after an error the message is printed to stderr.
 
     The exit code is 2 after an error of the input, 1 after the failure or loss of a worker, and 130 after Ctrl-C.
+    SIGTERM raises SystemExit(143).
     """
     try:
-        return command() or 0
+        with exiting_upon_sigterm():
+            return command() or 0
     except MisError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command prints its error
         return 2

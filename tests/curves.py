@@ -54,6 +54,7 @@ class Curves:
         epoch_s: Seconds of an epoch.
         size: Numbers in a checkpoint.
         hangs: A file whose absence lets a trial hang, in its second epoch and once; `halts`: it is halted instead.
+        hangs_from: The number of the first trial that may.
         fails_on: A file with the names of the nodes on which every trial fails at once.
         failures: How many trials must have failed there before others have an epoch.
         raises: The number of a trial whose values are at fault.
@@ -63,6 +64,7 @@ class Curves:
     epoch_s: float = EPOCH_SECONDS
     size: int = 2
     hangs: Path | None = None
+    hangs_from: int = 0
     halts: bool = False
     fails_on: Path | None = None
     failures: int = 0
@@ -86,7 +88,8 @@ class Curves:
         task.checkpoints.set_aside_unreadable()
         history = task.checkpoints.history()
         while len(history) < task.store.tune.epochs:
-            if self.hangs is not None and len(history) == 1 and not self.hangs.exists():
+            may_hang = self.hangs is not None and len(history) == 1 and task.number >= self.hangs_from
+            if may_hang and not self.hangs.exists():
                 self.hangs.touch()
                 if self.halts:
                     os.kill(os.getpid(), signal.SIGSTOP)

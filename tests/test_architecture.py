@@ -19,7 +19,7 @@ from tools import stages
 ROOT = Path(__file__).parents[1]
 
 # Data flows one way: a package imports only itself and what stands before it.
-TOP = ("errors", "pages", "ports", "style", "params", "settings", "files", "quiet", "cli", "words")
+TOP = ("errors", "pages", "ports", "style", "params", "settings", "files", "quiet", "termination", "cli", "words")
 PACKAGES = ("track", "data", "model", "train", "predict", "evaluate", "tune", "scaling", "report", "slurm")
 
 PARAMS = load_params(ROOT / "params.yaml")

@@ -1,5 +1,7 @@
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,98 @@ def test_ctrl_c_is_130(capsys):
 
     assert cli.exit_code(command) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_sigterm_is_an_exit_in_order_with_143_and_the_handler_is_as_before():
+    ended = []
+
+    def command():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            ended.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        cli.exit_code(command)
+    assert (end.value.code, ended) == (143, [True])
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigterm_is_143_whatever_a_library_makes_of_it():
+    def command():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except SystemExit:  # as Ray does while it waits
+            raise SystemExit(1) from None
+
+    with pytest.raises(SystemExit, match="143"):
+        cli.exit_code(command)
+    with pytest.raises(SystemExit, match=r"^3$"):
+        cli.exit_code(lambda: sys.exit(3))
+
+
+@pytest.mark.slow
+def test_sigterm_is_143_while_ray_waits():
+    source = """
+import signal, sys, threading
+import ray
+from mis.cli import exit_code
+from mis.train.cluster import cluster
+
+def command():
+    with cluster(None):
+        never = ray.remote(lambda: threading.Event().wait()).remote()
+        threading.Timer(0.5, signal.raise_signal, (signal.SIGTERM,)).start()
+        while True:
+            ray.wait([never], timeout=60)
+
+sys.exit(exit_code(command))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 143, done.stderr
+
+
+def test_a_handler_that_is_there_is_left_alone():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append(True))
+    try:
+        assert cli.exit_code(lambda: signal.raise_signal(signal.SIGTERM)) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [True]
+
+
+def test_a_command_in_another_thread_sets_no_handler():
+    codes, before = [], signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(
+        target=lambda: codes.append(cli.exit_code(lambda: codes.append(signal.getsignal(signal.SIGTERM))))
+    )
+    thread.start()
+    thread.join()
+    assert codes == [before, 0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_while_workers_meet_a_signal_still_ends_a_command_at_once(number):
+    """What it does then is not the interpreter's to end: see `mis.train.signals`."""
+    source = f"""
+import signal
+from mis.cli import exit_code
+from mis.train.signals import ended_by
+
+def command():
+    with ended_by(signal.{number.name}, clean_up=lambda: print("cleaned up", flush=True)):
+        signal.raise_signal(signal.{number.name})
+
+exit_code(command)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (-number, "cleaned up\n")
 
 
 def test_a_defect_keeps_its_traceback():

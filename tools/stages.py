@@ -51,6 +51,7 @@ APART = (
     "mis/ports.py",
     "mis/quiet.py",
     "mis/settings.py",
+    "mis/termination.py",
     "mis/train/cluster.py",
     "mis/train/connect.py",
     "mis/train/gang.py",

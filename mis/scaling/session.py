@@ -56,7 +56,7 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
     _check(trials, cells)
     with (
         open_tracker(settings) as tracker,
-        own_devices(settings, max(scaling.devices), show_message) as own,
+        own_devices(settings, max(scaling.devices), show_message, what="a comparison of modes") as own,
         cluster(settings.ray_address) as nodes,
     ):
         available = _available(nodes, max(scaling.devices), own)

@@ -206,7 +206,8 @@ PARETO_FRONT_TAG = "mis.pareto_front"
 """The names of the trials on a study's Pareto front."""
 
 BEGUN_BY_TAG = "mis.begun_by_commit"
-"""The commit of the code that began a study; `mis.git_commit` is that of the code that went on with it last."""
+"""The commit of the code that began a study, or a digest of its sources where other code of the same commit went on;
+`mis.git_commit` is that of the code that went on with it last."""
 
 ENDED_BY_TAG = "mis.ended_by"
 """The parameter whose limit has ended a study."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from mis.files import link_or_copy, new_file, new_folder, remove_folder, write_json
+from mis.files import REMOVED, link_or_copy, new_file, new_folder, remove_folder, write_json
 from mis.model.card import ModelCard, add_card
 from mis.track.names import TRAIN_LOSS, VAL_DICE
 from mis.train import messages
@@ -128,7 +128,9 @@ class Checkpoints:
 
         Whoever goes on with a training calls it first: it reads all of the newest checkpoint once.
         """
-        lines = []
+        if self.writes:
+            self._sweep(f".epoch-*{REMOVED}")
+        unreadable, is_left = [], False
         for path in self._kept():
             try:
                 patiently(partial(_read_all, path))
@@ -138,10 +140,15 @@ class Checkpoints:
                 if self.writes:
                     shutil.rmtree(aside := path.with_name(f".{path.name}{ASIDE}"), ignore_errors=True)
                     path.rename(aside)
-                lines.append(messages.unreadable_checkpoint(path, error))
+                unreadable.append((path, error))
             else:
+                is_left = True
                 break
-        return lines
+        oldest = len(unreadable) - 1
+        return [
+            messages.unreadable_checkpoint(path, error, one_is_left=is_left or number < oldest)
+            for number, (path, error) in enumerate(unreadable)
+        ]
 
     def aside(self) -> list[Path]:
         """Return the folders of the checkpoints that could not be read."""
@@ -269,9 +276,15 @@ class Checkpoints:
         remove_folder(self.folder)
 
     def clear(self) -> None:
-        """Delete all checkpoints, and leave what else is in the folder."""
-        for path in (*self._kept(), *self.aside()):
+        """Delete all checkpoints, whole or not, and leave what else is in the folder."""
+        for path in self._kept():
             remove_folder(path)
+        self._sweep(".epoch-*")
+
+    def _sweep(self, pattern: str) -> None:
+        """Delete folders that count for nothing: what a kill has left of a write, or of a deletion."""
+        for path in self.folder.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def plain(model: "keras.Model") -> "keras.Model":

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from mis.errors import MisError
 from mis.settings import cores
+from mis.termination import exit_in_order
 from mis.train.allocate import Node
 
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -59,7 +60,7 @@ def cluster(
         ) from None
     if threading.current_thread() is threading.main_thread():
         # Ray's own handler aborts at once; with this one the blocks that were begun are ended, as after Ctrl-C.
-        signal.signal(signal.SIGTERM, _exit)
+        signal.signal(signal.SIGTERM, exit_in_order)
     for logger in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     try:
@@ -92,10 +93,6 @@ def alive_nodes() -> list[Node]:
         )
         for name, has in alive
     ]
-
-
-def _exit(number: int, frame: object) -> None:  # noqa: ARG001 - Python's signature of a signal handler
-    raise SystemExit(128 + number)
 
 
 def _check_answers(address: str) -> None:

@@ -69,10 +69,17 @@ def state_of_another_network(state: Path) -> ValueError:
     return ValueError(f"{state} is of another network or optimizer")
 
 
-def unreadable_checkpoint(checkpoint: Path, error: BaseException) -> str:
-    """Return what is said of a checkpoint that cannot be read."""
+def unreadable_checkpoint(checkpoint: Path, error: BaseException, *, one_is_left: bool) -> str:
+    """Return what is said of a checkpoint that cannot be read.
+
+    Args:
+        checkpoint: The checkpoint.
+        error: What reading it has raised.
+        one_is_left: Whether there is one before it, which is read next.
+    """
     reason = " ".join(str(error).split()) or type(error).__name__
-    return f"checkpoint {checkpoint} cannot be read ({reason[:120]}): going on from the one before"
+    what = "going on from the one before" if one_is_left else "no checkpoint is left that can be read: beginning again"
+    return f"checkpoint {checkpoint} cannot be read ({reason[:120]}): {what}"
 
 
 def checkpoints_removed(folder: Path) -> FileNotFoundError:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mis.termination import exit_in_order
+
 DEFAULTS: dict[signal.Signals, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
 """The handlers that Python starts with."""
 
@@ -42,9 +44,11 @@ def signals_as_they_are() -> Iterator[Callable[[], None]]:
 def ended_by(*numbers: signal.Signals, clean_up: Callable[[], None]) -> Iterator[None]:
     """In this block these signals end the process at once, after it has cleaned up, and with the signal's exit status.
 
-    A handler that is not Python's own is left alone; outside of the main thread nothing is done.
+    A handler that is neither Python's own nor that of a command is left alone; outside of the main thread nothing is
+    done.
     """
-    replaced = [number for number in numbers if in_main_thread() and signal.getsignal(number) == DEFAULTS[number]]
+    before = {number: signal.getsignal(number) for number in numbers if in_main_thread()}
+    replaced = [number for number, handler in before.items() if handler in (DEFAULTS[number], exit_in_order)]
 
     def end(number: int, frame: object) -> None:  # noqa: ARG001 - Python's signature of a signal handler
         clean_up()
@@ -57,4 +61,4 @@ def ended_by(*numbers: signal.Signals, clean_up: Callable[[], None]) -> Iterator
         yield
     finally:
         for number in replaced:
-            signal.signal(number, DEFAULTS[number])
+            signal.signal(number, before[number])

@@ -10,6 +10,9 @@ from mis.params.load import load_params
 from mis.settings import Settings, load_settings
 from mis.track.store import location_of, tracking_uri
 
+WHOLE_FROM = 1000.0
+"""From here on the table has no digits after the point."""
+
 if TYPE_CHECKING:
     from mis.tune.result import StudyResult
 
@@ -19,12 +22,21 @@ def show(study: "StudyResult", settings: Settings) -> None:
     import pandas as pd
 
     table = pd.DataFrame([trial.row() for trial in study.trials]).dropna(axis=1, how="all")
-    print(table.to_string(index=False, float_format="{:.4g}".format))
+    print(table.to_string(index=False, float_format=_short))
     values = ", ".join(f"{name}={value}" for name, value in study.best.values.items())
     print(f"best: trial {study.best.name} with validation Dice {study.best.score:.4f}: {values}")
     if front := study.store.journal.pareto_front():
         print(f"no other is better in both objectives: {', '.join(front)}")
     print(f"study {study.name}, its curves and its model: {location_of(tracking_uri(settings))}")
+
+
+def _short(value: float) -> str:
+    """Return a number of the table; weights of a network and long times are whole numbers there.
+
+    >>> [_short(value) for value in (90720.0, 2.0, 12345.67, 0.000123456, float("nan"))]
+    ['90720', '2', '12346', '0.0001235', 'nan']
+    """
+    return f"{value:.0f}" if value.is_integer() or abs(value) >= WHOLE_FROM else f"{value:.4g}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from mis.tune.preview import preview
         from mis.tune.resume import resume
         from mis.tune.session import check_name, tune
+        from mis.tune.study import messages
 
         if arguments.name is not None:
             check_name(arguments.name, settings)
@@ -77,7 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 retry_failed=arguments.retry_failed,
             )
         show(study, settings)
-        study.finish()
+        if study.store.awaits_stage:
+            print(messages.awaits_stage(study.name))
+        else:
+            study.finish()
 
     return cli.exit_code(command)
 

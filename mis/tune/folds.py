@@ -145,7 +145,8 @@ def train_folds(
 
 def _find_or_create(folder: Path, prefix: str, params: Params, records: Records, settings: Settings) -> StudyStore:
     """Return the study of these trainings that is to go on, or a new one."""
-    store, code = next(StudyStore.unfinished(folder, f"{prefix}-"), None), code_version(settings.workspace)
+    code = code_version(settings.workspace)
+    store = StudyStore.begun_by(code, StudyStore.unfinished(folder, f"{prefix}-", say=show_message))
     if store is not None and is_other_code(store.code, code):
         show_message(messages.folds_of_other_code(store.name, store.code, code))
         store = None

@@ -42,7 +42,12 @@ class Resources:
 
 @contextmanager
 def resources(
-    params: TuneParams, size_bytes: int, settings: Settings, say: Callable[[str], None] | None = None
+    params: TuneParams,
+    size_bytes: int,
+    settings: Settings,
+    say: Callable[[str], None] | None = None,
+    *,
+    what: str = "a search",
 ) -> Iterator[Resources]:
     """Yield what the trials of a study have of the cluster, or of this machine, while its records have so many bytes.
 
@@ -52,13 +57,14 @@ def resources(
         settings: The machine's settings.
         say: Takes a line for the user: then devices of this machine that other searches have are left to them, and the
             others taken. None only looks what there is.
+        what: What takes them, for searches that wait.
 
     Raises:
         MisError: A trial wants more devices than there are, or no cluster answers.
     """
     room = shared_room(size_bytes, params.data_memory_share)
     with (
-        own_devices(settings, params.devices, say) if say else nullcontext(settings) as own,
+        own_devices(settings, params.devices, say, what=what) if say else nullcontext(settings) as own,
         # Ray lets as many trials of a population run as it has room for, whatever the limit.
         cluster(settings.ray_address, shared_bytes=room, most_cores=None if visible_gpus() else own.devices) as nodes,
     ):

@@ -40,6 +40,11 @@ class StudyResult:
     concurrent: int
 
     @property
+    def failed(self) -> int:
+        """How many trials have failed."""
+        return sum(trial.state is TrialState.FAILED for trial in self.trials)
+
+    @property
     def best(self) -> Trial:
         """The trial with the best validation Dice."""
         return best_trial(self.trials)
@@ -63,7 +68,7 @@ class StudyResult:
         return {
             BEST_DICE: self.best.score,
             TRIALS: len(self.trials),
-            TRIALS_FAILED: sum(trial.state is TrialState.FAILED for trial in self.trials),
+            TRIALS_FAILED: self.failed,
             TRIALS_PER_HOUR: 3600 * len(self.trials) / self.elapsed_s,
             ELAPSED_S: self.elapsed_s,
             DEVICE_HOURS: self._device_s / 3600,

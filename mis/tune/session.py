@@ -39,7 +39,7 @@ from mis.tune.ray.driver import run_study
 from mis.tune.resources import Resources, resources
 from mis.tune.result import StudyResult
 from mis.tune.study import messages
-from mis.tune.study.code import COMMIT, code_version, is_other_code
+from mis.tune.study.code import code_version, is_other_code, name_of
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
 
@@ -76,7 +76,8 @@ def tune(
         settings: The machine.
         draw: Draws the study's figures.
         name: The study's name; by default the time and some random digits.
-        go_on: Whether to go on with a study of the same parameters and records that did not end.
+        go_on: Whether this is a stage of the pipeline: then it goes on with a study that it began with the same
+            parameters, records and code, and whose results it has not taken, also where that was finished by hand.
 
     Raises:
         MisError: There are no records, a trial wants more devices than there are, there is no such study
@@ -92,13 +93,17 @@ def tune(
     code = code_version(settings.workspace)
     with open_tracker(settings) as tracker:
         context = StudyContext(records, tracker, reader(settings), settings, draw)
-        if go_on and (store := StudyStore.find(folder, params, records.digest, code)) is not None:
+        store = StudyStore.find(folder, params, records.digest, code, say=show_message) if go_on else None
+        if store is not None:
             if not is_other_code(store.code, code):
                 return run(store, context)
             show_message(messages.begun_by_other_code(store.name, store.code, code))
         name = name or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         starts = starting_points(params, context.earlier)
-        return run(StudyStore.create(folder / name, params, records.digest, starts, code=code), context)
+        return run(
+            StudyStore.create(folder / name, params, records.digest, starts, stage=go_on, code=code),
+            context,
+        )
 
 
 def studies_folder(settings: Settings) -> Path:
@@ -139,18 +144,23 @@ def run(
             show_message(line)
         store = store if params is None else store.with_params(params)
         store.reopen()
-        if is_other_code(store.code, now := code_version(context.settings.workspace)):
+        now = code_version(context.settings.workspace)
+        if is_other_code(store.code, now):
             show_message(messages.goes_on_with_other_code(store.code, now))
         if (retry_failed or store.all_failed) and (again := store.try_failed_again()):
             show_message(messages.tried_again(again))
         ended = len(store.trials())
         if begun := ended + len(store.interrupted()):
-            show_message(f"it goes on: {ended} of {store.total} trials have ended, {begun} were begun")
-        with resources(store.tune, size_bytes(context.records), context.settings, show_message) as available:
-            return _run_on(available, store, context)
+            show_message(messages.goes_on(ended, begun, store.total))
+        size, what = size_bytes(context.records), f"study {store.name}"
+        with resources(store.tune, size, context.settings, show_message, what=what) as available:
+            result = _run_on(available, store, context, name_of(store.code, now) if store.code else "")
+        if result.failed and not store.has_folds:
+            show_message(messages.failed(result.failed, store.name))
+        return result
 
 
-def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> StudyResult:
+def _run_on(available: Resources, store: StudyStore, context: StudyContext, begun_by: str) -> StudyResult:
     params, records, tracker = store.params, context.records, context.tracker
     origin = find_origin(context.settings, params.data, records.data_hash, records.left_out)
 
@@ -162,8 +172,8 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
     name = store.name if store.has_folds else f"study-{store.name}"
     with tracked(tracker.open_run(TUNE, name, key=key)) as study_run:
         describe(study_run)
-        if store.code:
-            study_run.set_tags({BEGUN_BY_TAG: store.code[COMMIT]})
+        if begun_by:
+            study_run.set_tags({BEGUN_BY_TAG: begun_by})
         study_run.log_params(params.flatten())
         study_run.log_metrics(
             {
@@ -184,7 +194,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext) -> S
                 limit=available.limit,
                 experience=_experience(store, records, context.earlier),
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
             show_message(f"what has ended is kept; go on with {store.way_on}")
             raise
         result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent)

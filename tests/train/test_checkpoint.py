@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mis.files
 from mis.train import checkpoint
 from mis.train.checkpoint import Checkpoints, best_epoch, is_finished, restore
 
@@ -133,6 +134,56 @@ def test_what_cannot_be_read_is_set_aside_for_the_one_before(tmp_path, name, dam
     assert same(state(other), kept)
     checkpoints.save(other, history(0.1, 0.3), improved=True)
     assert checkpoints.history() == history(0.1, 0.3)
+
+
+def test_where_no_checkpoint_is_left_that_is_said(tmp_path):
+    checkpoints, made = Checkpoints(tmp_path), model()
+    paths = [checkpoints.save(made, history(*dices), improved=True) for dices in ((0.1,), (0.1, 0.2))]
+    for path in paths:
+        (path / "last.npz").write_bytes(b"")
+    newest, oldest = checkpoints.set_aside_unreadable()
+    assert newest.startswith(f"checkpoint {paths[1]} cannot be read (")
+    assert newest.endswith("): going on from the one before")
+    assert oldest.startswith(f"checkpoint {paths[0]} cannot be read (")
+    assert oldest.endswith("): no checkpoint is left that can be read: beginning again")
+
+
+class Killed(BaseException):
+    """The process is killed."""
+
+
+def killed_while_it_deletes(write, monkeypatch):
+    """Write something, and be killed when a folder that has been renamed is to be deleted."""
+    delete = mis.files.shutil.rmtree
+
+    def killed(path, **options):
+        if str(path).endswith(".removed") and path.exists():
+            raise Killed
+        delete(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mis.files.shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            write()
+
+
+def test_what_a_kill_leaves_of_a_checkpoint_is_deleted(tmp_path, monkeypatch):
+    checkpoints, made = Checkpoints(tmp_path), model()
+    for number in (1, 2):
+        checkpoints.save(made, history(*range(number)), improved=True)
+    killed_while_it_deletes(lambda: checkpoints.save(made, history(*range(3)), improved=True), monkeypatch)
+    assert (tmp_path / ".epoch-0001.removed").is_dir()
+    assert Checkpoints(tmp_path, writes=False).set_aside_unreadable() == []
+    assert (tmp_path / ".epoch-0001.removed").is_dir(), "another process than the writer deletes nothing"
+    assert checkpoints.set_aside_unreadable() == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0002", "epoch-0003"]
+
+    killed_while_it_deletes(lambda: checkpoints.save(made, history(*range(4)), improved=True), monkeypatch)
+    for name in (".epoch-0005.unfinished", ".epoch-0004.outdated", ".epoch-0003.unreadable"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "outcome.json").touch()
+    checkpoints.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["outcome.json"]
 
 
 def test_another_process_than_the_writer_renames_nothing(tmp_path):

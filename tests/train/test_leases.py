@@ -1,5 +1,6 @@
 """Devices of one machine, leased by several processes."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import threading
 import pytest
 
 from mis.settings import Settings, cores
-from mis.train.leases import VISIBLE, leased, own_devices, visible_gpus
+from mis.train.leases import VISIBLE, Lease, leased, own_devices, visible_gpus
 
 DEVICES = ["gpu-a", "gpu-b", "gpu-c"]
 
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 from mis.train.leases import leased
 
-with leased(sys.argv[2:], 2, 1, Path(sys.argv[1]), print) as devices:
+with leased(sys.argv[2:], 2, 1, Path(sys.argv[1]), print, what="study a") as devices:
     print(*devices, flush=True)
     sys.stdin.read()
 """
@@ -57,8 +58,22 @@ def test_the_second_waits_where_too_few_are_left_and_says_for_whom(tmp_path, oth
     with leased(DEVICES, None, 2, tmp_path, say) as devices:
         assert devices == DEVICES
     assert taken.is_set()
-    assert said[0].startswith("waiting for 2 of 3 devices: other searches on this machine have them")
-    assert f"processes {other.pid}" in said[0]
+    assert said[0] == (
+        f"waiting for 2 devices: 1 of the 3 of this machine is free, the others have study a (process {other.pid}); "
+        "MIS_DEVICES lets a search take fewer"
+    )
+
+
+def test_who_has_set_a_limit_is_not_told_of_it(tmp_path, other):
+    said = []
+
+    def say(line):
+        said.append(line)
+        other.kill()
+
+    with leased(DEVICES, 2, 2, tmp_path, say):
+        pass
+    assert said[0].endswith(f"the others have study a (process {other.pid})")
 
 
 def test_who_waits_holds_nothing_meanwhile(tmp_path, other):
@@ -70,6 +85,61 @@ def test_who_waits_holds_nothing_meanwhile(tmp_path, other):
 
     with leased(DEVICES, 3, 3, tmp_path, say) as devices:
         assert devices == DEVICES
+
+
+# ---- A cleaner of temporary files ----
+
+
+def clean(folder):
+    """Delete all files, as a cleaner of /tmp does with what nobody has touched for days."""
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def test_a_name_that_was_deleted_between_opening_and_locking_is_no_lease(tmp_path, monkeypatch):
+    """The file that was locked is no longer the one that the next process opens."""
+    lock, taken = fcntl.flock, []
+
+    def deletes_once(descriptor, operation):
+        if not taken:
+            (tmp_path / "gpu-a.lock").unlink()
+        taken.append(descriptor)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", deletes_once)
+    with leased(["gpu-a"], None, 1, tmp_path, pytest.fail):
+        assert len(taken) == 2
+        assert Lease.take("gpu-a", tmp_path, "another") is None
+
+
+def test_held_files_are_touched_and_made_again_where_they_are_gone(tmp_path):
+    lease = Lease.take("gpu-a", tmp_path, "study a (process 1)")
+    for path in tmp_path.iterdir():
+        os.utime(path, (1, 1))
+    lease.keep()
+    assert min(path.stat().st_mtime for path in tmp_path.iterdir()) > 1
+    clean(tmp_path)
+    lease.keep()
+    assert Lease.take("gpu-a", tmp_path, "another") is None
+    assert (tmp_path / "gpu-a.pid").read_text() == "study a (process 1)"
+    lease.end()
+    again = Lease.take("gpu-a", tmp_path, "another")
+    lost = Lease.take("gpu-b", tmp_path, "study a (process 1)")
+    clean(tmp_path)
+    other = Lease.take("gpu-b", tmp_path, "another")
+    lost.keep()
+    lost.end()
+    assert (tmp_path / "gpu-b.pid").read_text() == "another", "what another process has by now is left to it"
+    again.end()
+    other.end()
+
+
+def test_while_devices_are_leased_their_files_are_looked_after(tmp_path, monkeypatch):
+    kept = threading.Event()
+    monkeypatch.setattr("mis.train.leases.KEEP_S", 0.01)
+    monkeypatch.setattr(Lease, "keep", lambda _: kept.set())
+    with leased(DEVICES, None, 1, tmp_path, pytest.fail):
+        assert kept.wait(60)
 
 
 def test_more_than_there_are_is_not_waited_for(tmp_path):

@@ -32,6 +32,7 @@ def test_its_imports_are_the_part_that_starts_workers():
         "mis.ports",
         "mis.quiet",
         "mis.settings",
+        "mis.termination",
         "mis.train.allocate",
         "mis.train.cluster",
         "mis.train.connect",

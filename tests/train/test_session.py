@@ -66,6 +66,23 @@ def test_a_training_runs_once_at_a_time_and_goes_on_in_its_run_after_a_kill(warm
     assert trace.stat().st_size > 10_000
 
 
+def test_a_training_that_is_told_to_end_says_so_in_mlflow_and_goes_on(warm, project):
+    process = start(warm, project)
+    wait_for_some_epochs(process, project)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "Traceback" not in errors
+    run, _ = only_run(project)
+    assert run.info.status == "KILLED"
+    again = start(warm, project)
+    _, errors = again.communicate()
+    assert again.returncode == 0, errors
+    run, steps = only_run(project)
+    assert run.info.status == "FINISHED"
+    assert sorted(steps) == list(range(1, EPOCHS + 1))
+
+
 # ---- What is refused before anything starts ----
 
 

@@ -17,7 +17,7 @@ from mis.model.card import read_card
 from mis.predict.model import load_segmenter
 from mis.predict.source import best_models
 from mis.settings import Settings
-from mis.tune.folds import Folds, _check_all_trained, _check_started_alone, _fingerprint, as_study
+from mis.tune.folds import Folds, _check_all_trained, _check_started_alone, _find_or_create, _fingerprint, as_study
 from mis.tune.resume import resume
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial, TrialState
@@ -185,6 +185,31 @@ def test_a_fold_that_failed_is_tried_again_and_no_other_one(params, tmp_path):
     assert not store.interrupted()
     assert [trial.state for trial in store.trials()] == [TrialState.COMPLETED] * 3
     assert store.try_failed_again() == []
+
+
+def test_folds_of_this_code_go_on_before_newer_ones_of_another(params, tmp_path, monkeypatch, capsys):
+    """As on a branch that one comes back to."""
+    records, settings = SimpleNamespace(digest="r"), Settings(root=tmp_path, workspace=tmp_path, tracking_uri="")
+    study = as_study(params.override({"train.folds": 3}))
+
+    def begin(letter, seconds):
+        monkeypatch.setattr("mis.tune.folds.code_version", lambda _: {"commit": letter * 40, "digest": letter * 16})
+        store = _find_or_create(tmp_path, "folds-x", study, records, settings)
+        os.utime(store.path / "study.json", (seconds, seconds))
+        return store.name
+
+    first = begin("a", 1)
+    second = begin("b", 2)
+    assert second != first
+    assert (
+        f"the folds in {first} were begun by other code (commit {'a' * 40}, now {'b' * 40})" in capsys.readouterr().err
+    )
+    assert begin("a", 3) == first
+    assert begin("b", 4) == second
+    assert capsys.readouterr().err == ""
+    (tmp_path / first / "study.json").write_text("")
+    assert begin("b", 5) == second
+    assert f"study {first} is passed over: " in capsys.readouterr().err
 
 
 def test_the_same_trainings_are_known_by_what_they_are_made_of(params, records):

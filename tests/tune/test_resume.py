@@ -1,17 +1,21 @@
 """`python -m mis.tune` killed again and again, against the same study undisturbed."""
 
 import json
+import os
 import random
 import re
 import shutil
+import signal
 
 import pytest
 
 from mis.params.load import load_params
 from mis.settings import Settings
+from mis.track.base import TUNE
 from mis.tune import session
 from mis.tune.study.store import StudyStore
-from tests.searches import LEARNING_RATE, kill, recorded, start, tracker_of, wait_until
+from tests.conftest import ROOT
+from tests.searches import LEARNING_RATE, OURS, kill, recorded, start, tracker_of, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -124,6 +128,23 @@ def test_whoever_stops_or_changes_trials_nothing_is_lost(warm_searches, project,
     assert 0 < parent.data.metrics["device_utilisation"] <= 1
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_search_that_is_told_to_end_says_so_in_mlflow(warm_searches, project, number, code):
+    many = ["tune.num_samples=50", "tune.epochs=100"]
+    process = start(warm_searches, project, "--name", "mine", sets=[*SMALL, *many])
+    wait_until(process, lambda: list(project.glob("checkpoints/tune/mine/trials/*/epoch-000[2-9]")))
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert "what has ended is kept; go on with python -m mis.tune --resume mine" in err
+    runs = tracker_of(project).client.search_runs([tracker_of(project).experiment_id(TUNE)])
+    (parent,) = [run for run in runs if "mis.trial" not in run.data.tags]
+    assert parent.info.status == "KILLED"
+    assert "KILLED" in {run.info.status for run in runs if run is not parent}
+    assert "RUNNING" not in {run.info.status for run in runs}
+
+
 def test_a_study_goes_on_with_its_own_parameters(warm_searches, project):
     process = start(warm_searches, project, "--resume", "any", "--dry-run")
     _, err = process.communicate(timeout=60)
@@ -174,19 +195,90 @@ def test_a_study_that_other_code_began_is_not_gone_on_with_by_itself(project, re
     monkeypatch.setattr(session, "run", lambda store, *_: store)
     own = session.code_version(project)
     folder = session.studies_folder(settings)
-    before = StudyStore.create(folder / "before", params, records.digest)  # by a version that did not keep it
+    before = StudyStore.create(
+        folder / "before", params, records.digest, stage=True
+    )  # by a version that did not keep it
     assert session.tune(params, settings, draw=None, go_on=True) == before
     shutil.rmtree(before.path)
-    same = StudyStore.create(folder / "same", params, records.digest, code=own)
+    same = StudyStore.create(folder / "same", params, records.digest, stage=True, code=own)
     assert session.tune(params, settings, draw=None, go_on=True) == same
     shutil.rmtree(same.path)
-    StudyStore.create(folder / "other", params, records.digest, code={**own, "commit": "abc", "digest": "0"})
+    other = {**own, "commit": "abc", "digest": "0"}
+    StudyStore.create(folder / "other", params, records.digest, stage=True, code=other)
     began = session.tune(params, settings, draw=None, go_on=True)
     assert began.name != "other"
     assert began.code == own
     line = capsys.readouterr().err.strip()
     assert line.startswith("study other was begun by other code (commit abc, now ")
     assert line.endswith("a new one begins; `python -m mis.tune --resume other` goes on with it all the same")
+    for path in folder.iterdir():
+        shutil.rmtree(path)
+    StudyStore.create(folder / "other", params, records.digest, stage=True, code={**own, "digest": "0123456789abcdef"})
+    began = session.tune(params, settings, draw=None, go_on=True)
+    assert began.name != "other"
+    files = f"files differ in commit {own['commit']}: sources 01234567, now sources {own['digest'][:8]}"
+    assert f"study other was begun by other code ({files}): a new one begins" in capsys.readouterr().err
+
+
+def test_a_stage_passes_over_what_cannot_be_read_and_what_it_did_not_begin(project, records, monkeypatch, capsys):
+    settings = Settings(root=project, workspace=project, tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
+    params = load_params(project / "params.yaml", SMALL)
+    monkeypatch.setattr(session, "run", lambda store, *_: store)
+    own, folder = session.code_version(project), session.studies_folder(settings)
+    names = ("torn", "empty", "by-hand")
+    torn, empty, _ = (
+        StudyStore.create(folder / name, params, records.digest, stage=name != "by-hand", code=own) for name in names
+    )
+    torn.next_trial()
+    (torn.path / "journal.log").write_bytes(b"\0\0\n")
+    (empty.path / "study.json").write_text("")
+    first = session.tune(params, settings, draw=None, go_on=True)
+    assert first.name not in names
+    assert first.began_in_stage
+    err = capsys.readouterr().err
+    assert f"study torn is passed over: {torn.path}/journal.log must have an entry of Optuna's in each line" in err
+    assert f"study empty is passed over: {empty.path}/study.json must be readable" in err
+    assert session.tune(params, settings, draw=None, go_on=True) == first, "it goes on with the one that can be read"
+    assert not session.tune(params, settings, draw=None).began_in_stage
+
+
+STAGE = """
+import sys
+from mis import cli
+from pipelines import tune
+sys.exit(cli.run(tune.stage, "The stage."))
+"""
+
+
+def test_the_pipeline_takes_a_search_that_it_began_and_a_person_has_finished(warm_searches, project):
+    """The hint of a stage is the stage's own command; who resumes it all the same loses nothing."""
+    sets = [part for value in (*SMALL, "tune.num_samples=4") for part in ("--set", value)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    env |= {"MIS_LEASES": f"{project}/leases", "PYTHONPATH": str(ROOT)}
+
+    def run_stage():
+        return warm_searches.start(*sets, source=STAGE, cwd=project, env=env)
+
+    process = run_stage()
+    wait_until(process, lambda: outcomes(project))
+    kill(process)
+    (folder,) = project.glob("checkpoints/tune/*-*")
+    out, err = start(warm_searches, project, "--resume", folder.name).communicate(timeout=300)
+    assert f"study {folder.name}; if it is interrupted: dvc repro" in err
+    assert f"the pipeline began study {folder.name}: `dvc repro` takes its results where" in out
+    ended = outcomes(project)
+    assert len(ended) == 4
+    process = run_stage()
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "it goes on: 4 of 4 trials have ended, 4 were begun" in err
+    assert outcomes(project) == ended, "no trial ran again"
+    assert list(project.glob("checkpoints/tune/*-*")) == [folder]
+    assert (project / "models" / "tune.keras").is_file()
+    assert not list(project.glob("checkpoints/tune/*/trials/*/epoch-*")), "they were kept for the stage alone"
+    assert not StudyStore.open(folder).awaits_stage
+    children, parent = recorded(project)
+    assert len(children) == parent.data.metrics["trials"] == 4
 
 
 def test_who_resumes_a_study_of_other_code_is_warned_and_both_commits_are_recorded(warm_searches, project, records):
@@ -199,5 +291,13 @@ def test_who_resumes_a_study_of_other_code_is_warned_and_both_commits_are_record
     _, parent = recorded(project)
     assert parent.data.tags["mis.begun_by_commit"] == "abc"
     assert parent.data.tags["mis.git_commit"] != "abc"
+    study = project / "checkpoints" / "tune" / "mine" / "study.json"
+    commit = parent.data.tags["mis.git_commit"]
+    own = {"commit": commit, "digest": "0123456789abcdef"}
+    study.write_text(json.dumps({**json.loads(study.read_text()), "code": own}))
+    _, err = start(warm_searches, project, "--resume", "mine", sets=["tune.num_samples=2"]).communicate(timeout=300)
+    assert f"warning: other code began this study (files differ in commit {commit}: sources 01234567, now" in err
+    _, parent = recorded(project)
+    assert parent.data.tags["mis.begun_by_commit"] == "sources 01234567"
     _, err = start(warm_searches, project, "--retry-failed").communicate(timeout=60)
     assert err == "error: --retry-failed is for a study that goes on: give it with --resume NAME\n"

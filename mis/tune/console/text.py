@@ -19,7 +19,7 @@ def headline(progress: Progress, now: float) -> str:
         now: The clock, in seconds.
     """
     best, running, interrupted = progress.best, len(progress.running), len(progress.interrupted)
-    trials = noun(len(progress.ended) if progress.total is None else progress.total, "trial")
+    trials = noun(len(progress.ended) if progress.total is None else _total(progress, progress.total), "trial")
     return f"study {progress.study}: " + joined(
         f"{_count(progress)} {trials} ended",
         f"{running} running" if running else "",
@@ -84,7 +84,12 @@ def one_line(text: str) -> str:
 
 def _count(progress: Progress) -> str:
     ended = len(progress.ended)
-    return str(ended) if progress.total is None else f"{ended} of {progress.total}"
+    return str(ended) if progress.total is None else f"{ended} of {_total(progress, progress.total)}"
+
+
+def _total(progress: Progress, wanted: int) -> int:
+    """Return how many trials a search will have: more than are wanted by now, where it has had more already."""
+    return max(wanted, len(progress.trials))
 
 
 def _left(progress: Progress, now: float) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 
-from mis.files import read_object
 from mis.tune.ray.errors import disk_full_in, is_out_of_memory, is_own_fault, reason_of
 from mis.tune.ray.messages import ATTEMPT, NODE, WORKED_S, suggested_trial
 from mis.tune.ray.stall import Processes, StallWatch
@@ -39,7 +38,9 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, monitor: StudyMonitor, processes: Processes) -> None:
         self.monitor = monitor
+        self.processes = processes
         self.numbers: dict[str, int] = {}
+        self.nodes: dict[str, str] = {}  # of the trials that have a process, by Ray's names of both
         self.stalls = StallWatch(monitor.store.tune.stall_s, processes)
 
     def __getstate__(self) -> dict[str, object]:
@@ -66,8 +67,11 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
             self.stalls.look({number: (folder.trial(number), trial) for number, trial in numbers.items()})
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
-        """Begin a trial."""
+        """Begin a trial, and note on which node: when it has failed, Ray no longer knows."""
         with self.monitor.budget.giving_up():
+            self.nodes.pop(trial.trial_id, None)
+            if (process := self.processes.of(trial)) is not None:
+                self.nodes[trial.trial_id] = process[0]
             self.stalls.started(self._number(trial))
 
     def on_trial_result(
@@ -83,11 +87,12 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
         with self.monitor.budget.giving_up():
             number = self._number(trial)
             reason = self._reason(trial, number)
-            self._start_failed(number, reason)
+            self._start_failed(trial, number, reason)
             self.monitor.restarted(number, reason, out_of_memory=is_out_of_memory(reason))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: object) -> None:
         """Hand over that a trial has ended."""
+        self.nodes.pop(trial.trial_id, None)
         with self.monitor.budget.giving_up():
             if trial.trial_id in self.numbers:
                 self.monitor.ended(self.numbers[trial.trial_id])
@@ -100,10 +105,8 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
             reason = self._reason(trial, number)
             # Ray gives a trial up at once where the process of an earlier one, which it was given, is dead.
             is_early = trial.run_metadata.num_failures <= self.monitor.store.tune.max_failures
-            at_fault = self._start_failed(number, reason)
-            if at_fault or is_early:
-                self.monitor.begins_again(number)
-            else:
+            at_fault = self._start_failed(trial, number, reason)
+            if not (at_fault or is_early) or not self.monitor.begins_again(number):
                 self.monitor.ended(number, reason)
 
     def _reason(self, trial: Any, number: int) -> str:
@@ -112,10 +115,9 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
             self.monitor.budget.give_up(disk_full)
         return reason
 
-    def _start_failed(self, number: int, reason: str) -> bool:
+    def _start_failed(self, trial: Any, number: int, reason: str) -> bool:
         """Note that a start of a trial has failed, and return whether its node is at fault."""
-        started = self.monitor.store.folder.trial(number).started
-        if is_own_fault(reason) or not started.exists():
+        node = self.nodes.pop(trial.trial_id, None)  # once: the process of its next start may be on another one
+        if is_own_fault(reason) or node is None:
             return False
-        process = read_object(started)
-        return self.monitor.start_failed(number, reason, process["node"], process["host"])
+        return self.monitor.start_failed(number, reason, node, self.processes.host(node))

@@ -1,6 +1,7 @@
 """What Ray says of a trial that failed, in one line."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,21 @@ OWN_FAULT = re.compile(
 )
 """Begins what a trial's error says where its values are at fault."""
 
+EXCEPTION = re.compile(r"\s*(?:\w+\.)*(?P<kind>\w*(?:Error|Exception|Interrupt|Exit)\b[^:\s]*)(?::\s?(?P<text>.*))?$")
+"""A line of a traceback with an exception's type and what it says."""
+
+PLACE = re.compile(r"\x1b\[[\d;]*m|\{\{function_node.*?\}\}|\[\[.*?\]\]|\[Op:.*$")
+"""Colours, and the places in the graph that TensorFlow names."""
+
+SAYS_NOTHING = re.compile(
+    r"Graph execution error|Detected at node|<stack traces|File \"|\d+ root error|in user code:|"
+    r"Exception encountered when calling"
+)
+"""Begins lines of an error that do not say what happened."""
+
+READS_DATA = "IteratorGetNext"
+"""In what TensorFlow says where the pipeline of the data has raised."""
+
 LONGEST = 500
 """Characters of the line."""
 
@@ -36,11 +52,30 @@ def reason_of(trial: Any) -> str:
     text = Path(path).read_text(encoding="utf-8", errors="replace").strip() if path else ""
     newest = text.rpartition("Failure # ")[2]
     lines = newest.splitlines()[1:] or ["its process died"]
-    # The last line is the exception itself; what Ray says of a full memory begins with what happened.
-    reason = next((line for line in lines if LOW_ON_MEMORY in line), lines[-1])
+    # What Ray says of a full memory begins with what happened.
+    reason = next((line for line in lines if LOW_ON_MEMORY in line), None) or _cause(lines)
     if DIED in newest and LOW_ON_MEMORY not in reason:
         return "its process died"  # Ray lists a dozen reasons that there may be
     return reason.strip()[:LONGEST]
+
+
+def _cause(lines: Sequence[str]) -> str:
+    """Return the last exception of a traceback, in one line: TensorFlow and Keras say in others where it was.
+
+    >>> _cause(["InvalidArgumentError: Graph execution error:", "", "shapes must match", "[[node]] [Op:__inference_7]"])
+    'InvalidArgumentError: shapes must match'
+    """
+    exceptions = [(number, match) for number, line in enumerate(lines) if (match := EXCEPTION.match(line))]
+    if not exceptions:
+        return lines[-1]
+    number, exception = exceptions[-1]
+    told = [exception["text"] or "", *lines[number + 1 :]]
+    plain = [PLACE.sub("", line).strip() for line in told]
+    said = next((line for line in plain if line and not SAYS_NOTHING.match(line)), "")
+    # What the pipeline of the data raises is no other type for a value of the trial than for a file.
+    of_data = exception["kind"] == "InvalidArgumentError" and any(READS_DATA in line for line in told)
+    kind = "reading the data" if of_data else exception["kind"]
+    return f"{kind}: {said}" if said else kind
 
 
 def node_does_not_answer(node: str) -> MisError:

@@ -162,6 +162,8 @@ class Processes:
 
     def of(self, trial: RayTrial) -> tuple[str, int] | None:
         """Return the node's name and the id of a trial's process; None where it has none."""
+        if self.controller is None:
+            return None
         controller = self.controller._tune_controller
         actor = controller._trial_to_actor.get(trial)
         live = controller._actor_manager._live_actors_to_ray_actors_resources.get(actor)
@@ -169,6 +171,11 @@ class Processes:
             return None
         known = ray._private.state.actors(live[0]._actor_id.hex())
         return (known["Address"]["NodeID"], int(known["Pid"])) if known and known.get("Pid") else None
+
+    def host(self, node: str) -> str:
+        """Return the name for people of a node; its own name where the cluster knows it no more."""
+        hosts = {str(known["NodeID"]): str(known["NodeManagerHostname"]) for known in ray.nodes()}
+        return hosts.get(node, node)
 
 
 def _end_process(node: str, pid: int) -> None:

@@ -31,6 +31,16 @@ def is_other_code(began: Mapping[str, str], now: Mapping[str, str]) -> bool:
     return DIGEST in began and began[DIGEST] != now[DIGEST]
 
 
+def sources(code: Mapping[str, str]) -> str:
+    """Return a short name, for people, of the sources of some code: commits are equal where nothing was committed."""
+    return f"sources {code[DIGEST][:8]}"
+
+
+def name_of(began: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return which code began a study, by its commit; by its sources where the commit is that of other code now."""
+    return sources(began) if is_other_code(began, now) and began[COMMIT] == now[COMMIT] else began[COMMIT]
+
+
 def _files(workspace: Path) -> list[Path]:
     pipeline = workspace / "dvc.yaml"
     stages = (YAML(typ="safe").load(pipeline) or {}).get("stages", {}) if pipeline.exists() else {}

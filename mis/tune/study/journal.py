@@ -157,6 +157,14 @@ class Journal:
                 self.__dict__.pop(name, None)
             raise
 
+    def check(self) -> None:
+        """Read all of it, and write nothing.
+
+        Raises:
+            MisError: A line is none of Optuna's.
+        """
+        self._storage.get_all_studies()
+
     def suggest_next(self) -> Trial:
         """Return the next trial, with the values that are suggested for it."""
         with self.together():

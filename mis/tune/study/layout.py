@@ -2,13 +2,14 @@
 
 A study is a folder:
 
-- `study.json`: its parameters, the digest of its records, and its starting points;
+- `study.json`: its parameters, the digest of its records, its starting points, which code began it, and whether a
+  stage of the pipeline did;
 - `journal.log`: Optuna's study, written line by line: what was suggested, how good each trial was after each epoch,
   what was decided then, and what came of it;
 - `seconds.json`: how long it has run, over all its sessions;
 - `finished`: there once it has ended and its results have been taken; `--resume` puts `reopened` in its place;
 - `best.keras`: where its trials are the folds of a training, their ensemble, until that is elsewhere;
-- `lock`: held by the process that runs it; `ray-*/`: what Ray writes while it runs;
+- `lock`: held by the process that runs it; `runner`: which one that is; `ray-*/`: what Ray writes while it runs;
 - `trials/007/`: the checkpoints of a trial while it runs; `values.json` if its values have changed since they were
   suggested; `change.json` if it is to take over the weights of another one, and `cloned.json` once it has;
   `started.json` and `steps`, the process that it was started in last and how far that is, and `trace.txt`, where that
@@ -114,9 +115,19 @@ class StudyFolder:
         return self.path / "reopened"
 
     @property
+    def was_finished(self) -> bool:
+        """Whether the study's results have been taken once."""
+        return self.finished.exists() or self.reopened.exists()
+
+    @property
     def lock(self) -> Path:
         """The file that is locked by the process that runs the study."""
         return self.path / "lock"
+
+    @property
+    def runner(self) -> Path:
+        """The file that says which process that is, for people."""
+        return self.path / "runner"
 
     @property
     def ray_states(self) -> list[Path]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mis.errors import MisError
 from mis.tune.study.bad_nodes import IN_A_ROW
+from mis.tune.study.code import COMMIT, sources
 from mis.tune.trial import trial_name
 
 
@@ -45,9 +46,18 @@ def checkpoints_not_seen(number: int, folder: Path, epochs: int, found: int) -> 
     )
 
 
-def unreadable_checkpoint(number: int, path: Path) -> str:
-    """Return what is said of a trial whose newest checkpoint could not be read."""
-    return f"trial {trial_name(number)} went on from the checkpoint before: {path} cannot be read"
+def unreadable_checkpoint(number: int, path: Path, *, one_was_left: bool) -> str:
+    """Return what is said of a trial that has started again, and of a checkpoint that it could not read.
+
+    Args:
+        number: The trial's number.
+        path: The checkpoint.
+        one_was_left: Whether there was another one that could be read.
+    """
+    did = (
+        "went on from the checkpoint before" if one_was_left else "had no checkpoint that could be read and began again"
+    )
+    return f"trial {trial_name(number)} {did}: {path} cannot be read"
 
 
 def unreadable_file(path: Path, what: str) -> str:
@@ -72,24 +82,59 @@ def unreadable_journal(journal: Path, line: int) -> MisError:
 def begun_by_other_code(name: str, began: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Return what is said where a new study takes the place of one that other code began."""
     return (
-        f"study {name} was begun by other code (commit {began['commit']}, now {now['commit']}): a new one begins; "
+        f"study {name} was begun by other code ({_difference(began, now)}): a new one begins; "
         f"`python -m mis.tune --resume {name}` goes on with it all the same"
     )
 
 
 def folds_of_other_code(name: str, began: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Return what is said where the folds of a training that other code began are trained anew."""
-    return (
-        f"the folds in {name} were begun by other code (commit {began['commit']}, now {now['commit']}): they are all "
-        "trained anew"
-    )
+    return f"the folds in {name} were begun by other code ({_difference(began, now)}): they are all trained anew"
 
 
 def goes_on_with_other_code(began: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Return what is said where a study goes on with other code than began it."""
     return (
-        f"warning: other code began this study (commit {began['commit']}, now {now['commit']}): its earlier trials may "
-        "not be comparable; both commits are recorded with its run"
+        f"warning: other code began this study ({_difference(began, now)}): its earlier trials may not be comparable; "
+        "which code began it is recorded with its run"
+    )
+
+
+def _difference(began: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return what tells the code that began a study from that of now: the commits, or where they are equal, sources."""
+    if began[COMMIT] != now[COMMIT]:
+        return f"commit {began[COMMIT]}, now {now[COMMIT]}"
+    return f"files differ in commit {now[COMMIT]}: {sources(began)}, now {sources(now)}"
+
+
+def passed_over(name: str, error: MisError) -> str:
+    """Return what is said of a study that cannot go on, where another one, or a new one, is taken."""
+    return f"study {name} is passed over: {error}"
+
+
+def goes_on(ended: int, begun: int, total: int) -> str:
+    """Return how far a study is that goes on.
+
+    Args:
+        ended: How many of its trials have ended.
+        begun: How many were begun.
+        total: How many trials it is to have; it may have more already, where that was a larger number before.
+    """
+    if begun > total:
+        return f"{ended} of {begun} trials have ended, and no further one begins: tune.num_samples is {total} by now"
+    return f"it goes on: {ended} of {total} trials have ended, {begun} were begun"
+
+
+def failed(number: int, name: str) -> str:
+    """Return what is said at the end of a study of which trials have failed."""
+    return f"{number} failed; python -m mis.tune --resume {name} --retry-failed tries them again"
+
+
+def awaits_stage(name: str) -> str:
+    """Return what is said at the end of a study that was begun by the pipeline and finished by hand."""
+    return (
+        f"the pipeline began study {name}: `dvc repro` takes its results where params.yaml has the same values, and "
+        "its checkpoints stay until then"
     )
 
 
@@ -98,9 +143,15 @@ def tried_again(numbers: Sequence[int]) -> str:
     return f"tried again from their last checkpoints: trials {', '.join(map(trial_name, numbers))}"
 
 
-def runs_already(name: str) -> MisError:
-    """Return the error for a study that another process runs."""
-    return MisError("a study must run once at a time", got=name, do="end its other process")
+def runs_already(name: str, runner: str) -> MisError:
+    """Return the error for a study that another process runs.
+
+    Args:
+        name: The study's name.
+        runner: The process and its host; empty where they are not known.
+    """
+    other = runner or "another process"
+    return MisError("a study must run once at a time", got=f"{name}, which {other} runs", do="wait for that, or end it")
 
 
 def bad_name(name: str) -> MisError:

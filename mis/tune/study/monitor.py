@@ -1,6 +1,7 @@
 """What happens in a study while it runs: it goes to the store, to the tracker, to the console, and to the budget."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -19,6 +20,10 @@ from mis.tune.study.budget import Budget
 from mis.tune.study.recorder import Recorder
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial, TrialState, Values, Verdict, ranked, trial_name
+
+MOST_BEGINNINGS = 10
+"""How often a trial begins again elsewhere before an epoch: each time a node was left out, or the process of an earlier
+trial was dead. A few suffice; more say that something else is wrong, and the trial fails."""
 
 NOTE_S = 1.0
 """Seconds between two notes of how long a study has run: a kill costs its budget no more."""
@@ -93,6 +98,7 @@ class StudyMonitor:
         )
         self.recorder = Recorder(store, share, tracker, parent, describe)
         self._running: dict[int, RunningTrial] = {}
+        self._begun_again: Counter[int] = Counter()
         self._said: set[Path] = set()
         self._noted_s = float("-inf")
         self._kept = [trial.without_history() for trial in best if trial.best_model is not None]
@@ -136,9 +142,10 @@ class StudyMonitor:
         running.trial = running.trial.after(int(report[EPOCH]), metrics_of(report))
         if attempt:
             if attempt not in running.worked_s:
-                self._say_unreadable(number)
+                self._say_unreadable(number, one_was_left=int(report[EPOCH]) > 1)
             running.worked_s[attempt] = worked_s
         running.had_epoch = True
+        self._begun_again.pop(number, None)
         self.bad_nodes.had_epoch(node)
         self.recorder.log_epoch(running.trial, report, self._population_metrics(running.trial))
         self.budget.note_dice(report[BEST_DICE])
@@ -147,8 +154,9 @@ class StudyMonitor:
 
     def restarted(self, number: int, reason: str, *, out_of_memory: bool) -> None:
         """Say that a trial starts again, and with half the batch if the memory was full."""
-        running, again = self._running[number], "goes on from its last epoch"
+        running = self._running[number]
         running.had_epoch = False
+        again = "goes on from its last epoch" if self.store.checkpoints(number).newest() else "is tried again"
         if out_of_memory and self.store.halve_batch(number, running.suggested, self.replicas(number)):
             again = "goes on with half the batch"
         self.console.say(f"trial {trial_name(number)} {again}: {reason}")
@@ -178,12 +186,16 @@ class StudyMonitor:
                 self.budget.give_up(messages.no_node_left(host, reason, self.store.way_on))
         return node in self.bad_nodes.left_out
 
-    def begins_again(self, number: int) -> None:
-        """Note that a trial begins again elsewhere."""
+    def begins_again(self, number: int) -> bool:
+        """Let a trial begin again elsewhere; return whether it may, which it may not without end."""
+        self._begun_again[number] += 1
+        if self._begun_again[number] > MOST_BEGINNINGS:
+            return False
         running = self._running.pop(number)
         self.recorder.leave(running.trial)
         self.recorder.forget(number)
         self.again.append(number)
+        return True
 
     def ended(self, number: int, error: str | None = None) -> None:
         """Note that a trial has ended; once, however often it is called.
@@ -276,12 +288,12 @@ class StudyMonitor:
         values = {f"{NOW_PREFIX}{name}": value for name, value in trial.values.items() if isinstance(value, float)}
         return values if donor is None else {**values, CLONED_FROM: float(donor)}
 
-    def _say_unreadable(self, number: int) -> None:
+    def _say_unreadable(self, number: int, *, one_was_left: bool) -> None:
         """Say which checkpoints a trial that was started again could not read."""
         for path in self.store.checkpoints(number).aside():
             if path not in self._said:
                 self._said.add(path)
-                self.console.say(messages.unreadable_checkpoint(number, path))
+                self.console.say(messages.unreadable_checkpoint(number, path, one_was_left=one_was_left))
 
     def _note_time(self) -> None:
         """Write how long the study has run, not more often than each second."""

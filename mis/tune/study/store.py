@@ -1,6 +1,8 @@
 """A study on disk: whatever is killed at whatever moment, it goes on from here. See `mis.tune.study.layout`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -45,6 +47,7 @@ class StudyStore:
         starts: Sequence[Values] = (),
         *,
         folds: bool = False,
+        stage: bool = False,
         code: Mapping[str, str] = MappingProxyType({}),
     ) -> "StudyStore":
         """Begin a study.
@@ -55,6 +58,7 @@ class StudyStore:
             records: The digest of the records that its trials are trained on.
             starts: What is given of the first trials.
             folds: Whether its trials are the folds of a training.
+            stage: Whether a stage of the pipeline begins it, which is to take its results.
             code: Which code begins it, see `mis.tune.study.code`.
         """
         content = {
@@ -62,6 +66,7 @@ class StudyStore:
             "records": records,
             "starts": list(starts),
             "folds": folds,
+            "stage": stage,
             "trials": params.tune.num_samples,
             "code": dict(code),
         }
@@ -90,32 +95,82 @@ class StudyStore:
 
     @classmethod
     def find(
-        cls, folder: Path, params: Params, records: str, code: Mapping[str, str] = MappingProxyType({})
+        cls,
+        folder: Path,
+        params: Params,
+        records: str,
+        code: Mapping[str, str] = MappingProxyType({}),
+        *,
+        say: Callable[[str], None] = lambda line: None,  # noqa: ARG005
     ) -> "StudyStore | None":
-        """Return the newest study below a folder that is to go on with these parameters and records; None if none is.
+        """Return the newest study below a folder that a stage is to go on with, or to take the results of; or None.
 
-        One that this code began comes before those that other code has.
-
-        A study that is or was finished is not: with the same parameters a new one is wanted. Nor is one whose file
+        A stage began it, with these parameters and records. One that this code began comes before those that other code
+        has. A study that is or was finished is not taken: with the same parameters a new one is wanted. Nor is one that
         cannot be read, or that another version began.
+
+        Args:
+            folder: The folder of studies.
+            params: All parameters.
+            records: The digest of the records.
+            code: Which code there is now, see `mis.tune.study.code`.
+            say: Takes a line for each study that is passed over because it cannot be read.
         """
-        found = [store for store in cls.unfinished(folder) if (store.params, store.records) == (params, records)]
+
+        def is_wanted(store: "StudyStore") -> bool:
+            return store.began_in_stage and (store.params, store.records) == (params, records)
+
+        return cls.begun_by(code, cls.unfinished(folder, is_wanted=is_wanted, say=say))
+
+    @classmethod
+    def begun_by(cls, code: Mapping[str, str], stores: Iterable["StudyStore"]) -> "StudyStore | None":
+        """Return the first of some studies that this code began, else the first of all; None if there is none."""
+        found = list(stores)
         return next((store for store in found if store.code == code), found[0] if found else None)
 
     @classmethod
-    def unfinished(cls, folder: Path, prefix: str = "") -> Iterator["StudyStore"]:
+    def unfinished(
+        cls,
+        folder: Path,
+        prefix: str = "",
+        *,
+        is_wanted: Callable[["StudyStore"], bool] = lambda store: True,  # noqa: ARG005
+        say: Callable[[str], None] = lambda line: None,  # noqa: ARG005
+    ) -> Iterator["StudyStore"]:
         """Yield the studies below a folder that can be read and were not finished, the newest first.
 
         Args:
             folder: The folder of studies.
             prefix: How their names begin.
+            is_wanted: Whether a study is one of those that are looked for: the journals of others are not read.
+            say: Takes a line for each study that is passed over because it cannot be read.
         """
         found = folder.glob(f"{prefix}*/{STUDY_JSON}")
         for study in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
-            with suppress(MisError):
+            if StudyFolder(study.parent).was_finished:
+                continue
+            try:
                 store = cls.open(study.parent)
-                if not store.was_finished:
-                    yield store
+                if not is_wanted(store):
+                    continue
+                store.check_journal()
+            except MisError as error:
+                say(messages.passed_over(study.parent.name, error))
+            else:
+                yield store
+
+    def check_journal(self) -> None:
+        """Read the journal, and keep nothing of it: another process may run the study.
+
+        Raises:
+            MisError: It cannot be read.
+        """
+        try:
+            replace(self).journal.check()
+        except (MisError, OSError):
+            raise
+        except Exception as error:  # whatever Optuna raises of entries that do not go together
+            raise messages.unreadable_study(self.folder.journal, error) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -124,8 +179,20 @@ class StudyStore:
         Raises:
             MisError: Another process runs the study.
         """
-        with exclusive_lock(self.folder.lock, messages.runs_already(self.name)):
-            yield
+        with exclusive_lock(self.folder.lock, messages.runs_already(self.name, self._runner())):
+            with suppress(OSError):  # for people alone: a disk that is full ends no study here
+                self.folder.runner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    self.folder.runner.unlink()
+
+    def _runner(self) -> str:
+        """Return which process runs the study, as that has noted it; empty where nobody has."""
+        with suppress(OSError, ValueError):
+            return self.folder.runner.read_text(encoding="utf-8")
+        return ""
 
     def mend(self) -> list[str]:
         """Set aside the files of trials that cannot be read, and return a line that says so for each.
@@ -193,9 +260,21 @@ class StudyStore:
         return bool(read_json(self.folder.study).get("folds", False))
 
     @property
+    def began_in_stage(self) -> bool:
+        """Whether a stage of the pipeline began it, which goes on with it and takes its results."""
+        return bool(read_json(self.folder.study).get("stage", False))
+
+    @property
+    def awaits_stage(self) -> bool:
+        """Whether a stage of the pipeline is still to take its results."""
+        return self.began_in_stage and not self.was_finished
+
+    @property
     def way_on(self) -> str:
         """How a person goes on with it where it is interrupted."""
-        return "the same command again" if self.has_folds else f"python -m mis.tune --resume {self.name}"
+        if self.has_folds:
+            return "the same command again"
+        return "dvc repro" if self.awaits_stage else f"python -m mis.tune --resume {self.name}"
 
     @cached_property
     def journal(self) -> Journal:
@@ -223,7 +302,7 @@ class StudyStore:
     @property
     def was_finished(self) -> bool:
         """Whether its results have been taken once; it may have been reopened since, and lacks the models of then."""
-        return self.folder.finished.exists() or self.folder.reopened.exists()
+        return self.folder.was_finished
 
     def finish(self) -> None:
         """Mark the study as finished, and delete the checkpoints of its trials; what `resume` needs stays."""

@@ -32,6 +32,9 @@ def test_a_search_of_one_trial_and_of_nobody_knows_how_many():
     assert headline(progress(row, total=1), 9) == "study one: 1 of 1 trial ended, best Dice 0.500 (trial 000), 9 s"
     assert headline(progress(row, total=None), 9) == "study one: 1 trial ended, best Dice 0.500 (trial 000), 9 s"
     assert headline(progress(total=None), 0) == "study one: 0 trials ended, 0 s"
+    more = [Trial(number, {}, TrialState.COMPLETED, epochs=1, best={"val/dice": 0.5}) for number in range(4)]
+    assert headline(progress(*more, total=2), 9).startswith("study one: 4 of 4 trials ended"), "the budget was larger"
+    assert tail(progress(*more, total=2), 9).startswith("4 of 4 ended")
     assert tail(progress(row, total=None), 9) == "1 ended, best 0.500"
 
 

@@ -73,6 +73,21 @@ def test_what_became_of_a_trial_is_the_same_everywhere(make_monitor, history, er
     assert not monitor.budget.unended
 
 
+@pytest.mark.parametrize(
+    ("first", "did"), [(2, "went on from the checkpoint before"), (1, "had no checkpoint that could be read and began")]
+)
+def test_a_checkpoint_that_a_trial_could_not_read_is_said(make_monitor, monkeypatch, first, did):
+    monitor, said = make_monitor(), []
+    monkeypatch.setattr(monitor.console, "say", said.append)
+    trial = monitor.store.next_trial()
+    monitor.begin(trial)
+    (monitor.store.checkpoints(trial.number).folder / ".epoch-0002.unreadable").mkdir(parents=True)
+    monitor.epoch_ended(trial.number, reports([epoch(0.1), epoch(0.2)])[first - 1], attempt="2")
+    (line,) = said
+    assert line.startswith(f"trial 000 {did}")
+    assert line.endswith(".epoch-0002.unreadable cannot be read")
+
+
 def test_the_models_of_the_best_stay_and_no_outcome_is_read_for_that(make_monitor, monkeypatch):
     """With 1000 trials of 100 epochs, to read all of them took 1.9 s at each trial's end."""
     monitor = make_monitor()

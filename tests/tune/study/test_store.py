@@ -1,6 +1,8 @@
 """A study on disk, half-written in every way."""
 
 import json
+import os
+import platform
 from contextlib import suppress
 from dataclasses import replace
 
@@ -16,7 +18,7 @@ HISTORY = [{"val/dice": 0.3, "train/loss": 0.7}, {"val/dice": 0.5, "train/loss":
 
 @pytest.fixture
 def store(params, tmp_path):
-    return StudyStore.create(tmp_path / "tune" / "study", params)
+    return StudyStore.create(tmp_path / "tune" / "study", params, stage=True)
 
 
 def again(store):
@@ -96,7 +98,9 @@ def test_a_trial_that_was_stopped_is_one_that_samplers_learn_from(store):
 
 def test_a_study_is_found_by_its_parameters_and_records(store, params):
     folder = store.path.parent
-    assert StudyStore.find(folder, params, "") == store
+    by_hand = StudyStore.create(folder / "by-hand", params)
+    assert not by_hand.began_in_stage
+    assert StudyStore.find(folder, params, "") == store, "what a person began is that person's"
     assert StudyStore.find(folder, params.override({"train.seed": 5}), "") is None
     assert StudyStore.find(folder, params, "others") is None
     (store.path / "study.json").write_text('{"params": {"train": {}}, "records": ""}')
@@ -106,8 +110,15 @@ def test_a_study_is_found_by_its_parameters_and_records(store, params):
 
 
 def test_two_processes_do_not_run_one_study(store):
-    with store.locked(), pytest.raises(MisError, match="must run once at a time, got study"), again(store).locked():
+    rule = f"must run once at a time, got study, which process {os.getpid()} on {platform.node()} runs; wait for that"
+    with store.locked(), pytest.raises(MisError, match=rule), again(store).locked():
         pass
+    (store.path / "runner").write_bytes(b"\xff\xff")
+    with again(store).locked():
+        (store.path / "runner").unlink()
+        with pytest.raises(MisError, match="got study, which another process runs"), again(store).locked():
+            pass
+    assert not (store.path / "runner").exists()
 
 
 def test_a_study_that_is_not_there_is_refused_with_those_that_are(store):
@@ -288,9 +299,13 @@ def test_a_file_that_cannot_be_read_costs_its_trial_alone(store, name, content):
 
 @pytest.mark.parametrize("content", ["", '{"params": ', "[]", "{}"])
 def test_a_study_that_cannot_be_read_leaves_the_others(store, params, content):
-    other = StudyStore.create(store.path.parent / "other", params)
+    other, said = StudyStore.create(store.path.parent / "other", params), []
     (other.path / "study.json").write_text(content)
-    assert StudyStore.find(store.path.parent, params, "") == store
+    assert StudyStore.find(store.path.parent, params, "", say=said.append) == store
+    (line,) = said
+    assert line.startswith(f"study other is passed over: {other.path}/study.json must be readable: ")
+    (other.path / "finished").touch()
+    assert StudyStore.find(store.path.parent, params, "", say=pytest.fail) == store, "nobody misses it"
     with pytest.raises(MisError, match=r"other/study.json must be readable: .*; the other studies go on"):
         StudyStore.open(other.path)
 
@@ -305,6 +320,26 @@ def test_a_journal_with_a_torn_line_in_its_middle_is_refused_by_its_line(store):
             MisError, match=r"journal.log must have an entry of Optuna's in each line, got another in line 2"
         ):
             again(store).interrupted()
+
+
+def test_a_study_whose_journal_cannot_be_read_is_passed_over(store, params):
+    older = StudyStore.create(store.path.parent / "older", params, stage=True)
+    os.utime(older.path / "study.json", (1, 1))
+    for _ in range(2):
+        store.next_trial()
+    journal, said = store.path / "journal.log", []
+    whole = journal.read_bytes()
+    first, _, *rest = whole.splitlines(keepends=True)
+    journal.write_bytes(b"".join([first, b"\0\0\n", *rest]))
+    assert StudyStore.find(store.path.parent, params, "", say=said.append) == older
+    assert said[0].startswith(f"study study is passed over: {journal} must have an entry of Optuna's in each line, got")
+    journal.write_bytes(b"".join([first, b"7\n", *rest]))  # JSON, and no entry
+    assert StudyStore.find(store.path.parent, params, "", say=said.append) == older
+    assert said[1].startswith(f"study study is passed over: {journal} must be readable: ")
+    journal.write_bytes(whole)
+    assert StudyStore.find(store.path.parent, params, "", say=pytest.fail) == store
+    assert journal.read_bytes() == whole, "another process may run it: nothing is written"
+    assert not (older.path / "journal.log").exists()
 
 
 def test_a_full_disk_leaves_the_journal_as_it_was_and_the_study_goes_on(params, small_disk):
