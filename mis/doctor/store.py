@@ -94,8 +94,9 @@ def find_store(settings: Settings) -> Store:
     )
     if settings.offline or not known.exists:
         return known
-    from mis.track.mlflow import open_client
+    from mis.track.mlflow import impatient, open_client
 
+    impatient()
     try:
         client = open_client(uri)  # MLflow is imported
         begun = time.monotonic()

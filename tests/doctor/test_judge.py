@@ -80,7 +80,7 @@ TROUBLES = {
         "64 MiB free in /dev/shm, less than the 128 MiB",
         "--shm-size=256m",
     ),
-    "/dev/shm is not writable": (
+    "shared memory is not writable": (
         replace(HEALTHY, shared=replace(SHARED, refusal="Permission denied")),
         "error",
         "shared memory",
