@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mis.doctor.disks import Disk, find_disk
 from mis.errors import MisError
@@ -19,9 +19,6 @@ from mis.track.recording import SYNC
 from mis.track.store import database_path, location_of, reason_of, tracking_uri
 from mis.train.diagnosis import Diagnosis
 from mis.words import counted
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 SLOW_S = 2.0
 """Seconds of an answer from which on a store is called slow.
@@ -123,7 +120,7 @@ def _write_to_file(path: Path) -> str:
     return ""
 
 
-def _write_to_server(client: "MlflowClient") -> str:
+def _write_to_server(client: Any) -> str:  # noqa: ANN401 - MLflow's, which `mis.track.mlflow` alone imports
     """Return why a server takes nothing; "" where it does.
 
     A registered model is made and deleted: of all that MLflow has, it alone is gone then. What a deleted experiment or
@@ -162,14 +159,13 @@ def count_in_outboxes(parent: Path) -> tuple[int, int]:
     return waiting, refused
 
 
-def judge_store(store: Store, nodes: int = 1) -> list[Diagnosis]:
+def judge_store(store: Store) -> list[Diagnosis]:
     """Return what there is to say of MLflow's store.
 
     Args:
         store: What was found of it.
-        nodes: How many hosts the cluster has.
     """
-    return [_answer(store), *_file(store, nodes), *_waiting(store)]
+    return [_answer(store), *_file(store), *_waiting(store)]
 
 
 def _answer(store: Store) -> Diagnosis:
@@ -221,14 +217,13 @@ def _no_use(store: Store) -> Diagnosis | None:
     return None
 
 
-def _file(store: Store, nodes: int) -> Iterator[Diagnosis]:
+def _file(store: Store) -> Iterator[Diagnosis]:
     """Yield that a SQLite file is where it may be damaged: its locks are those of the file system."""
     if store.disk is not None and store.disk.is_shared:
-        hosts = f", and the cluster has {nodes} hosts" if nodes > 1 else ""
         yield Diagnosis(
             "warning",
             "MLflow",
-            f"{store.where} is on {store.disk.kind}{hosts}: SQLite files are damaged there where two hosts write at "
+            f"{store.where} is on {store.disk.kind}: SQLite files are damaged there where two hosts write at "
             "once and locks are lost",
             "start `mlflow server` on one host and name it in MLFLOW_TRACKING_URI",
         )
