@@ -8,6 +8,10 @@ class MisError(Exception):
 
     A command prints it without a traceback and ends with exit code 2 (`mis.cli`). Any other exception is a defect of
     `mis` and keeps its traceback.
+
+    Attributes:
+        broken: The rule and the value received.
+        do: What to do; "" where that is not said.
     """
 
     def __init__(self, rule: str, *, got: object = _NO_VALUE, do: str | None = None) -> None:
@@ -20,6 +24,7 @@ class MisError(Exception):
         """
         message = rule if got is _NO_VALUE else f"{rule}, got {got}"
         super().__init__(message if do is None else f"{message}; {do}")
+        self.broken, self.do = message, do or ""
 
     def __str__(self) -> str:
         """Return the message on a single line, also where it quotes text of several lines."""

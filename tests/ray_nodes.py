@@ -18,11 +18,15 @@ class TwoNodes:
     Attributes:
         cores: Cores of each.
         hidden: A folder in which the second node sees nothing.
+        second_env: Environment variables of the second node alone.
+        open_files: How many files a process of the second node may open; None leaves it as it is.
     """
 
-    def __init__(self, cores=2, hidden=None):
+    def __init__(self, cores=2, hidden=None, second_env=None, open_files=None):
         self.cores = cores
         self.hidden = hidden
+        self.second_env = second_env or {}
+        self.open_files = open_files
         self.env = {
             name: value for name, value in os.environ.items() if not name.startswith(("MIS_", "MLFLOW_", "DVC_"))
         }
@@ -37,10 +41,12 @@ class TwoNodes:
         self.start(
             "--head", f"--port={self.port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}"
         )
-        self.start(f"--address=127.0.0.1:{self.port}", hidden=self.hidden)
+        self.start(
+            f"--address=127.0.0.1:{self.port}", hidden=self.hidden, env=self.second_env, open_files=self.open_files
+        )
         return self
 
-    def start(self, *options, hidden=None):
+    def start(self, *options, hidden=None, env=None, open_files=None):
         ports = 21000 + 1000 * len(self.raylets)
         command = [
             Path(sys.executable).with_name("ray"),
@@ -53,9 +59,11 @@ class TwoNodes:
         if hidden is not None:  # with mounts of its own, as a node that does not share the folder
             script = f'mount -t tmpfs tmpfs "{hidden}" && exec "$@"'
             command = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
+        if open_files is not None:
+            command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
         done = subprocess.run(
             command,
-            env={name: value for name, value in self.env.items() if name != "RAY_ADDRESS"},
+            env={name: value for name, value in (self.env | (env or {})).items() if name != "RAY_ADDRESS"},
             capture_output=True,
             text=True,
             check=False,

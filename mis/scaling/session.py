@@ -28,6 +28,7 @@ from mis.train.allocate import Node, device_counts
 from mis.train.batch_rule import for_replicas
 from mis.train.cluster import cluster
 from mis.train.leases import own_devices
+from mis.train.nodes import check_nodes_agree
 from mis.train.progress import show_message
 from mis.words import counted
 
@@ -44,8 +45,8 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
         pictures: Draws the cells that MLflow is to have pictures of: each one by itself, and at the end all.
 
     Raises:
-        MisError: There are no records, fewer devices than are compared, or parameters that do not go together, or
-            MLflow's server does not answer.
+        MisError: There are no records, fewer devices than are compared, or parameters that do not go together, a node
+            has other libraries than this process, or MLflow's server does not answer.
     """
     # Before the cluster starts, so that an error of the input is raised at once.
     records = read_records(settings.records, params.data)
@@ -60,6 +61,7 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
         cluster(settings.ray_address) as nodes,
     ):
         available = _available(nodes, max(scaling.devices), own)
+        check_nodes_agree(settings.ray_address, show_message)
         name = _name(params, records, available)
         store = CellStore(settings.checkpoints / f"scaling-{name}")
         origin = find_origin(settings, params.data, records.data_hash, records.left_out)

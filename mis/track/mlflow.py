@@ -305,7 +305,7 @@ class MlflowTracker:
                 file cannot be used; DiskFullError.
         """
         self.uri = tracking_uri(settings)
-        self.client = _open_server(self.uri) if self._remote else _open_database(self.uri)
+        self.client = open_client(self.uri)
         with _as_no_answer(self.uri) if self._remote else saying_disk_full(database_path(self.uri).parent):
             self.reconcile()
 
@@ -586,6 +586,18 @@ class MlflowTracker:
         histories = (self.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics)
         seen_ms = [int(point.timestamp) for history in histories for point in history]
         return max([int(run.info.start_time), *seen_ms])
+
+
+def open_client(uri: str) -> "MlflowClient":
+    """Return MLflow's client of a store that answers; where it is a file that does not exist, it is made.
+
+    Args:
+        uri: The tracking URI, see `mis.track.store.tracking_uri`.
+
+    Raises:
+        MisError: The server does not answer, or the file cannot be used; DiskFullError.
+    """
+    return _open_database(uri) if uri.startswith("sqlite:") else _open_server(uri)
 
 
 def _open_database(uri: str) -> "MlflowClient":

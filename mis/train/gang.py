@@ -16,6 +16,7 @@ from mis.errors import MisError, WorkerError
 from mis.train.allocate import Share, allocate_workers
 from mis.train.cluster import NODE_LABEL, alive_nodes, cluster
 from mis.train.heartbeat import HeartbeatMonitor, WorkerLostError
+from mis.train.nodes import check_nodes_agree
 from mis.train.worker_process import Outcome, Work, WorkerProcess, cause_of_death, outcome_of
 
 POLL_S = 0.5
@@ -75,13 +76,14 @@ def run_gang(
         What `work` returned in the chief.
 
     Raises:
-        MisError: There are no such devices, or a worker raised it.
+        MisError: There are no such devices, a node has other libraries than this process, or a worker raised it.
         WorkerError: A worker raised something else, or too many were lost.
     """
     address = ray_address or os.environ.get("RAY_ADDRESS") or None
     sizes, restarts = (workers, *fewer), 0
     with cluster(address, at_least=workers * devices_per_worker) as nodes:
         allocate_workers(nodes, workers, devices_per_worker, limit)  # at the start all must be there
+        check_nodes_agree(address, on_message)
         while True:
             count, share = _largest_that_fits(sizes, devices_per_worker, limit, threads)
             if count < workers:

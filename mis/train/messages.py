@@ -9,6 +9,12 @@ WORKERS_LISTEN = (
 )
 """Said where a training is to have several workers: TensorFlow has no option for either."""
 
+LET_GPUS_BE_USED = (
+    "install its CUDA libraries (make install EXTRAS=dev,cuda) or a newer driver; to train on the CPU, hide the GPUs "
+    "with CUDA_VISIBLE_DEVICES=-1, from Ray with ray start --num-gpus=0"
+)
+"""What to do where TensorFlow cannot use GPUs that are there."""
+
 
 def float16_without_gpu() -> MisError:
     """Return the error for half precision of 16-bit floats on a CPU."""
@@ -50,8 +56,7 @@ def promised_gpus_missing(promise: str, missing: str) -> MisError:
     return MisError(
         f"TensorFlow must find the GPUs that {promise} promises",
         got=f"none: {missing}",
-        do="install its CUDA libraries (make install EXTRAS=dev,cuda) or a newer driver; to train on the CPU, hide the "
-        "GPUs with CUDA_VISIBLE_DEVICES=-1, from Ray with ray start --num-gpus=0",
+        do=LET_GPUS_BE_USED,
     )
 
 

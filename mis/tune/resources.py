@@ -15,6 +15,7 @@ from mis.settings import Settings
 from mis.train.allocate import Node, Share, allocate
 from mis.train.cluster import cluster
 from mis.train.leases import own_devices, visible_gpus
+from mis.train.nodes import check_nodes_agree
 
 SHARED_USABLE = 0.8
 """Of the memory that a node's processes share, what the data may take."""
@@ -56,11 +57,12 @@ def resources(
         size_bytes: The size of the records.
         settings: The machine's settings.
         say: Takes a line for the user: then devices of this machine that other searches have are left to them, and the
-            others taken. None only looks what there is.
+            others taken, and nodes of a Ray cluster are asked whether they have what this process has. None only looks
+            what there is.
         what: What takes them, for searches that wait.
 
     Raises:
-        MisError: A trial wants more devices than there are, or no cluster answers.
+        MisError: A trial wants more devices than there are, no cluster answers, or a node of it has other libraries.
     """
     room = shared_room(size_bytes, params.data_memory_share)
     with (
@@ -68,6 +70,8 @@ def resources(
         # Ray lets as many trials of a population run as it has room for, whatever the limit.
         cluster(settings.ray_address, shared_bytes=room, most_cores=None if visible_gpus() else own.devices) as nodes,
     ):
+        if say:
+            check_nodes_agree(settings.ray_address, say)
         share = allocate(nodes, params.devices_per_trial, own.devices)
         if params.scheduler.name == "pbt" and settings.ray_address is not None:
             _check_all_may_run(share, allocate(nodes, params.devices_per_trial))

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mis.errors import MisError
 from mis.files import new_file, remove_file
 from mis.train.allocate import Node
 from mis.train.checkpoint import SEEN_WITHIN_S, seen
@@ -22,8 +23,6 @@ ANSWER_S = 60.0
 def check_nodes_see(folder: Path, records: Path, nodes: Sequence[Node]) -> None:
     """Refuse a cluster with a node that does not see what this process writes, or whose writing is not seen here.
 
-    This process' own node is not asked: it sees what it writes.
-
     Args:
         folder: The study's folder, by its absolute path.
         records: The folder of records.
@@ -32,18 +31,35 @@ def check_nodes_see(folder: Path, records: Path, nodes: Sequence[Node]) -> None:
     Raises:
         MisError: A node does not see the folder within a minute, and so on; the message has its name.
     """
+    for error in find_blind_nodes(folder, records, nodes).values():
+        raise error
+
+
+def find_blind_nodes(folder: Path, records: Path, nodes: Sequence[Node]) -> dict[str, MisError]:
+    """Return what is wrong with each node that does not see what this process writes, or the other way round.
+
+    This process' own node is not asked: it sees what it writes.
+
+    Args:
+        folder: A folder that all must share, by its absolute path.
+        records: The folder of records.
+        nodes: The nodes of the cluster.
+
+    Returns:
+        The errors, by Ray's names of the nodes.
+    """
     own = ray.get_runtime_context().get_node_id()
     others = [node.name for node in nodes if node.name != own]
     if not others:
-        return
+        return {}
     proof = folder / f".proof-{secrets.token_hex(8)}"
     with new_file(proof) as unfinished:
         unfinished.write_text(own, encoding="utf-8")
     try:
         looks = {name: _look_on(name, proof, records) for name in others}
         ray.wait(list(looks.values()), num_returns=len(looks), timeout=SEEN_WITHIN_S + ANSWER_S)
-        for name, look in looks.items():
-            _check(name, look, folder, records, proof)
+        found = {name: _error_of(name, look, folder, records, proof) for name, look in looks.items()}
+        return {name: error for name, error in found.items() if error is not None}
     finally:
         for path in (proof, *(_answer(proof, name) for name in others)):
             remove_file(path)
@@ -64,18 +80,17 @@ def _look(proof: Path, answer: Path, records: Path) -> tuple[str, bool, bool]:
     return os.uname().nodename, sees, seen(records.exists)
 
 
-def _check(node: str, look: Any, folder: Path, records: Path, proof: Path) -> None:
+def _error_of(node: str, look: Any, folder: Path, records: Path, proof: Path) -> MisError | None:
     try:
         host, sees, sees_records = ray.get(look, timeout=0)
     except ray.exceptions.GetTimeoutError:
-        raise errors.node_does_not_answer(node) from None
+        return errors.node_does_not_answer(node)
     except ray.exceptions.RayError as error:
-        raise errors.node_cannot_run(node, str(error).strip().splitlines()[-1]) from None
+        return errors.node_cannot_run(node, str(error).strip().splitlines()[-1])
     for path, is_seen in ((folder, sees), (records, sees_records)):
         if not is_seen:
-            raise errors.node_does_not_see(host, path)
-    if not seen(_answer(proof, node).exists):
-        raise errors.node_not_seen(host, folder)
+            return errors.node_does_not_see(host, path)
+    return None if seen(_answer(proof, node).exists) else errors.node_not_seen(host, folder)
 
 
 def _answer(proof: Path, node: str) -> Path:

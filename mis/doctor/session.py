@@ -1,0 +1,61 @@
+"""All that is looked at, from the settings to the diagnoses."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mis.doctor.cluster import diagnose_cluster
+from mis.doctor.gpus import ask_tensorflow, judge_gpus
+from mis.doctor.judge import judge_machine
+from mis.doctor.machine import CHECKPOINTS, LOGGED, RECORDS, find_machine
+from mis.doctor.store import find_store, judge_store
+from mis.errors import MisError
+from mis.settings import Settings
+from mis.track.provenance import UNKNOWN, git_commit
+from mis.train.cluster import OBJECT_STORE_BYTES
+from mis.train.diagnosis import Diagnosis
+from mis.train.installation import find_installation, judge_own
+
+
+def diagnose(settings: Settings) -> Iterator[Diagnosis]:
+    """Yield what is found, one thing after the other: versions, this machine, the cluster, MLflow, the records.
+
+    Args:
+        settings: The machine's settings.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        gpus = beside.submit(ask_tensorflow)  # it takes the longest
+        own = find_installation()
+        yield from judge_own(own)
+        yield _commit(settings.workspace)
+        on_nodes = {CHECKPOINTS: settings.checkpoints, RECORDS: settings.records}
+        machine = find_machine({**on_nodes, LOGGED: settings.outboxes})
+        # On a cluster Ray's object stores are on its nodes.
+        yield from judge_machine(machine, store_bytes=0 if settings.ray_address else OBJECT_STORE_BYTES)
+        yield judge_gpus(machine.host, gpus.result())
+    yield from diagnose_cluster(settings.ray_address, own, on_nodes)
+    yield from _store(settings)
+    yield _records(settings.records)
+
+
+def _commit(workspace: Path) -> Diagnosis:
+    commit = git_commit(workspace)
+    if commit == UNKNOWN:
+        return Diagnosis("ok", "commit", f"{workspace} is not in git: runs are recorded without a commit")
+    changed = ", with changes that are not committed" if commit.endswith("-dirty") else ""
+    return Diagnosis("ok", "commit", f"{commit.removesuffix('-dirty')}{changed}")
+
+
+def _store(settings: Settings) -> Iterator[Diagnosis]:
+    try:
+        store = find_store(settings)
+    except MisError as error:
+        yield Diagnosis("error", "MLflow", error.broken, error.do)
+        return
+    yield from judge_store(store)
+
+
+def _records(folder: Path) -> Diagnosis:
+    if folder.is_dir():
+        return Diagnosis("ok", "records", f"there are some at {folder}")
+    return Diagnosis("ok", "records", f"none yet at {folder}: `dvc repro` makes them")

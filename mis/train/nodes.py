@@ -1,0 +1,204 @@
+"""Whether the nodes of a Ray cluster have what this process has: before a training or a search begins on them.
+
+A node with other sources computes something else and says nothing. Each node is asked with one task that reserves
+nothing, all at once; Ray is told to run it nowhere else.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mis.train.clocks import Offset, Reading, judge_clocks, offset
+from mis.train.diagnosis import Diagnosis, refusal
+from mis.train.installation import Installation, compare, find_installation
+
+ANSWER_S = 60.0
+"""Seconds in which a node must have started a process that answers: it imports from a shared file system, perhaps."""
+
+PINGS = 2
+"""How often the time is asked for once the processes are there: an answer takes some milliseconds then."""
+
+NAME_LETTERS = 8
+"""Letters of Ray's name of a node that are shown."""
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Answer(Generic[Value]):
+    """What a node has answered.
+
+    Attributes:
+        value: What the function returned there.
+        reading: The node's time.
+    """
+
+    value: Value
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class NoAnswer:
+    """Why a node has not answered, as the end of a sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the nodes have said.
+
+    Attributes:
+        nodes: Ray's name of each node that has answered, by what it is called.
+        installations: What each has that has answered.
+        offsets: The offset of the clock of each.
+        silent: Why others have not answered.
+    """
+
+    nodes: Mapping[str, str]
+    installations: Mapping[str, Installation]
+    offsets: Mapping[str, Offset]
+    silent: Mapping[str, str]
+
+    def judge(self, own: Installation) -> list[Diagnosis]:
+        """Return what is wrong with the nodes; nothing where all have what this process has.
+
+        Args:
+            own: What this process has.
+        """
+        silent = [
+            Diagnosis(
+                "error",
+                "nodes",
+                f"{name} {reason}",
+                "let it have the same `mis` as this process, or leave it out of the cluster",
+            )
+            for name, reason in self.silent.items()
+        ]
+        return [*silent, *compare(own, self.installations), *judge_clocks(self.offsets)]
+
+
+def node_names() -> dict[str, str]:
+    """Return Ray's name of each node that is part of the cluster, by its host's name.
+
+    Where a host has several nodes, as in tests, they are called `HOST (NODE)`.
+    """
+    alive = [(str(node["NodeManagerHostname"]), str(node["NodeID"])) for node in ray.nodes() if node["Alive"]]
+    hosts = Counter(host for host, _ in alive)
+    return {host if hosts[host] == 1 else f"{host} ({node[:NAME_LETTERS]})": node for host, node in alive}
+
+
+def ask_nodes(
+    nodes: Mapping[str, str],
+    question: Callable[..., Value],
+    *arguments: object,
+    within_s: float = ANSWER_S,
+    num_gpus: Mapping[str, float] | None = None,
+) -> dict[str, Answer[Value] | NoAnswer]:
+    """Call a function on each node, all at once, and return what each has answered.
+
+    Args:
+        nodes: Ray's name of each node, by what it is called.
+        question: The function: of a module that the nodes have too. It returns what can be pickled.
+        arguments: Its arguments.
+        within_s: Seconds in which a node must have answered.
+        num_gpus: What part of a GPU is reserved on nodes, by what they are called; by default none.
+    """
+    asked: dict[Any, tuple[str, float]] = {}
+    task = ray.remote(num_cpus=0, max_retries=0)(_answer)
+    for name, node in nodes.items():
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        on_node = task.options(num_gpus=(num_gpus or {}).get(name, 0), scheduling_strategy=there)
+        asked_s = time.time()
+        asked[on_node.remote(question, *arguments)] = (name, asked_s)
+    answers: dict[str, Answer[Value] | NoAnswer] = {}
+    waiting, deadline = list(asked), time.monotonic() + within_s
+    while waiting and (left_s := deadline - time.monotonic()) > 0:
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=left_s)
+        answered_s = time.time()
+        for reference in ready:
+            name, asked_s = asked[reference]
+            answers[name] = _read(reference, asked_s, answered_s)
+    for reference in waiting:
+        ray.cancel(reference, force=True)
+        answers[asked[reference][0]] = NoAnswer(f"has not answered within {within_s:.0f} s")
+    return {name: answers[name] for name in nodes}
+
+
+def _answer(question: Callable[..., Any], *arguments: object) -> tuple[float, Any]:
+    """Return the node's time and what the function returns there."""
+    value = question(*arguments)
+    return time.time(), value
+
+
+def _read(reference: Any, asked_s: float, answered_s: float) -> Answer[Any] | NoAnswer:  # noqa: ANN401 - Ray's
+    try:
+        node_s, value = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return NoAnswer(f"could not run this `mis`: {str(error).strip().splitlines()[-1]}")
+    return Answer(value, Reading(asked_s, node_s, answered_s))
+
+
+def _installation() -> dict[str, Any]:
+    """Return what the node has, as plain values: another `mis` may have another class."""
+    return asdict(find_installation())
+
+
+def _nothing() -> None:
+    """Return at once: for the node's time."""
+
+
+def ask_installations(nodes: Mapping[str, str] | None = None) -> Compared:
+    """Ask all nodes of the cluster that this process is connected to what they have.
+
+    Args:
+        nodes: Ray's name of each node, by what it is called; by default all.
+    """
+    nodes = node_names() if nodes is None else nodes
+    first = ask_nodes(nodes, _installation)
+    readings = {name: [answer.reading] for name, answer in first.items() if isinstance(answer, Answer)}
+    answering = {name: nodes[name] for name in readings}
+    for _ in range(PINGS):
+        for name, ping in ask_nodes(answering, _nothing).items():
+            if isinstance(ping, Answer):
+                readings[name].append(ping.reading)
+    installations, silent = dict[str, Installation](), dict[str, str]()
+    for name, answer in first.items():
+        if isinstance(answer, NoAnswer):
+            silent[name] = answer.reason
+            continue
+        try:
+            installations[name] = Installation(**answer.value)
+        except TypeError:
+            silent[name] = "has another `mis`"
+    return Compared(answering, installations, {name: offset(taken) for name, taken in readings.items()}, silent)
+
+
+def check_nodes_agree(address: str | None, say: Callable[[str], None]) -> None:
+    """Refuse a cluster with a node that has other libraries, or another `mis`, than this process.
+
+    The nodes of a local cluster are this machine, and are not asked. A node that joins later is not asked either.
+
+    Args:
+        address: The address of the cluster that this process is connected to; None where it is a local one.
+        say: Takes a line for the user: what may be and is no reason to refuse.
+
+    Raises:
+        MisError: A node has something else, or does not answer; the message has its host's name.
+    """
+    if address is None:
+        return
+    found = ask_installations().judge(find_installation())
+    if errors := [diagnosis for diagnosis in found if diagnosis.mark == "error"]:
+        raise refusal("every node of the Ray cluster must have what this process has", errors)
+    if warnings := _joined([diagnosis for diagnosis in found if diagnosis.mark == "warning"]):
+        say(warnings)
+
+
+def _joined(warnings: Sequence[Diagnosis]) -> str:
+    return "; ".join(f"{warning.found}: {warning.do}" for warning in warnings)
