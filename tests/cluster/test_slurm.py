@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from mis.settings import Settings
+from mis.track.base import TRAIN
+from mis.track.mlflow import MlflowTracker
 from mis.tune.study.store import StudyStore
 from tests.cluster.conftest import check_whole, epochs_of, hosts, sets
 from tests.conftest import ROOT
@@ -135,6 +138,20 @@ def test_a_search_that_loses_a_node_goes_on_without_it(slurm, project):
     write_page(printed, project)
     store = check_whole(project, name, 60)
     assert hosts(store) <= {"n1", "n2"}
+
+
+def test_a_training_takes_all_devices_of_its_job(slurm, project):
+    words = sets(train__epochs=6, train__patience=6, train__batch_size=4)
+    number, said = submit(slurm, project, "--nodes=2", "--time=30:00", command="train", words=words)
+    job = slurm.finish(number)
+    printed = output(project, f"train-{number}")
+    assert job["JobState"] == "COMPLETED", printed
+    assert "listen on all interfaces of their nodes and ask for no password" in printed
+    settings = Settings(project.folder, project.folder, f"sqlite:///{project.folder}/mlruns/mlflow.db")
+    client = MlflowTracker(settings).client
+    (run,) = client.search_runs([client.get_experiment_by_name(TRAIN).experiment_id])
+    points = client.get_metric_history(run.info.run_id, "time/devices")
+    assert [(point.step, point.value) for point in points] == [(epoch, 2.0) for epoch in range(1, 7)]
 
 
 def test_a_node_that_does_not_join_is_named(slurm, machines, project):

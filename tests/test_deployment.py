@@ -1,0 +1,101 @@
+"""The files that others read: a RayJob, a compose file, Dockerfiles. Neither Kubernetes nor Docker runs here."""
+
+import re
+import shlex
+import subprocess
+
+import pytest
+from ruamel.yaml import YAML
+
+from mis.tune.__main__ import main
+from tests.conftest import ROOT
+
+# The fields of ray.io/v1, from KubeRay's CRD reference (1.6).
+FIELDS = {
+    "RayJobSpec": {
+        "activeDeadlineSeconds", "backoffLimit", "clusterSelector", "deletionStrategy", "entrypoint",
+        "entrypointNumCpus", "entrypointNumGpus", "entrypointResources", "jobId", "managedBy", "metadata",
+        "rayClusterSpec", "runtimeEnvYAML", "shutdownAfterJobFinishes", "submissionMode", "submitterConfig",
+        "submitterPodTemplate", "suspend", "ttlSecondsAfterFinished",
+    },
+    "RayClusterSpec": {
+        "authOptions", "autoscalerOptions", "enableInTreeAutoscaling", "gcsFaultToleranceOptions", "headGroupSpec",
+        "headServiceAnnotations", "managedBy", "rayVersion", "suspend", "upgradeStrategy", "workerGroupSpecs",
+    },
+    "HeadGroupSpec": {
+        "enableIngress", "headService", "labels", "rayStartParams", "resources", "serviceType", "template",
+    },
+    "WorkerGroupSpec": {
+        "groupName", "idleTimeoutSeconds", "labels", "maxReplicas", "minReplicas", "numOfHosts", "rayStartParams",
+        "replicas", "resources", "scaleStrategy", "suspend", "template",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def job():
+    return YAML(typ="safe").load((ROOT / "pipelines" / "k8s" / "rayjob.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_job_has_only_fields_that_kuberay_knows(job):
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = job["spec"]
+    cluster = spec["rayClusterSpec"]
+    assert set(spec) <= FIELDS["RayJobSpec"]
+    assert set(cluster) <= FIELDS["RayClusterSpec"]
+    assert set(cluster["headGroupSpec"]) <= FIELDS["HeadGroupSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    for group in cluster["workerGroupSpecs"]:
+        assert set(group) <= FIELDS["WorkerGroupSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert set(mounted) == {volume["name"] for volume in pod["volumes"]}
+        assert mounted["project"] == "/project"  # the same on every pod: all nodes see the study
+        assert mounted["shared-memory"] == "/dev/shm"  # noqa: S108 - a pod has 64 MB otherwise
+
+
+def test_versions_are_those_that_are_installed(job):
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert job["spec"]["rayClusterSpec"]["rayVersion"] == re.search(r"^ray==(.*)$", locked, re.MULTILINE)[1]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_the_job_begins_a_study_and_goes_on_with_it_in_its_next_turn(job, tmp_path, exists):
+    words = shlex.split(job["spec"]["entrypoint"])
+    assert words[:2] == ["sh", "-c"]
+    if exists:
+        (tmp_path / "checkpoints" / "tune" / "k8s").mkdir(parents=True)
+        (tmp_path / "checkpoints" / "tune" / "k8s" / "study.json").touch()
+    script = words[2].replace("/project", str(tmp_path)).replace("exec python", "echo")
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert said == ["-m", "mis.tune", "--resume" if exists else "--name", "k8s"]
+    with pytest.raises(SystemExit) as end:  # the command has such options
+        main([*said[2:], "--help"])
+    assert end.value.code == 0
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "pipelines/server/Dockerfile"])
+def test_what_an_image_copies_is_there(name):
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        if line.startswith("COPY "):
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), source
+
+
+def test_the_compose_file_names_what_is_there_and_no_password():
+    path = ROOT / "pipelines" / "server" / "compose.yaml"
+    services = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["services"]
+    build = services["mlflow"]["build"]
+    context = (path.parent / build["context"]).resolve()
+    assert context == ROOT
+    assert (context / build["dockerfile"]).is_file()
+    script = (path.parent / "mlflow-server").read_text(encoding="utf-8")
+    for name in services["mlflow"]["environment"]:
+        assert name in script
+    for service in services.values():
+        for name, value in service["environment"].items():
+            if "PASSWORD" in name or "STORE_URI" in name:
+                assert "${" in value, f"{name} is in the file itself"
