@@ -142,10 +142,13 @@ def test_a_search_that_loses_a_node_goes_on_without_it(slurm, project):
 
 def test_a_training_takes_all_devices_of_its_job(slurm, project):
     words = sets(train__epochs=6, train__patience=6, train__batch_size=4)
-    number, said = submit(slurm, project, "--nodes=2", "--time=30:00", command="train", words=words)
+    # As in a container: what needs the libraries is started through a command.
+    container = "--container=env MIS_CONTAINER=yes"
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", container, command="train", words=words)
     job = slurm.finish(number)
     printed = output(project, f"train-{number}")
     assert job["JobState"] == "COMPLETED", printed
+    assert "slurm: env MIS_CONTAINER=yes python -m mis.train --set distribute.workers=2" in printed
     assert "listen on all interfaces of their nodes and ask for no password" in printed
     settings = Settings(project.folder, project.folder, f"sqlite:///{project.folder}/mlruns/mlflow.db")
     client = MlflowTracker(settings).client
