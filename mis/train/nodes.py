@@ -42,6 +42,9 @@ class Answer(Generic[Value]):
     reading: Reading
 
 
+NOT_ANSWERED = "has not answered"
+
+
 @dataclass(frozen=True)
 class NoAnswer:
     """Why a node has not answered, as the end of a sentence."""
@@ -76,7 +79,9 @@ class Compared:
                 "error",
                 "nodes",
                 f"{name} {reason}",
-                "let it have the same `mis` as this process, or leave it out of the cluster",
+                "give the command again in a minute, when Ray has given up a node that is lost"
+                if reason.startswith(NOT_ANSWERED)
+                else "let it have the same `mis` as this process, or leave it out of the cluster",
             )
             for name, reason in self.silent.items()
         ]
@@ -126,7 +131,7 @@ def ask_nodes(
             answers[name] = _read(reference, asked_s, answered_s)
     for reference in waiting:
         ray.cancel(reference, force=True)
-        answers[asked[reference][0]] = NoAnswer(f"has not answered within {within_s:.0f} s")
+        answers[asked[reference][0]] = NoAnswer(f"{NOT_ANSWERED} within {within_s:.0f} s")
     return {name: answers[name] for name in nodes}
 
 

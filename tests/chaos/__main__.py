@@ -1,10 +1,10 @@
 """`python -m tests.chaos --hours 1 --seed 7`: searches and trainings under faults, for so long.
 
-An episode is a search, whose trials have known curves, or a training of a small network: with random parameters, and
-random faults (`faults.py`) until it ends. What must hold then is checked (`episodes.py`): each trial once, no step
-twice or missing, none running, the decisions of the same search undisturbed, all files readable, and MLflow has all of
-it once. What does not hold is printed with the seed of its episode, which `--only SEED` runs again; when faults come
-depends on the machine, so that it may take some runs.
+An episode is a search, whose trials have known curves, on one machine or over two nodes, or a training of a small
+network: with random parameters, and random faults (`faults.py`) until it ends. What must hold then is checked
+(`episodes.py`): each trial once, no step twice or missing, none running, the decisions of the same search undisturbed,
+all files readable, and MLflow has all of it once. What does not hold is printed with the seed of its episode, which
+`--only SEED` runs again; when faults come depends on the machine, so that it may take some runs.
 """
 
 import argparse

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mis.params.load import load_params
@@ -14,6 +15,8 @@ from mis.track.mlflow import MlflowTracker
 from mis.track.sync import sync
 from mis.tune.study.store import StudyStore
 from tests.chaos import faults
+from tests.cluster.conftest import Project
+from tests.cluster.ray_machines import RayMachines
 from tests.curves import dice_after
 from tests.trainings import arguments
 from tests.tune.study.test_decisions import SPACE, decisions, search
@@ -36,7 +39,7 @@ from tests.curves import Curves
 def command():
     settings = load_settings()
     params = load_params(settings.workspace / "params.yaml", sys.argv[2:])
-    session.run_study = partial(session.run_study, training=Curves(epoch_s=0.25, size=2000))
+    session.run_study = partial(session.run_study, training=Curves(epoch_s={epoch_s}, size=2000))
     records = read_records(settings.records, params.data)
     path = session.studies_folder(settings) / sys.argv[1]
     with open_tracker(settings) as tracker:
@@ -50,6 +53,12 @@ sys.exit(exit_code(command))
 
 MOST_FAULTS = 9
 """Of an episode; then it may come to its end."""
+
+MOST_NODE_FAULTS = 3
+"""Of an episode with nodes, each of which takes Ray a minute to notice."""
+
+LONGEST_ON_NODES_S = 600.0
+"""As `LONGEST_S`, with nodes."""
 
 LONGEST_S = 240.0
 """Seconds of a command without a fault, after which it hangs."""
@@ -82,7 +91,7 @@ class Report:
     """What an episode did.
 
     Attributes:
-        kind: `search` or `training`, and with what.
+        kind: `search`, `training` or `nodes`, and with what.
         faults: The names of the faults, in their order.
     """
 
@@ -150,9 +159,9 @@ def check_ended(code, err, done, since):
     check("Traceback" not in err or any(name in ENDED_BY for name in newest), told)
 
 
-def deliver_all(project, world):
+def deliver_all(project, tracking_uri):
     """Deliver what waits, twice; then nothing may wait."""
-    own = Settings(root=project, workspace=project, tracking_uri=world.proxy.uri)
+    own = Settings(root=project, workspace=project, tracking_uri=tracking_uri)
     said, deadline = [], time.monotonic() + DELIVERED_WITHIN_S
     for _ in range(2):
         while sync(own, None, said.append) != 0:  # the server has all the requests to answer that it was kept from
@@ -202,7 +211,7 @@ def search_episode(world, seed, name, report):
         target = faults.Target(project, None, world.proxy, drawn, report.faults)
         env = world.environment(project, MIS_DEVICES=str(devices), PYTHONPATH=str(ROOT))
         sets = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-        source = SEARCH.format(root=str(ROOT))
+        source = SEARCH.format(root=str(ROOT), epoch_s=0.25)
 
         def start():
             offline = {"MIS_OFFLINE": "1"} if drawn.random() < 0.2 else {}
@@ -212,7 +221,7 @@ def search_episode(world, seed, name, report):
             run_to_its_end(start, target, drawn, drawn.randint(2, MOST_FAULTS))
         finally:
             faults.mend(target)
-        deliver_all(project, world)
+        deliver_all(project, world.proxy.uri)
         params = load_params(project / "params.yaml", sets)
         store = StudyStore.open(project / "checkpoints" / "tune" / name)
         check_store(store, values)
@@ -221,7 +230,7 @@ def search_episode(world, seed, name, report):
             undisturbed = search(world.base / f"{name}-undisturbed" / "study", params, devices=1)
             same = decisions(store) == decisions(undisturbed)
             check(same, f"decided\n{decisions(store)}\ninstead of\n{decisions(undisturbed)}")
-        check_runs(world, store)
+        check_runs(world.store, store)
 
 
 def check_store(store, values):
@@ -242,9 +251,9 @@ def check_store(store, values):
             check([epoch["val/dice"] for epoch in trial.history] == expected, f"trial {trial.name}: {trial.history}")
 
 
-def check_runs(world, store):
+def check_runs(settings, store):
     """Check that MLflow has the study and each trial once, ended, with every epoch once."""
-    client = MlflowTracker(world.store).client
+    client = MlflowTracker(settings).client
     experiment = client.get_experiment_by_name(TUNE)
     runs = client.search_runs([experiment.experiment_id], f"tags.`mis.study` = '{store.name}'", max_results=1000)
     children = sorted((run for run in runs if "mis.trial" in run.data.tags), key=lambda run: run.data.tags["mis.trial"])
@@ -283,7 +292,7 @@ def training_episode(world, seed, name, report):
             run_to_its_end(lambda: _train(world, project, options), target, drawn, drawn.randint(2, MOST_FAULTS))
         finally:
             faults.mend(target)
-        deliver_all(project, world)
+        deliver_all(project, world.proxy.uri)
         had, expected = finished_training(world, begun_ms), _UNDISTURBED[tuple(options)]
         check(had == expected, f"trained\n{had}\ninstead of\n{expected}")
 
@@ -307,7 +316,81 @@ def finished_training(world, since_ms):
     return steps_of(client, newest)
 
 
-EPISODES = (search_episode, search_episode, search_episode, training_episode)
+# ---- A search over two nodes ----
+
+
+def nodes_episode(world, seed, name, report):
+    """Search over two nodes, of which one is cut off or lost, the first one with Ray's head and the command."""
+    if world.machines is None:
+        search_episode(world, seed, name, report)
+        return
+    drawn = random.Random(seed)  # noqa: S311 - no secret
+    values, _ = draw_search(drawn)
+    values |= {"tune.stall_s": 60.0, "train.batch_size": 4}
+    report.kind = f"nodes, {values['tune.sampler']['name']}, {values['tune.scheduler']['name']}"
+    project = Project(world.base / name, world.base / "records")
+    ray = RayMachines(world.machines, project, project.folder)
+    sets = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    try:
+        most = drawn.randint(1, MOST_NODE_FAULTS)
+        while not run_on_nodes(ray, name, sets, drawn, report.faults, most):
+            pass
+    finally:
+        ray.stop()
+        for machine in list(world.machines.cut):
+            world.machines.join(machine)
+    own = Settings(project.folder, project.folder, f"sqlite:///{project.folder}/mlruns/mlflow.db")
+    deliver_all(project.folder, own.tracking_uri)
+    store = StudyStore.open(project.folder / "checkpoints" / "tune" / name)
+    check_store(store, values)
+    check_runs(own, store)
+
+
+def run_on_nodes(ray, name, sets, drawn, done, most):
+    """Start Ray and the search, and do faults to nodes until it ends; return whether it has ended by itself."""
+    ray.start()
+    process = ray.command("-c", SEARCH.format(root=str(ROOT), epoch_s=2.0), name, *sets)
+    begun = time.monotonic()
+    next_at = begun + drawn.uniform(5.0, 25.0)
+    while process.poll() is None:
+        time.sleep(0.1)
+        if time.monotonic() - begun > LONGEST_ON_NODES_S:
+            process.kill()
+            raise FoundError(f"the command hangs, faults {done}: {process.communicate()[1][-2000:]}")
+        if time.monotonic() < next_at:
+            continue
+        next_at = time.monotonic() + drawn.uniform(5.0, 40.0)
+        disturb_nodes(ray, drawn, done, most)
+    _out, err = process.communicate()
+    ray.stop()
+    for machine in list(ray.machines.cut):
+        ray.machines.join(machine)
+    if process.returncode == 0:
+        check("Traceback" not in err, err[-3000:])
+        return True
+    refused = process.returncode == 2 and "has not answered within" in err  # the second node was away at the start
+    check("head lost" in done or refused, f"exit code {process.returncode} after {done}: {err[-3000:]}")
+    return False
+
+
+def disturb_nodes(ray, drawn, done, most):
+    """Do a fault to a node, or let the second one come back."""
+    if ray.machines.cut:
+        ray.machines.join("n2")
+        ray.lose("n2")  # Ray has given it up, for good
+        ray.start_again("n2")
+    elif "n2" not in ray.steps:
+        ray.start_again("n2")
+    elif len(done) < most:
+        done.append(drawn.choice(("node cut off", "node lost", "head lost")))
+        {
+            "node cut off": partial(ray.machines.cut_off, "n2"),
+            "node lost": partial(ray.lose, "n2"),
+            "head lost": ray.lose_head,
+        }[done[-1]]()
+
+
+EPISODES = (search_episode,) * 7 + (training_episode,) * 2 + (nodes_episode,)
 
 
 def run_episode(world, seed, name, report):

@@ -19,6 +19,7 @@ from mis.ports import free_port
 from mis.quiet import import_tensorflow
 from mis.settings import Settings
 from mis.track.server import server, wait_until_ready
+from tests.cluster.machines import Machines, why_not
 from tests.outages import Proxy
 from tests.warm import WarmServer, warm_server
 
@@ -37,6 +38,7 @@ class World:
         store: The settings that reach the server's own store directly.
         searches: Starts warm processes of searches.
         trainings: Starts warm processes of trainings.
+        machines: Two machines with addresses of their own; None where there can be none.
     """
 
     base: Path
@@ -44,6 +46,7 @@ class World:
     store: Settings
     searches: WarmServer
     trainings: WarmServer
+    machines: Machines | None
 
     @contextmanager
     def project(self, name):
@@ -94,4 +97,5 @@ def world():
         stack.callback(proxy.down)
         searches = stack.enter_context(warm_server("mis.tune.session", "mis.tune.ray.driver"))
         trainings = stack.enter_context(warm_server())
-        yield World(base, proxy, settings, searches, trainings)
+        machines = stack.enter_context(Machines(2, base / "machines")) if why_not() is None else None
+        yield World(base, proxy, settings, searches, trainings, machines)

@@ -1,10 +1,6 @@
 """Searches and trainings over two nodes with addresses of their own; one is cut off, or lost with Ray's head."""
 
 import json
-import secrets
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -13,80 +9,9 @@ from mis.track.base import TRAIN
 from mis.track.mlflow import MlflowTracker
 from mis.tune.study.store import StudyStore
 from tests.cluster.conftest import check_whole, epochs_of, hosts, sets
+from tests.cluster.ray_machines import RayMachines, wait
 
 pytestmark = pytest.mark.slow
-
-
-class RayMachines:
-    """Ray on machines, started as a job of SLURM starts it.
-
-    Attributes:
-        machines: The machines; the first one has Ray's head.
-        env: The variables with which a command finds this Ray.
-    """
-
-    def __init__(self, machines, project, base):
-        self.machines = machines
-        self.project = project
-        self.base = base
-        self.turn = 0
-        self.env = {}
-        self.steps = {}
-
-    def start(self):
-        """Start Ray on every machine, and wait until all have joined."""
-        self.turn += 1
-        head, *others = self.machines.names
-        self.env = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "SLURM_JOB_ID": f"{self.base.name[-6:]}{self.turn}",
-        }
-        path = self.base / f"head-{self.turn}"
-        self._start_on(head, "--head-file", path)
-        wait(path.exists, "Ray's head")
-        self.env["RAY_ADDRESS"] = path.read_text()
-        for name in others:
-            self._start_on(name, "--address", self.env["RAY_ADDRESS"])
-        done = self.run("-m", "mis.slurm.joined", "--within-s", "60", *self.machines.names)
-        assert done.returncode == 0, done.stderr
-
-    def _start_on(self, name, *options):
-        command = [sys.executable, "-m", "mis.slurm.node", "--label", name, *map(str, options)]
-        env = self.project.env | self.env | {"SLURM_LAUNCH_NODE_IPADDR": self.machines.address("n1")}
-        with (self.base / f"ray-{name}-{self.turn}.log").open("wb") as log:
-            self.steps[name] = subprocess.Popen(
-                self.machines.on(name, *command), env=env, stdin=subprocess.PIPE, stdout=log, stderr=log
-            )
-
-    def command(self, *words, env=None):
-        """Start Python on the first machine, in the project."""
-        first = self.machines.first_processes["n1"].pid
-        into = ["nsenter", "--target", str(first), "--net", "--uts", "--mount", f"--wd={self.project.folder}"]
-        return subprocess.Popen(
-            [*into, sys.executable, *map(str, words)],
-            env=self.project.env | self.env | (env or {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *words, env=None):
-        """Run Python on the first machine to its end."""
-        process = self.command(*words, env=env)
-        out, err = process.communicate(timeout=240)
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
-
-    def lose_head(self):
-        """Let the first machine lose its power."""
-        self.machines.kill_all("n1")
-
-    def stop(self):
-        """End Ray on all machines."""
-        for name, step in self.steps.items():
-            self.machines.kill_all(name)
-            step.stdin.close()
-            step.wait()
 
 
 @pytest.fixture
@@ -98,13 +23,6 @@ def ray_machines(machines, project, tmp_path):
         yield ray
     finally:
         ray.stop()
-
-
-def wait(holds, what, within_s=90):
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {within_s} s for {what}"
-        time.sleep(0.1)
 
 
 def finish(process):
