@@ -4,9 +4,10 @@ The driver, which is this process, is the only one that writes to the tracker an
 study's store. Ray schedules; it keeps nothing: checkpoints and what was reported are in the store.
 """
 
+import os
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -83,7 +84,9 @@ def run_study(
                 is_elastic = store.tune.allocation == "elastic"
                 elastic = _elastic(monitor, share, limit, experience, processes) if is_elastic else None
                 scheduler = elastic or make_scheduler(monitor, processes)
-                _tuner(trainable, share, scheduler, MonitorCallback(monitor, processes), notes).fit()
+                tuner = _tuner(trainable, share, scheduler, MonitorCallback(monitor, processes), notes)
+                with _begun_in_order(share.concurrent) if store.is_population else nullcontext():
+                    tuner.fit()
                 if elastic is not None:
                     study.log_metrics(elastic.allocation.summary())
                 if monitor.budget.given_up is not None or monitor.budget.is_reached or not monitor.again:
@@ -101,6 +104,23 @@ def run_study(
         monitor.recorder.record_rest()
     store.keep_best()
     return store.trials()
+
+
+@contextmanager
+def _begun_in_order(at_once: int) -> Iterator[None]:
+    """Let Ray prepare as many trials at once as can run, in this block.
+
+    By itself it prepares all that a population has, and lets those run first for which it has found room first.
+    """
+    name = "TUNE_MAX_PENDING_TRIALS_PG"  # Ray Tune has no argument for it
+    before = os.environ.get(name)
+    os.environ[name] = str(at_once)
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _trainable(
