@@ -127,3 +127,9 @@ def check_whole(project, name, epochs):
 def epochs_of(folder):
     """Return how many epochs a training has written to its folder."""
     return max((int(path.name.partition("-")[2]) for path in folder.glob("epoch-*")), default=0)
+
+
+def hosts_with_epochs(study, epochs):
+    """Return the names of the machines on which a trial of a study has written so many epochs."""
+    started = [path for path in study.glob("trials/*/started.json") if epochs_of(path.parent) >= epochs]
+    return {json.loads(path.read_text())["host"] for path in started}

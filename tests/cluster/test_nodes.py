@@ -1,14 +1,12 @@
 """Searches and trainings over two nodes with addresses of their own; one is cut off, or lost with Ray's head."""
 
-import json
-
 import pytest
 
 from mis.settings import Settings
 from mis.track.base import TRAIN
 from mis.track.mlflow import MlflowTracker
 from mis.tune.study.store import StudyStore
-from tests.cluster.conftest import check_whole, epochs_of, hosts, sets
+from tests.cluster.conftest import check_whole, epochs_of, hosts, hosts_with_epochs, sets
 from tests.cluster.ray_machines import RayMachines, wait
 
 pytestmark = pytest.mark.slow
@@ -37,12 +35,7 @@ def test_trials_of_a_node_that_is_cut_off_go_on_elsewhere(ray_machines, project,
     words = sets(tune__epochs=60, tune__num_samples=6, tune__allocation=allocation, train__batch_size=4)
     search = ray_machines.command("-m", "mis.tune", "--name", "cut", *words)
     store = project.folder / "checkpoints" / "tune" / "cut"
-
-    def both_train():
-        started = [path for path in store.glob("trials/*/started.json") if epochs_of(path.parent) >= 2]
-        return {json.loads(path.read_text())["host"] for path in started} == {"n1", "n2"}
-
-    wait(both_train, "trials on both nodes")
+    wait(lambda: hosts_with_epochs(store, 2) == {"n1", "n2"}, "trials on both nodes")
     # From here on nothing that one node sends arrives at the other; its processes, and the file system, are there.
     ray_machines.machines.cut_off("n2")
     said = finish(search)

@@ -9,7 +9,7 @@ from mis.settings import Settings
 from mis.track.base import TRAIN
 from mis.track.mlflow import MlflowTracker
 from mis.tune.study.store import StudyStore
-from tests.cluster.conftest import check_whole, epochs_of, hosts, sets
+from tests.cluster.conftest import check_whole, epochs_of, hosts, hosts_with_epochs, sets
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ def test_a_search_runs_over_two_nodes_and_leaves_nothing_behind(slurm, machines,
     number, said = submit(slurm, project, "--nodes=2", "--time=10:00", words=sets())
     assert "checked: Job" in said
     assert f"checkpoints/tune/slurm-{number}" in said
-    job = slurm.wait_for_job(number, "COMPLETED", "FAILED", "TIMEOUT")
+    job = slurm.finish(number)
     printed = output(project, f"tune-{number}")
     assert job["JobState"] == "COMPLETED", printed
     assert "slurm: Ray runs on n1, n2 with 4 cores" in printed
@@ -128,7 +128,8 @@ def write_page(printed, project):
 def test_a_search_that_loses_a_node_goes_on_without_it(slurm, project):
     number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
     name = f"slurm-{number}"
-    wait_for_epochs(slurm, project, name, 5)
+    folder = project.folder / "checkpoints" / "tune" / name
+    slurm.wait(lambda: {"n1", "n2"} == hosts_with_epochs(folder, 2), "trials on both nodes", 120)
     slurm.lose("n2")
     job = slurm.finish(number)
     printed = output(project, f"tune-{number}")
