@@ -27,7 +27,7 @@ from filelock import Timeout
 
 from mis.errors import MisError
 from mis.files import saying_disk_full
-from mis.settings import Settings
+from mis.settings import Settings, environment
 from mis.track.base import (
     NoRun,
     Point,
@@ -207,7 +207,7 @@ class MlflowRun:
     def log_file(self, path: Path, folder: str = "") -> None:
         """Copy a file into the run's artifacts."""
         patience = {TIMEOUT: str(UPLOAD_S)} if os.environ.get(TIMEOUT) == str(SEND_S) else {}
-        with _environment(patience):
+        with environment(patience):
             self._client.log_artifact(self.id, str(path), folder or None)
 
     def has_file(self, name: str) -> bool:
@@ -402,7 +402,7 @@ class MlflowTracker:
         # The tags come with the run: a process that is killed right after it has made the run finds it again by them.
         given = {name: str(text)[:TAG_LENGTH] for name, text in {**tags, **below}.items()}
         experiment_id = self._make_experiment(experiment)
-        with _environment({RETRIES: "0"}):  # MLflow would make another run after an answer that was lost
+        with environment({RETRIES: "0"}):  # MLflow would make another run after an answer that was lost
             made = self.client.create_run(experiment_id, start_time=at_ms, tags=given, run_name=name)
         return MlflowRun(self.client, made)
 
@@ -481,7 +481,7 @@ class MlflowTracker:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         source = f"{self.client.get_run(run_id).info.artifact_uri}/{folder}"
-        with _environment({RETRIES: "0"}):  # MLflow would make another version after an answer that was lost
+        with environment({RETRIES: "0"}):  # MLflow would make another version after an answer that was lost
             version = self.client.create_model_version(name, source, run_id, tags=dict(tags))
         return RegisteredModel(str(version.version), run_id, dict(tags))
 
@@ -624,7 +624,7 @@ def _open_server(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    with _as_no_answer(uri), _environment({RETRIES: "0", TIMEOUT: str(CONTACT_S)}):
+    with _as_no_answer(uri), environment({RETRIES: "0", TIMEOUT: str(CONTACT_S)}):
         client.search_experiments(max_results=1)
     return client
 
@@ -662,20 +662,6 @@ def impatient() -> None:
     """
     os.environ.setdefault(RETRIES, "0")
     os.environ.setdefault(TIMEOUT, str(SEND_S))
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for a while; mlflow takes its timeouts from nowhere else."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mis.settings import Settings, cores
+from mis.settings import Settings, cores, environment
 from mis.train.cluster import is_connected
 from mis.words import counted
 
@@ -250,11 +250,5 @@ def _visible(gpus: dict[str, str], devices: Sequence[str]) -> Iterator[None]:
     if not gpus:
         yield
         return
-    before = os.environ.get(VISIBLE)
-    os.environ[VISIBLE] = ",".join(name for name, uuid in gpus.items() if f"gpu-{uuid}" in devices)
-    try:
+    with environment({VISIBLE: ",".join(name for name, uuid in gpus.items() if f"gpu-{uuid}" in devices)}):
         yield
-    finally:
-        os.environ.pop(VISIBLE)
-        if before is not None:
-            os.environ[VISIBLE] = before

@@ -4,10 +4,9 @@ The driver, which is this process, is the only one that writes to the tracker an
 study's store. Ray schedules; it keeps nothing: checkpoints and what was reported are in the store.
 """
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +16,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from mis.errors import MisError
+from mis.settings import environment
 from mis.track.base import Run, Tracker
 from mis.train.allocate import Node, Share
 from mis.train.cluster import alive_nodes
@@ -106,21 +106,12 @@ def run_study(
     return store.trials()
 
 
-@contextmanager
-def _begun_in_order(at_once: int) -> Iterator[None]:
+def _begun_in_order(at_once: int) -> AbstractContextManager[None]:
     """Let Ray prepare as many trials at once as can run, in this block.
 
     By itself it prepares all that a population has, and lets those run first for which it has found room first.
     """
-    name = "TUNE_MAX_PENDING_TRIALS_PG"  # Ray Tune has no argument for it
-    before = os.environ.get(name)
-    os.environ[name] = str(at_once)
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
+    return environment({"TUNE_MAX_PENDING_TRIALS_PG": str(at_once)})  # Ray Tune has no argument for it
 
 
 def _trainable(
