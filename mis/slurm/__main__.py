@@ -13,17 +13,10 @@ from mis.params.load import load_params
 from mis.params.tune import STUDY_NAME
 from mis.settings import load_settings
 from mis.slurm import submit
-from mis.slurm.job import COMMANDS
+from mis.slurm.job import COMMANDS, OWN
 from mis.slurm.script import Script
 from mis.track.store import location_of, tracking_uri
 from mis.tune.study import messages
-
-OWN = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-OWN.add_argument("--params", type=Path)
-OWN.add_argument("--set", dest="overrides", action="append", default=[])
-OWN.add_argument("--name")
-OWN.add_argument("--resume")
-"""The options of the commands that are looked at before a job waits in the queue for hours."""
 
 PASSED_ON = ("partition", "account", "qos", "constraint", "mem", "array")
 """Options that are handed to sbatch as they are."""

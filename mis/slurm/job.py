@@ -15,14 +15,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mis.errors import MisError, WorkerError
 from mis.settings import Settings, load_settings
 from mis.slurm.allocation import Job
-from mis.slurm.steps import POLL_S, Ending, RayNodes, say
+from mis.slurm.steps import POLL_S, Ending, RayNodes, say, signal_group
 
 COMMANDS = ("tune", "train", "scaling", "repro")
 """What a job can run: a command of `mis`, or the whole pipeline (`dvc repro`)."""
+
+OWN = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+OWN.add_argument("--params", type=Path)
+OWN.add_argument("--set", dest="overrides", action="append", default=[])
+OWN.add_argument("--name")
+OWN.add_argument("--resume")
+"""The options of the commands that are looked at, here and before a job waits in the queue for hours."""
 
 END_S = 45.0
 """Seconds in which the command ends by itself; then it is killed, which costs each trial its last epoch at most."""
@@ -77,24 +85,14 @@ def words_of(command: str, given: Sequence[str], job: Job, settings: Settings, p
     if command == "repro":
         return [*python, "-m", "dvc", "repro", *given]
     start = [*python, "-m", f"mis.{command}"]
-    if command != "tune" or _value_of("--resume", given) is not None or "--dry-run" in given:
+    own, _ = OWN.parse_known_args(given)
+    if command != "tune" or own.resume is not None or "--dry-run" in given:
         return [*start, *given]
-    named = _value_of("--name", given)
-    name = named or f"slurm-{job.label}"
+    name = own.name or f"slurm-{job.label}"
     if (settings.checkpoints / "tune" / name / "study.json").exists():
         say(f"study {name} goes on")
         return [*start, "--resume", name]
-    return [*start, *given] if named else [*start, "--name", name, *given]
-
-
-def _value_of(option: str, words: Sequence[str]) -> str | None:
-    """Return the value of an option among the words of a command line, None where it is not there."""
-    for number, word in enumerate(words):
-        if word.startswith(f"{option}="):
-            return word.partition("=")[2]
-        if word == option and number + 1 < len(words):
-            return words[number + 1]
-    return None
+    return [*start, *given] if own.name else [*start, "--name", name, *given]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -157,20 +155,13 @@ def _command(words: Sequence[str], nodes: RayNodes, signals: Signals) -> int | N
 
 def _end_group(command: subprocess.Popen[bytes]) -> None:
     """End a command and its children: DVC does not pass a signal on."""
-    _signal(command, signal.SIGTERM)
+    signal_group(command, signal.SIGTERM)
     try:
         command.wait(END_S)
     except subprocess.TimeoutExpired:
         say(f"it has not ended within {END_S:.0f} s and is killed")
-    _signal(command, signal.SIGKILL)
+    signal_group(command, signal.SIGKILL)
     command.wait()
-
-
-def _signal(command: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(command.pid, number)
-    except ProcessLookupError:
-        return
 
 
 def _end(job: Job, code: int | None, head_is_lost: bool, signals: Signals, requeues: int) -> int:

@@ -2,13 +2,13 @@
 
 import argparse
 import logging
-import sys
 import time
 from collections.abc import Sequence
 
 import ray
 
 from mis import cli
+from mis.slurm.steps import say
 from mis.words import counted
 
 POLL_S = 0.5
@@ -38,20 +38,16 @@ def _wait(names: Sequence[str], within_s: float) -> int:
             gpus = int(sum(resources.get("GPU", 0) for resources in alive.values()))
             cpus = int(sum(resources.get("CPU", 0) for resources in alive.values()))
             what = counted(gpus, "GPU") if gpus else counted(cpus, "core")
-            _say(f"Ray runs on {', '.join(names)} with {what}")
+            say(f"Ray runs on {', '.join(names)} with {what}")
             return 0
         now = time.monotonic()
         if now - begun > within_s:
-            _say(f"{', '.join(missing)} must have joined Ray within {within_s:.0f} s")
+            say(f"{', '.join(missing)} must have joined Ray within {within_s:.0f} s")
             return 1
         if now - said > SAY_EVERY_S:
             said = now
-            _say(f"waiting for {', '.join(missing)}")
+            say(f"waiting for {', '.join(missing)}")
         time.sleep(POLL_S)
-
-
-def _say(line: str) -> None:
-    print(f"slurm: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mis.errors import MisError
 
@@ -38,6 +38,7 @@ class Script:
         container: What stands before each command that needs the libraries, as `apptainer exec --nv mis.sif`.
         join_s: Seconds in which Ray must have started on all nodes; None takes the job's own.
         takes_all_devices: Whether a training is to take all devices of the job.
+        written_by: The command that has made it; "" names none.
     """
 
     command: str
@@ -53,13 +54,13 @@ class Script:
     container: str = ""
     join_s: int | None = None
     takes_all_devices: bool = False
-    written_by: str = field(default="", compare=False)
+    written_by: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what sbatch would refuse, or what the job could not end in time for.
+        """Refuse what sbatch would refuse.
 
         Raises:
-            MisError: The time is none that SLURM reads, a number is too small, or the limit leaves no time to end.
+            MisError: The time is none that SLURM reads, or a number is too small.
         """
         if self.nodes < 1 or self.gpus_per_node < 0 or (self.cpus_per_node is not None and self.cpus_per_node < 1):
             raise MisError(

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from mis.errors import WorkerError
 from mis.slurm.allocation import Job
@@ -168,7 +167,7 @@ class RayNodes:
                 time.sleep(0.1)
             for step in steps:
                 if step.poll() is None:
-                    _kill_group(step)
+                    signal_group(step, signal.SIGKILL)
         self._steps.clear()
 
 
@@ -177,24 +176,16 @@ class Ending(Exception):  # noqa: N818 - no error: the job was told to end
 
 
 def _last_line(log: Path) -> str:
-    lines = _lines(log)
-    return lines[-1] if lines else "no output"
-
-
-def _lines(log: Path) -> list[str]:
     try:
-        with log.open(encoding="utf-8", errors="replace") as file:
-            return _not_empty(file)
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
-        return []
+        lines = []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
 
 
-def _not_empty(file: IO[str]) -> list[str]:
-    return [line.strip() for line in file if line.strip()]
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a process that leads a group, and to all of the group that is left."""
     try:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, number)
     except ProcessLookupError:
         return
