@@ -13,7 +13,7 @@ from mis.settings import Settings
 from mis.track.base import TUNE
 from mis.track.mlflow import MlflowTracker
 from mis.tune.study.store import StudyStore
-from tests.cluster.machines import made_machines
+from tests.cluster.machines import local_disk, made_machines
 from tests.cluster.slurm import made_slurm
 from tests.conftest import PARAMS, ROOT
 
@@ -66,6 +66,7 @@ class Project:
         (folder / ".venv").symlink_to(Path(sys.prefix))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         self.env = kept | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1", "MIS_LEASES": f"{folder}/leases"}
+        self.env["SLURM_TMPDIR"] = str(local_disk())  # jobs of several clusters have the same numbers
 
     def run(self, *command, env=None, check=True, timeout=300):
         """Run a command in the project."""

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,16 @@ def give_up(reason):
     pytest.skip(reason)
 
 
+def subnet():
+    """Return the number of this process' network: tests that run at once have networks of their own."""
+    return 77 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+def local_disk():
+    """Return the folder that is another disk on each machine; its name is short, for Ray's sockets are below it."""
+    return Path(tempfile.gettempdir()) / f"m{subnet()}"
+
+
 class Machines:
     """Some machines, by name: `n1`, `n2` and so on.
 
@@ -53,10 +64,9 @@ class Machines:
 
     def __init__(self, count, base):
         self.names = [f"n{number + 1}" for number in range(count)]
-        self.local = base / "local"
+        self.local = local_disk()
         self.hosts = base / "hosts"
-        # Tests that run at once have networks of their own.
-        self.subnet = 77 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        self.subnet = subnet()
         self.gateway = f"10.77.{self.subnet}.254"
         self.first_processes = {}
         self.cut = set()
@@ -76,7 +86,8 @@ class Machines:
         return f"{PREFIX}{self.subnet}br"
 
     def __enter__(self):
-        self.local.mkdir(parents=True)
+        self.hosts.parent.mkdir(parents=True, exist_ok=True)
+        self.local.mkdir(exist_ok=True)
         lines = ["127.0.0.1 localhost", *(f"{self.address(name)} {name}" for name in self.names)]
         self.hosts.write_text("\n".join(lines) + "\n")
         with ExitStack() as stack:
