@@ -47,7 +47,8 @@ def wait_until(process, condition):
     """Wait for what a search does; it must not end before."""
     deadline = time.monotonic() + 120
     while not condition():
-        assert process.poll() is None, "the search has ended before the kill: it needs more trials"
+        ended = process.poll() is not None
+        assert not ended, f"the search has ended before the kill, exit {process.returncode}: {process.communicate()}"
         assert time.monotonic() < deadline, "nothing happens"
         time.sleep(0.02)
 
