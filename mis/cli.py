@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -85,7 +86,9 @@ def exit_code(command: Callable[[], int | None]) -> int:
     except MisError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command prints its error
         return 2
-    except BrokenPipeError:  # whoever reads the output, as `head`, has had enough
+    except BrokenPipeError:
+        if not _reader_has_gone():  # another pipe or a connection broke
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -99,6 +102,13 @@ def exit_code(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def _reader_has_gone() -> bool:
+    """Return whether who reads the output, as `head`, has had enough."""
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
 
 
 @contextmanager

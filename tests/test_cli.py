@@ -112,6 +112,31 @@ def test_ctrl_c_is_130(capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+BROKEN = """
+import sys
+from mis.cli import exit_code
+
+def command():
+    if sys.argv[1:]:
+        raise BrokenPipeError("a connection")
+    while True:
+        print("a line")
+
+sys.exit(exit_code(command))
+"""
+
+
+def test_a_reader_who_has_had_enough_is_1_without_a_word_and_another_broken_pipe_is_told():
+    command = [sys.executable, "-c", BROKEN]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == ("", 1)
+    done = subprocess.run([*command, "raise"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "BrokenPipeError: a connection" in done.stderr
+
+
 def test_sigterm_is_an_exit_in_order_with_143_and_the_handler_is_as_before():
     ended = []
 
