@@ -33,6 +33,7 @@ from data_parallel import make_records
 from page import clean_commit, measured_where, write_figures
 from tqdm import tqdm
 
+from mis.data.records.source import RecordsSource
 from mis.files import read_json, write_json
 from mis.params.load import Params, load_params
 from mis.params.scaling import MODES, Mode, each_of
@@ -255,7 +256,8 @@ class Benchmark:
         starter = threading.Thread(target=emulation.start_when_all_are_there, daemon=True)
         starter.start()
         with store.locked(), tracked(tracker.start_run(TUNE, mode)) as study:
-            trials = run_study(store, share, records=records, tracker=tracker, study=study, training=emulation)
+            source = RecordsSource(records)
+            trials = run_study(store, share, records=source, tracker=tracker, study=study, training=emulation)
         if len(trials) != len(self.lengths_s) or any(trial.epochs != self.options.epochs for trial in trials):
             raise RuntimeError(f"{mode}: not every trial had all its epochs")
         timeline, go = emulation.timeline(self.devices)

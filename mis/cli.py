@@ -14,8 +14,9 @@ from types import FrameType, MappingProxyType
 
 from mis.errors import MisError, WorkerError
 from mis.files import DiskFullError, is_disk_full
-from mis.params.load import load_params
-from mis.settings import load_settings
+from mis.params.load import Params, load_params
+from mis.settings import Settings, load_settings
+from mis.storage.path import with_storage
 from mis.termination import exiting_upon_sigterm
 
 
@@ -65,13 +66,29 @@ def run(
     arguments = parser.parse_args(argv)
 
     def with_params() -> None:
-        settings = load_settings()
-        path = arguments.params or settings.workspace / "params.yaml"
         names = [name.replace("-", "_") for name in flags]
         flag_values = {name: getattr(arguments, name) for name in names}
-        command(load_params(path, arguments.overrides), settings, **flag_values)
+        command(*load(arguments.params, arguments.overrides), **flag_values)
 
     return exit_code(with_params)
+
+
+def load(params: Path | None = None, overrides: Sequence[str] = ()) -> tuple[Params, Settings]:
+    """Read the parameters and the settings.
+
+    Args:
+        params: The file of the parameters; by default the project's.
+        overrides: Other values, as `name=value`.
+
+    Returns:
+        The parameters that decide about results, and the settings, which have the others: where things are kept.
+
+    Raises:
+        MisError: See `load_params` and `load_settings`.
+    """
+    settings = load_settings()
+    loaded = load_params(params or settings.workspace / "params.yaml", overrides)
+    return loaded.without_storage(), with_storage(settings, loaded.storage)
 
 
 def exit_code(command: Callable[[], int | None]) -> int:

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mis.errors import MisError
@@ -48,6 +48,10 @@ class Settings:
         records_folder: The folder of the preprocessed data set; None for that which the pipeline makes.
         leases: The folder, on this machine's own disk, in which searches note which devices they have.
         offline: Whether a command runs without MLflow's server: what it logs waits in the outbox.
+        storage: Where checkpoints, studies and records are kept: a folder, absolute, or `s3://BUCKET/FOLDER`; None for
+            the project's folder.
+        stage_to: The folder on each node's own disk to which records are copied, as params.yaml has it.
+        storage_wait_s: Seconds for which the storage is waited for.
     """
 
     root: Path
@@ -58,6 +62,9 @@ class Settings:
     records_folder: Path | None = None
     leases: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / f"mis-devices-{os.getuid()}")
     offline: bool = False
+    storage: str | None = None
+    stage_to: str | None = None
+    storage_wait_s: float = 600.0
 
     @property
     def mlruns(self) -> Path:
@@ -77,7 +84,17 @@ class Settings:
     @property
     def checkpoints(self) -> Path:
         """The folder of unfinished trainings, and of studies, which keep their small files; never a DVC output."""
-        return self.root / "checkpoints"
+        return (self.shared_folder or self.root) / "checkpoints"
+
+    @property
+    def shared_folder(self) -> Path | None:
+        """The folder that is the storage, where that is one."""
+        return None if self.storage is None or self.is_remote else Path(self.storage)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the storage is on a server, so that nodes need have no folder in common."""
+        return self.storage is not None and "://" in self.storage
 
 
 def find_workspace(start: Path) -> Path:
@@ -109,16 +126,15 @@ def load_settings(env: Mapping[str, str] | None = None, start: Path | None = Non
             got=repr(devices),
             do="unset it to use every device",
         )
-    leases = {"leases": Path(folder)} if (folder := env.get("MIS_LEASES")) else {}
     offline = env.get("MIS_OFFLINE") or "0"
     if offline not in ("0", "1"):
         raise MisError("MIS_OFFLINE must be 0 or 1", got=repr(offline), do="unset it to record in MLflow at once")
-    return Settings(
+    settings = Settings(
         root=root,
         workspace=workspace,
         tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlruns' / 'mlflow.db'}",
         ray_address=env.get("RAY_ADDRESS") or None,
         devices=int(devices) if devices else None,
-        **leases,
         offline=offline == "1",
     )
+    return replace(settings, leases=Path(folder)) if (folder := env.get("MIS_LEASES")) else settings

@@ -30,6 +30,11 @@ class Split:
     val: tuple[str, ...]
     test: tuple[str, ...]
 
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The cases of all parts."""
+        return (*self.train, *self.val, *self.test)
+
 
 def split_cases(cases: Sequence[Case], params: SplitParams) -> Split:
     """Divide the cases at random, all of a patient on one side.

@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from mis import cli
 from mis.cli import add_overrides, exit_code
-from mis.params.load import load_params
 from mis.predict.source import add_model_options, find_models
 from mis.quiet import import_tensorflow
 from mis.settings import load_settings
@@ -52,8 +52,7 @@ def _promote(arguments: argparse.Namespace) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    settings = load_settings()
-    params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
+    params, settings = cli.load(arguments.params, arguments.overrides)
     import_tensorflow()
     from mis.data.records.prepare import find_records
     from mis.evaluate.session import open_store, score

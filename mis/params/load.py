@@ -19,6 +19,7 @@ from mis.params.model import ModelParams
 from mis.params.predict import PLAIN, PredictParams
 from mis.params.scaling import ScalingParams
 from mis.params.space import fixed_values
+from mis.params.storage import StorageParams
 from mis.params.train import TrainParams
 from mis.params.tune import TuneParams
 
@@ -41,6 +42,7 @@ class Params(Section):
     predict: PredictParams
     evaluate: EvaluateParams
     scaling: ScalingParams
+    storage: StorageParams = StorageParams()
 
     @model_validator(mode="after")
     def _depth_fits_records(self) -> Self:
@@ -135,6 +137,10 @@ class Params(Section):
                 "overflow on one the weights are lost"
             )
         return None
+
+    def without_storage(self) -> "Params":
+        """Return what decides about results: where things are kept makes no other training or study of it."""
+        return self.model_copy(update={"storage": StorageParams()})
 
     def override(self, values: Mapping[str, Any]) -> "Params":
         """Return a copy with other values, checked as a whole.

@@ -46,12 +46,10 @@ def _add_measure(commands: "Commands") -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> None:
-    from mis.params.load import load_params
     from mis.report.scaling_figures import pictures
     from mis.scaling.session import compare, location
 
-    settings = load_settings()
-    params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
+    params, settings = cli.load(arguments.params, arguments.overrides)
     comparison = compare(params, settings, pictures)
     rows = comparison.rows()
     print(f"\none device: {rows[0]['elapsed_s']:.1f} s for {counted(len(params.scaling.trials), 'trial')}\n")
@@ -149,14 +147,12 @@ def _own(arguments: argparse.Namespace) -> "tuple[CostSet, Workload, list[str]]"
     """Return the costs that are fitted to this user's runs, and how well they fit."""
     from dataclasses import replace
 
-    from mis.params.load import load_params
     from mis.scaling.advise import fit_lines
     from mis.scaling.calibrate import fit_to_runs, own_records, workload_of
     from mis.scaling.curves import parse_devices
     from mis.track.mlflow import MlflowTracker
 
-    settings = load_settings()
-    params = load_params(settings.workspace / "params.yaml")
+    params, settings = cli.load()
     records = own_records(params, settings)
     own_devices = arguments.devices_per_node or max(parse_devices(arguments.devices))
     fitted = fit_to_runs(params, records, MlflowTracker(settings), own_devices)
@@ -228,11 +224,9 @@ def _add_recommend(commands: "Commands") -> None:
 
 
 def _recommend(arguments: argparse.Namespace) -> None:
-    from mis.params.load import load_params
     from mis.scaling.advise import advise
 
-    settings = load_settings()
-    params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
+    params, settings = cli.load(arguments.params, arguments.overrides)
     if arguments.calibrate:
         from mis.scaling.calibrate import calibrate
 

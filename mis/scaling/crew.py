@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from mis.data.records.source import RecordsSource
 from mis.errors import WorkerError
 from mis.params.load import Params
 from mis.track.names import SAMPLES_PER_S
@@ -26,7 +27,7 @@ class Crew:
     Attributes:
         place: Their devices.
         nodes: The nodes of the cluster.
-        records: The folder of records.
+        records: Where the records are.
         say: Takes a line for the user.
         lanes: The numbers of their devices on each node; which these are matters on CPU alone, where they are cores.
         busy: Whether a trial has them.
@@ -38,7 +39,7 @@ class Crew:
 
     place: Place
     nodes: Sequence[Node]
-    records: Path
+    records: RecordsSource
     say: Callable[[str], None]
     lanes: Mapping[int, Sequence[int]]
     busy: bool = False
@@ -183,13 +184,13 @@ class Pool:
     Attributes:
         nodes: The nodes of the cluster.
         devices: How many devices each node has.
-        records: The folder of records.
+        records: Where the records are.
         say: Takes a line for the user.
         crews: The crews that there are.
     """
 
     def __init__(
-        self, nodes: Sequence[Node], devices: Sequence[int], records: Path, say: Callable[[str], None]
+        self, nodes: Sequence[Node], devices: Sequence[int], records: RecordsSource, say: Callable[[str], None]
     ) -> None:
         self.nodes = nodes
         self.devices = devices

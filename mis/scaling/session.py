@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_records
+from mis.data.records.source import RecordsSource, publish
 from mis.errors import MisError
 from mis.files import exclusive_lock
 from mis.params.load import Params
@@ -69,7 +70,8 @@ def compare(params: Params, settings: Settings, pictures: Pictures = lambda cell
         with exclusive_lock(settings.checkpoints / "scaling.lock", refusal):
             recorder = Recorder(tracker, params, origin, store.name)
             with _recorded(recorder):
-                session = _Session(params, trials, records, nodes, available, pictures)
+                source = publish(records, settings, show_message)
+                session = _Session(params, trials, records, source, nodes, available, pictures)
                 measured = session.measure(cells, store, recorder)
                 comparison = Comparison(measured, scaling.epochs, params.train.batch_size)
                 recorder.end(comparison, pictures(measured))
@@ -143,6 +145,7 @@ class _Session:
         params: All parameters.
         trials: Those of each trial.
         records: The records.
+        source: Where every node finds them.
         nodes: The nodes of the cluster.
         available: How many devices of each may be used.
         pictures: Draws what MLflow gets.
@@ -151,6 +154,7 @@ class _Session:
     params: Params
     trials: Sequence[Params]
     records: Records
+    source: RecordsSource
     nodes: Sequence[Node]
     available: Sequence[int]
     pictures: Pictures
@@ -166,7 +170,7 @@ class _Session:
         split = self.records.split_for(self.params.train)
         with (
             tqdm(total=len(cells) * epochs, initial=len(done) * epochs, desc="scaling", unit="epoch") as bar,
-            Pool(self.nodes, self.available, self.records.folder, show_message) as pool,
+            Pool(self.nodes, self.available, self.source, show_message) as pool,
         ):
             for cell in (cell for cell in cells if cell not in done):
                 bar.set_postfix_str(cell.name)

@@ -9,7 +9,6 @@ from pathlib import Path
 from mis import cli
 from mis.errors import MisError
 from mis.files import new_file
-from mis.params.load import load_params
 from mis.params.tune import STUDY_NAME
 from mis.settings import load_settings
 from mis.slurm import submit
@@ -100,8 +99,7 @@ def _run(options: argparse.Namespace, argv: Sequence[str]) -> None:
 def _check(options: argparse.Namespace) -> bool:
     """Refuse parameters that the job would refuse; return whether a training is to take all devices of the job."""
     own, _ = OWN.parse_known_args(options.words)
-    settings = load_settings()
-    params = load_params(own.params or settings.workspace / "params.yaml", own.overrides)
+    params, _ = cli.load(own.params, own.overrides)
     if options.command == "tune" and own.name is not None and not STUDY_NAME.fullmatch(own.name):
         raise messages.bad_name(own.name)
     if options.command != "train" or params.distribute.devices > 1:
@@ -114,15 +112,16 @@ def _check(options: argparse.Namespace) -> bool:
 def _tell(number: str, options: argparse.Namespace) -> None:
     """Say where to look."""
     own, _ = OWN.parse_known_args(options.words)
-    settings = load_settings()
+    _, settings = cli.load(own.params, own.overrides)
     task = "" if options.array is None else "-TASK"
     print(f"submitted: job {number}")
     print(f"  its state    squeue --job {number}")
     print(f"  its output   slurm-mis-{options.command}-{number}{task.replace('-', '_')}.out")
-    print(f"  the nodes    {settings.checkpoints / 'slurm' / f'{number}{task}-0'}")
+    print(f"  the nodes    {load_settings().checkpoints / 'slurm' / f'{number}{task}-0'}")
     if options.command == "tune":
         name = own.resume or own.name or f"slurm-{number}{task}"
-        print(f"  the study    {settings.checkpoints / 'tune' / name}; by hand: python -m mis.tune --resume {name}")
+        folder = f"{settings.storage}/checkpoints" if settings.is_remote else settings.checkpoints
+        print(f"  the study    {folder}/tune/{name}; by hand: python -m mis.tune --resume {name}")
     print(f"  the figures  {location_of(tracking_uri(settings))}")
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mis.errors import MisError, WorkerError
-from mis.settings import Settings, load_settings
+from mis.settings import load_settings
 from mis.slurm.allocation import Job
 from mis.slurm.steps import POLL_S, Ending, RayNodes, say, signal_group
 
@@ -68,7 +68,7 @@ class Signals:
         return self.limit_is_near or self.terminated
 
 
-def words_of(command: str, given: Sequence[str], job: Job, settings: Settings, python: Sequence[str]) -> list[str]:
+def words_of(command: str, given: Sequence[str], job: Job, python: Sequence[str]) -> list[str]:
     """Return the command line of a command in a job.
 
     A search has a name of the job's own, unless it is given one, and where there is a study of that name, it goes on.
@@ -78,7 +78,6 @@ def words_of(command: str, given: Sequence[str], job: Job, settings: Settings, p
         command: One of `COMMANDS`.
         given: Its own options.
         job: The job.
-        settings: Where studies are.
         python: The command that runs Python.
     """
     given = [word.replace("%a", job.array_task) if job.array_task else word for word in given]
@@ -89,10 +88,7 @@ def words_of(command: str, given: Sequence[str], job: Job, settings: Settings, p
     if command != "tune" or own.resume is not None or "--dry-run" in given:
         return [*start, *given]
     name = own.name or f"slurm-{job.label}"
-    if (settings.checkpoints / "tune" / name / "study.json").exists():
-        say(f"study {name} goes on")
-        return [*start, "--resume", name]
-    return [*start, *given] if own.name else [*start, "--name", name, *given]
+    return [*start, "--or-resume", *([] if own.name else ["--name", name]), *given]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,7 +127,7 @@ def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) 
         with RayNodes(
             job, folder, env, python=python, join_s=options.join_s, is_ending=lambda: signals.is_ending
         ) as nodes:
-            words = words_of(options.command, options.words, job, settings, python)
+            words = words_of(options.command, options.words, job, python)
             say(shlex.join(words))
             code = _command(words, nodes, signals)
             nodes.look()

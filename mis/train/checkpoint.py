@@ -12,9 +12,9 @@ import shutil
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isfinite
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 
 from mis.files import REMOVED, link_or_copy, new_file, new_folder, remove_folder, write_json
 from mis.model.card import ModelCard, add_card
+from mis.storage.remote import Say
 from mis.track.names import TRAIN_LOSS, VAL_DICE
 from mis.train import messages
 
@@ -114,6 +115,21 @@ class Checkpoints:
 
     folder: Path
     writes: bool = True
+
+    @property
+    def may_lack_epochs(self) -> bool:
+        """Whether the last epochs of a process that was lost may be lost with it: then they are trained again."""
+        return False
+
+    @contextmanager
+    def here(self, *, writes: bool = True, say: Say = print) -> Iterator["Checkpoints"]:  # noqa: ARG002
+        """Yield the checkpoints for a process that trains; those that are kept elsewhere are on its own disk then.
+
+        Args:
+            writes: Whether it writes them. Of the workers of one training only the chief does.
+            say: Takes a line for people.
+        """
+        yield replace(self, writes=writes)
 
     def newest(self) -> Path | None:
         """Return the newest checkpoint of which the history can be read."""

@@ -11,11 +11,13 @@ import keras
 
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_records
+from mis.data.records.source import RecordsSource, publish
 from mis.errors import MisError
 from mis.files import exclusive_lock
 from mis.model.size import NetworkSize, network_size
 from mis.params.load import Params
 from mis.settings import Settings
+from mis.storage.path import remote_folder
 from mis.track.base import Run, tracked
 from mis.track.names import (
     BEST_PREFIX,
@@ -33,6 +35,7 @@ from mis.train.launch import Launcher, find_launcher
 from mis.train.profile import ProfileSteps
 from mis.train.progress import ProgressBar, show_message
 from mis.train.record import open_run
+from mis.train.remote_checkpoints import RemoteCheckpoints
 from mis.train.worker import Worker
 
 
@@ -67,11 +70,16 @@ def _train(params: Params, settings: Settings, launcher: Launcher, *, profile: b
     rule, replicas = params.distribute, params.distribute.devices
     resolved = params.model_copy(update={"train": for_replicas(params.train, rule, replicas)})
     folder = settings.checkpoints / "train" / fingerprint(resolved, records)
-    work = partial(_train_in_worker, params=resolved, records=settings.records, folder=folder, profile=profile)
+    remote = remote_folder(settings, folder)
+    checkpoints = Checkpoints(folder) if remote is None else RemoteCheckpoints(folder, remote=remote)
+    source = publish(records, settings, show_message)
+    work = partial(
+        _train_in_worker, params=resolved, source=source, checkpoints=checkpoints, folder=folder, profile=profile
+    )
     if not launcher.leads:
         launcher.run(work)
         return None
-    checkpoints, lock = Checkpoints(folder), folder.with_suffix(".lock")
+    lock = folder.with_suffix(".lock")
     running = MisError(
         "a training with the same records, model and train parameters must not run at the same time",
         got=f"another process that holds {lock}",
@@ -85,6 +93,8 @@ def _train(params: Params, settings: Settings, launcher: Launcher, *, profile: b
     ):
         run.log_params({**in_force(params.train, rule, replicas), "in_force.kind": rule.chosen})
         parameters = launcher.run(work, _ReportLog(run, bar), partial(_log_restart, run))
+        if isinstance(checkpoints, RemoteCheckpoints):
+            checkpoints.fetch_model(show_message)
         fitted = Fitted(checkpoints.history(), parameters, checkpoints)
         run.log_metrics({f"{BEST_PREFIX}{name}": value for name, value in fitted.summary().items()})
         run.log_file(fitted.best_model, "model")
@@ -116,33 +126,36 @@ def fingerprint(params: Params, records: Records) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _train_in_worker(worker: Worker, params: Params, records: Path, folder: Path, *, profile: bool) -> int:
+def _train_in_worker(
+    worker: Worker, params: Params, source: RecordsSource, checkpoints: Checkpoints, folder: Path, *, profile: bool
+) -> int:
     """Train in one process, which may be one of several, and return the number of trainable weights.
 
     Epochs of the checkpoint are reported as well: the chief that wrote it may have died before it reported them.
     """
+    records = source.on_this_node(worker.report)
     worker_records = read_records(records, params.data)
-    checkpoints = Checkpoints(folder, writes=worker.is_chief)
-    if worker.is_chief:
-        for line in checkpoints.set_aside_unreadable():
-            worker.report(line)
     worker.agree(int(worker_records.digest[:8], 16), f"the records in {records}")
-    history = checkpoints.history_of(worker)
-    for number, metrics in enumerate(history, start=1):
-        worker.report(Epoch(number, metrics))
-    worker.report(_size_of_network(params, worker_records, worker.strategy.num_replicas_in_sync))
-    worker.progress(0)
-    callbacks: list[keras.callbacks.Callback] = [ReportEpochs(worker), ReportSteps(worker)]
-    if profile and worker.is_chief:
-        callbacks.append(ProfileSteps(folder))
-    fitted = fit(
-        params.model,
-        params.train,
-        worker_records,
-        strategy=worker.strategy,
-        checkpoints=checkpoints,
-        callbacks=callbacks,
-    )
+    with checkpoints.here(writes=worker.is_chief, say=worker.report) as own:
+        if worker.is_chief:
+            for line in own.set_aside_unreadable():
+                worker.report(line)
+        history = own.history_of(worker)
+        for number, metrics in enumerate(history, start=1):
+            worker.report(Epoch(number, metrics))
+        worker.report(_size_of_network(params, worker_records, worker.strategy.num_replicas_in_sync))
+        worker.progress(0)
+        callbacks: list[keras.callbacks.Callback] = [ReportEpochs(worker), ReportSteps(worker)]
+        if profile and worker.is_chief:
+            callbacks.append(ProfileSteps(folder))
+        fitted = fit(
+            params.model,
+            params.train,
+            worker_records,
+            strategy=worker.strategy,
+            checkpoints=own,
+            callbacks=callbacks,
+        )
     return fitted.parameters
 
 

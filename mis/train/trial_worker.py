@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mis.data.records.source import RecordsSource
 from mis.params.load import Params
 from mis.train.checkpoint import Checkpoints
 from mis.train.cores import bind
+from mis.train.progress import show_message
 
 if TYPE_CHECKING:  # it imports TensorFlow, which the process that starts the workers does without
     from mis.train.worker import Worker
@@ -18,7 +18,7 @@ def train_as_worker(
     worker: "Worker",
     *,
     params: Params,
-    records: Path,
+    records: RecordsSource,
     checkpoints: Checkpoints,
     keep_networks: int = 1,
     bound_to: Sequence[Sequence[int]] = (),
@@ -31,7 +31,7 @@ def train_as_worker(
     Args:
         worker: This process.
         params: All parameters, with the trial's values.
-        records: The folder of records.
+        records: Where the records are.
         checkpoints: The trial's checkpoints, which all workers can read.
         keep_networks: How many traced networks this process keeps for later trials at least.
         bound_to: For each worker the numbers of the devices of its node to whose cores it is bound, see
@@ -45,17 +45,18 @@ def train_as_worker(
     if bound_to:
         bind(bound_to[worker.rank], worker.devices.threads)
     GRAPH_CACHE.capacity = max(GRAPH_CACHE.capacity, keep_networks)
-    own = replace(checkpoints, writes=worker.is_chief)
-    if worker.is_chief:
-        own.set_aside_unreadable()
     strategy = worker.strategy if worker.count > 1 else make_strategy(worker.devices)
+    folder = records.on_this_node(show_message)
+    with checkpoints.here(writes=worker.is_chief, say=show_message) as own:
+        if worker.is_chief:
+            own.set_aside_unreadable()
 
-    def confer() -> None:
-        # Only the chief knows when the checkpoint is there.
-        if not worker.confer(own.history() if worker.is_chief else None):
-            raise SystemExit(0)
+        def confer() -> None:
+            # Only the chief knows when the checkpoint is there.
+            if not worker.confer(own.history() if worker.is_chief else None):
+                raise SystemExit(0)
 
-    if worker.count > 1:
-        own.history_of(worker)
-    with suppress(SystemExit):
-        train_trial(params, strategy, read_records(records), own, on_epoch=confer, callbacks=[ReportSteps(worker)])
+        if worker.count > 1:
+            own.history_of(worker)
+        with suppress(SystemExit):
+            train_trial(params, strategy, read_records(folder), own, on_epoch=confer, callbacks=[ReportSteps(worker)])

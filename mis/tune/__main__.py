@@ -1,17 +1,21 @@
 """`python -m mis.tune`: a search, with its progress on the terminal and its trials in MLflow."""
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mis import cli
 from mis.errors import MisError
-from mis.params.load import load_params
-from mis.settings import Settings, load_settings
+from mis.params.load import Params
+from mis.settings import Settings
 from mis.track.store import location_of, tracking_uri
 
 WHOLE_FROM = 1000.0
 """From here on the table has no digits after the point."""
+
+STORAGE = "storage."
+"""How the names of the parameters begin that say where things are kept."""
 
 if TYPE_CHECKING:
     from mis.tune.result import StudyResult
@@ -39,6 +43,22 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value.is_integer() or abs(value) >= WHOLE_FROM else f"{value:.4g}"
 
 
+def _read(arguments: argparse.Namespace) -> tuple[str | None, list[str], Params | None, Settings]:
+    """Return the study that goes on and its new budget, and the parameters of a new one, and the settings."""
+    name, overrides = arguments.resume, list(arguments.overrides)
+    if arguments.retry_failed and name is None:
+        raise MisError("--retry-failed is for a study that goes on: give it with --resume NAME")
+    if arguments.or_resume and (arguments.name is None or arguments.dry_run):
+        raise MisError("--or-resume is for a study with a name that is to run: give it with --name NAME")
+    if name is None:
+        return None, overrides, *cli.load(arguments.params, overrides)
+    if arguments.params or arguments.dry_run or arguments.name:
+        raise MisError("a study goes on with its own parameters: --resume takes neither --params, --name nor --dry-run")
+    # Its own parameters, but for where it is kept.
+    _, settings = cli.load(overrides=[text for text in overrides if text.startswith(STORAGE)])
+    return name, [text for text in overrides if not text.startswith(STORAGE)], None, settings
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = cli.params_parser("Search over the parameters that params.yaml lists under tune.space.")
@@ -51,44 +71,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--retry-failed", action="store_true", help="with --resume: try the trials again that have failed"
     )
     parser.add_argument("--name", metavar="NAME", help="the name of a new study; by default the time")
+    parser.add_argument(
+        "--or-resume", action="store_true", help="with --name: go on with the study of this name where there is one"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, and how long it would take")
     arguments = parser.parse_args(argv)
 
     def command() -> None:
-        settings = load_settings()
-        if arguments.resume is None:
-            params = load_params(arguments.params or settings.workspace / "params.yaml", arguments.overrides)
-        elif arguments.params or arguments.dry_run or arguments.name:
-            raise MisError(
-                "a study goes on with its own parameters: --resume takes neither --params, --name nor --dry-run"
-            )
-
-        if arguments.retry_failed and arguments.resume is None:
-            raise MisError("--retry-failed is for a study that goes on: give it with --resume NAME")
+        name, overrides, params, settings = _read(arguments)
 
         from mis.data.records.prepare import find_records  # late, as what follows: it needs NumPy
         from mis.report.study.figures import write_figures
         from mis.tune.preview import preview
         from mis.tune.resume import resume
-        from mis.tune.session import check_name, tune
+        from mis.tune.session import check_name, is_there, tune
         from mis.tune.study import messages
 
-        if arguments.name is not None:
+        if arguments.or_resume and is_there(arguments.name, settings):
+            name, overrides = arguments.name, []
+        elif arguments.name is not None:
             check_name(arguments.name, settings)
-        if arguments.dry_run:
+        if arguments.dry_run and params is not None:
             print(preview(params, settings))
             return
-        if arguments.resume is None:
+        if name is None and params is not None:
             settings = replace(settings, records_folder=find_records(params.data, settings))
             study = tune(params, settings, draw=write_figures, name=arguments.name)
-        else:
-            study = resume(
-                arguments.resume,
-                settings,
-                arguments.overrides,
-                draw=write_figures,
-                retry_failed=arguments.retry_failed,
-            )
+        elif name is not None:
+            study = resume(name, settings, overrides, draw=write_figures, retry_failed=arguments.retry_failed)
         show(study, settings)
         if study.store.awaits_stage:
             print(messages.awaits_stage(study.name))

@@ -30,7 +30,7 @@ from mis.train.checkpoint import BEST
 from mis.train.progress import show_message
 from mis.train.session import fingerprint
 from mis.tune.result import StudyResult
-from mis.tune.session import StudyContext, run, studies_folder
+from mis.tune.session import StudyContext, fetch_studies, run, studies_folder
 from mis.tune.study import messages
 from mis.tune.study.code import code_version, is_other_code
 from mis.tune.study.store import StudyStore
@@ -127,6 +127,7 @@ def train_folds(
     check_patch(records, params.train.patch_size)
     sizes = [len(cases) for cases in records.cases_of_folds(params.train.folds or 0)]
     study_params = as_study(params)
+    fetch_studies(settings)
     folder, prefix = studies_folder(settings), f"folds-{_fingerprint(params, records)}"
     with open_tracker(settings) as tracker:
         context = StudyContext(records, tracker, reader(settings), settings, draw=lambda *_: ())

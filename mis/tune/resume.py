@@ -10,7 +10,7 @@ from mis.params.load import parse_override
 from mis.settings import Settings
 from mis.track.recording import open_tracker, reader
 from mis.tune.result import StudyResult
-from mis.tune.session import Draw, StudyContext, run, studies_folder
+from mis.tune.session import Draw, StudyContext, fetch_study, run
 from mis.tune.study.store import BUDGET, StudyStore
 
 
@@ -33,7 +33,7 @@ def resume(
         MisError: There is no study of this name, another process runs it, its records have changed, something else
             than its budget would change, or MLflow's server does not answer.
     """
-    store = StudyStore.open(studies_folder(settings) / name)
+    store = StudyStore.open(fetch_study(name, settings))
     if store.has_folds:
         # Ended here, it would have no ensemble, and the models that make one would be deleted.
         raise MisError(

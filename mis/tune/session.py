@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,12 @@ import optuna
 
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_contents, read_records, size_bytes
+from mis.data.records.source import publish
 from mis.files import saying_disk_full
 from mis.params.load import Params
 from mis.params.tune import STUDY_NAME
 from mis.settings import Settings
+from mis.storage.path import remote_folder
 from mis.track.base import TUNE, Run, RunStore, Tracker, tracked
 from mis.track.names import (
     BEGUN_BY_TAG,
@@ -40,6 +42,8 @@ from mis.tune.resources import Resources, resources
 from mis.tune.result import StudyResult
 from mis.tune.study import messages
 from mis.tune.study.code import code_version, is_other_code, name_of
+from mis.tune.study.copy import bring_back, bring_back_all, kept_on_storage
+from mis.tune.study.layout import STUDY_JSON
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
 
@@ -93,6 +97,8 @@ def tune(
     code = code_version(settings.workspace)
     with open_tracker(settings) as tracker:
         context = StudyContext(records, tracker, reader(settings), settings, draw)
+        if go_on:
+            fetch_studies(settings)
         store = StudyStore.find(folder, params, records.digest, code, say=show_message) if go_on else None
         if store is not None:
             if not is_other_code(store.code, code):
@@ -111,6 +117,27 @@ def studies_folder(settings: Settings) -> Path:
     return settings.checkpoints / "tune"
 
 
+def fetch_studies(settings: Settings) -> None:
+    """Fetch the studies that other machines have begun, where studies are kept on a server."""
+    remote = remote_folder(settings, studies_folder(settings))
+    if remote is not None:
+        bring_back_all(studies_folder(settings), remote, show_message)
+
+
+def fetch_study(name: str, settings: Settings) -> Path:
+    """Return the folder of a study; where studies are kept on a server, what is newer there is fetched first."""
+    folder = studies_folder(settings) / name
+    remote = remote_folder(settings, folder)
+    if remote is not None:
+        bring_back(folder, remote, show_message)
+    return folder
+
+
+def is_there(name: str, settings: Settings) -> bool:
+    """Return whether there is a study of a name, here or where studies are kept."""
+    return (fetch_study(name, settings) / STUDY_JSON).is_file()
+
+
 def check_name(name: str, settings: Settings) -> None:
     """Refuse a name for a new study that no folder can have, or that another study has or had.
 
@@ -120,7 +147,7 @@ def check_name(name: str, settings: Settings) -> None:
     """
     if not STUDY_NAME.fullmatch(name):
         raise messages.bad_name(name)
-    if (studies_folder(settings) / name).exists():
+    if fetch_study(name, settings).exists():
         raise messages.name_taken(name, has_folder=True)
     earlier = reader(settings)
     if earlier is not None and earlier.find_run(TUNE, {STUDY_TAG: name}, go_on=False) is not None:
@@ -138,7 +165,8 @@ def run(
         params: Its own parameters with another budget.
         retry_failed: Whether trials that have failed are tried again; they are where all have failed.
     """
-    with store.locked(), saying_disk_full(store.path):
+    store = replace(store, remote=remote_folder(context.settings, store.path))
+    with store.locked(), kept_on_storage(store, show_message), saying_disk_full(store.path):
         show_message(f"study {store.name}; if it is interrupted: {store.way_on}")
         for line in store.mend():
             show_message(line)
@@ -186,7 +214,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext, begu
             trials = run_study(
                 store,
                 available.share,
-                records=context.settings.records,
+                records=publish(records, context.settings, show_message),
                 contents=partial(read_contents, records) if available.in_memory else None,
                 tracker=tracker,
                 study=study_run,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from mis.data.records.source import RecordsSource
 from mis.scaling import schedule
 from mis.scaling.crew import Pool
 from mis.scaling.measure import measure
@@ -34,7 +35,7 @@ def said():
 
 @pytest.fixture(scope="module")
 def pool(nodes, records, said):
-    with Pool(nodes, [2], records.folder, said.append) as pool:
+    with Pool(nodes, [2], RecordsSource(records.folder), said.append) as pool:
         yield pool
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mis.data.records.source import RecordsSource
 from mis.errors import MisError, WorkerError
 from mis.scaling import crew
 from mis.scaling.crew import Crew, Pool
@@ -50,7 +51,7 @@ def run(params, tmp_path_factory):
             patch.setattr(crew, "Crew", FakeCrew)
             patch.setattr(FakeCrew, "errors", dict(errors or {}))
             patch.setattr(FakeCrew, "epochs", {})
-            with Pool(available, nodes, folder, (said if said is not None else []).append) as pool:
+            with Pool(available, nodes, RecordsSource(folder), (said if said is not None else []).append) as pool:
                 trials = [ListedTrial(given_params, sizes) for _ in range(5)]
                 schedule = Schedule(trials, Cluster(tuple(nodes)), pool, folder, cases=10, restart_s=restart_s)
                 return schedule.run()

@@ -8,7 +8,7 @@ from mis.errors import MisError
 REMEDY = "make them with `dvc repro preprocess`"
 
 
-def missing(folder: Path) -> MisError:
+def missing(folder: Path | str) -> MisError:
     """There are no records in the folder."""
     return MisError("the records must exist", got=f"none in {folder}", do=REMEDY)
 
@@ -35,7 +35,7 @@ def record_of_other_size(path: Path, size: int, expected: int | None) -> MisErro
     return MisError("every case of the split must have its record", got=found, do=REMEDY)
 
 
-def record_of_other_content(path: Path) -> MisError:
+def record_of_other_content(path: Path | str) -> MisError:
     """The content of a record has another hash than the index says."""
     return MisError(f"{path} must be as it was written: its hash is another", do=REMEDY)
 

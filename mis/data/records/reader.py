@@ -18,12 +18,13 @@ TFRECORD_HEADER_BYTES, TFRECORD_FOOTER_BYTES = 12, 4
 """Around the content of a TFRecord: before it its length with a checksum, after it another checksum."""
 
 
-def read_records(folder: Path, params: DataParams | None = None) -> Records:
+def read_records(folder: Path, params: DataParams | None = None, *, complete: bool = True) -> Records:
     """Open a folder of records.
 
     Args:
         folder: The folder of the records and their index.
         params: The parameters that they must have been made with; None takes records of any.
+        complete: Whether each case of the split must have its record.
 
     Raises:
         MisError: There are none, they are incomplete, or they were made with other parameters.
@@ -45,7 +46,8 @@ def read_records(folder: Path, params: DataParams | None = None) -> Records:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.unreadable_index(folder, (INDEX, SPLIT), error) from None
-    _check_complete(records)
+    if complete:
+        _check_complete(records)
     if params is not None:
         _check_params(records, params)
     return records
@@ -73,7 +75,7 @@ def _entries(index: Mapping[str, Any]) -> dict[str, IndexEntry]:
 def _check_complete(records: Records) -> None:
     """Check that each case has a record of its size; the checksum of its content is compared when it is read."""
     split = records.split
-    for case in (*split.train, *split.val, *split.test):
+    for case in split.all:
         path, entry = records.path(case), records.cases.get(case)
         expected = entry.size_bytes if entry else None
         size = path.stat().st_size if path.is_file() else None

@@ -41,7 +41,7 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
         self.processes = processes
         self.numbers: dict[str, int] = {}
         self.nodes: dict[str, str] = {}  # of the trials that have a process, by Ray's names of both
-        self.stalls = StallWatch(monitor.store.tune.stall_s, processes)
+        self.stalls = StallWatch(monitor.store.tune.stall_s, processes, monitor.store.steps)
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process: Ray Tune stores its callbacks with its own state."""

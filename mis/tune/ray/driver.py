@@ -7,7 +7,6 @@ study's store. Ray schedules; it keeps nothing: checkpoints and what was reporte
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
+from mis.data.records.source import RecordsSource
 from mis.errors import MisError
 from mis.settings import environment
 from mis.track.base import Run, Tracker
@@ -31,7 +31,7 @@ from mis.tune.ray.searcher import make_searcher
 from mis.tune.ray.stall import Processes
 from mis.tune.ray.task import Training
 from mis.tune.ray.training import train_network
-from mis.tune.ray.visible import check_nodes_see
+from mis.tune.ray.visible import check_nodes_reach, check_nodes_see
 from mis.tune.ray.worker import run_worker
 from mis.tune.study.layout import RAY_STATE_PREFIX
 from mis.tune.study.monitor import StudyMonitor
@@ -43,7 +43,7 @@ def run_study(
     store: StudyStore,
     share: Share,
     *,
-    records: Path,
+    records: RecordsSource,
     tracker: Tracker,
     study: Run,
     contents: Callable[[], Mapping[str, np.ndarray]] | None = None,
@@ -55,9 +55,9 @@ def run_study(
     """Run a study to its end, from wherever it is.
 
     Args:
-        store: The study; every node must see its folder.
+        store: The study; every node must see its folder, unless it is kept on a server.
         share: What each trial has.
-        records: The folder of records, as every node sees it.
+        records: Where the records are.
         tracker: Where each trial becomes a run below `study`.
         study: The study's run.
         contents: Reads the records into the memory of each node; None where trials read them from their files.
@@ -66,7 +66,10 @@ def run_study(
         experience: What earlier searches have measured of elastic trials.
         training: What a worker does with a trial.
     """
-    check_nodes_see(store.path, records, alive_nodes())
+    if store.remote is None:
+        check_nodes_see(store.path, records.folder, alive_nodes())
+    else:
+        check_nodes_reach(store.remote)
     store.catch_up()
     monitor = StudyMonitor(store, share, tracker, study, describe)
     monitor.recorder.record_rest()
@@ -103,6 +106,7 @@ def run_study(
             raise monitor.budget.given_up
         monitor.recorder.record_rest()
     store.keep_best()
+    store.fetch_models()
     return store.trials()
 
 
@@ -117,14 +121,14 @@ def _begun_in_order(at_once: int) -> AbstractContextManager[None]:
 def _trainable(
     store: StudyStore,
     share: Share,
-    records: Path,
+    records: RecordsSource,
     contents: Mapping[str, np.ndarray] | None,
     training: Training,
 ) -> Callable[[dict[str, Any]], None]:
     """Return what Ray runs for each trial; the records go once to each node."""
     trainable: Callable[[dict[str, Any]], None] = tune.with_parameters(
         run_worker,
-        store=StudyStore(store.path, store.params),
+        store=StudyStore(store.path, store.params, store.remote),
         share=share,
         records=records,
         contents=contents,

@@ -7,6 +7,7 @@ from typing import Any
 
 from mis.errors import MisError
 from mis.files import DiskFullError
+from mis.storage.messages import CREDENTIALS
 
 DIED = "worker process has died"
 """In what Ray says when a process is gone."""
@@ -92,12 +93,21 @@ def node_cannot_run(node: str, reason: str) -> MisError:
     return MisError(f"every node must have the same `mis`: {reason}", got=f"an error on {node}", do="install it there")
 
 
+def node_does_not_reach(host: str, url: str, reason: str) -> MisError:
+    """Return the error for a node that cannot write to the storage."""
+    return MisError(
+        f"every node must write to {url}",
+        got=f"one that cannot: {host} ({reason})",
+        do=f"set {CREDENTIALS} where `ray start` is given there, or leave that node out",
+    )
+
+
 def node_does_not_see(host: str, path: Path) -> MisError:
     """Return the error for a node that does not see a folder that all must see."""
     return MisError(
         f"every node must see {path}",
         got=f"one that does not: {host}",
-        do="keep the project in a folder that all nodes share (MIS_ROOT), or leave that node out",
+        do="keep the project in a folder that all nodes share (MIS_ROOT), set storage.path, or leave that node out",
     )
 
 

@@ -31,7 +31,7 @@ def train_in_gang(task: TrialTask) -> None:
         WorkerError: A worker was lost; the trial goes on from its checkpoint when it is started again.
     """
     params = task.params
-    work = partial(train_as_worker, params=params, records=task.folder, checkpoints=task.checkpoints)
+    work = partial(train_as_worker, params=params, records=task.source, checkpoints=task.checkpoints)
     stopped: list[SystemExit] = []
 
     def report(history: History) -> None:

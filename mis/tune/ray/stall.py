@@ -100,11 +100,13 @@ class StallWatch:
     Attributes:
         stall_s: Seconds without a step after which a trial is ended; None never ends one.
         processes: The processes of the trials.
+        steps: Returns what the process of a trial has noted last, by the trial's number.
         clock: Seconds that never go back.
     """
 
     stall_s: float | None
     processes: "Processes"
+    steps: Callable[[int], str]
     clock: Callable[[], float] = time.monotonic
     ended: dict[int, str] = field(default_factory=dict)
     _seen: dict[int, _Seen] = field(default_factory=dict)
@@ -131,7 +133,7 @@ class StallWatch:
                 self._look_at(number, folder, trial, now)
 
     def _look_at(self, number: int, folder: TrialFolder, trial: RayTrial, now: float) -> None:
-        steps = folder.steps.read_text(encoding="utf-8") if folder.steps.exists() else ""
+        steps = self.steps(number)
         seen = self._seen.get(number)
         if seen is None or seen.steps != steps:
             self._seen[number] = _Seen(steps, now)

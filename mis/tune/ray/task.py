@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from mis.data.records.index import Records
+from mis.data.records.source import RecordsSource
 from mis.errors import MisError
 from mis.params.load import Params
 from mis.train.allocate import Share
@@ -24,7 +24,7 @@ class TrialTask:
         number: The trial's number.
         suggested: The values that it was begun with.
         share: Its devices.
-        folder: The folder of records.
+        source: Where the records are, for other processes that train the trial.
         records: The records, their contents in memory where the node has them.
         report: Takes the metrics of all epochs so far, after each epoch; raises SystemExit to end the trial.
         steps: Is told of each step, so that a trial that hangs is noticed.
@@ -34,7 +34,7 @@ class TrialTask:
     number: int
     suggested: Values
     share: Share
-    folder: Path
+    source: RecordsSource
     records: Records
     report: Callable[[History], None]
     steps: Steps

@@ -21,10 +21,12 @@ def _train(task: TrialTask) -> None:
         train_in_gang(task)
         return
     from mis.train.callbacks import ReportSteps
+    from mis.train.progress import show_message
     from mis.train.trial import run_trial
 
     watched = [ReportSteps(task.steps)]
-    run_trial(task.params, task.share, task.records, task.checkpoints, task.report, callbacks=watched)
+    with task.checkpoints.here(say=show_message) as checkpoints:
+        run_trial(task.params, task.share, task.records, checkpoints, task.report, callbacks=watched)
 
 
 MEMORY_FULL = re.compile(

@@ -12,8 +12,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mis.errors import MisError
 from mis.files import new_file, remove_file
+from mis.storage.remote import AwayError, RefusedError, RemoteFolder
 from mis.train.allocate import Node
 from mis.train.checkpoint import SEEN_WITHIN_S, seen
+from mis.train.nodes import NoAnswer, ask_nodes, node_names
 from mis.tune.ray import errors
 
 ANSWER_S = 60.0
@@ -33,6 +35,31 @@ def check_nodes_see(folder: Path, records: Path, nodes: Sequence[Node]) -> None:
     """
     for error in find_blind_nodes(folder, records, nodes).values():
         raise error
+
+
+def check_nodes_reach(remote: RemoteFolder) -> None:
+    """Refuse a cluster with a node whose processes may not write to the storage, or do not reach it.
+
+    Raises:
+        MisError: The message has the node's name.
+    """
+    for name, answer in ask_nodes(node_names(), probe, remote).items():
+        if isinstance(answer, NoAnswer):
+            raise errors.node_cannot_run(name, answer.reason)
+        if answer.value:
+            raise errors.node_does_not_reach(name, remote.url, answer.value)
+
+
+def probe(remote: RemoteFolder) -> str:
+    """Write, read and delete an object; return why that was not possible, "" where it was."""
+    name = f"probe-{os.uname().nodename}-{secrets.token_hex(4)}"
+    try:
+        remote.write(b"here", name)
+        content = remote.read(name)
+        remote.delete([name])
+    except (AwayError, RefusedError) as error:
+        return str(error)
+    return "" if content == b"here" else "it does not return what was written"
 
 
 def find_blind_nodes(folder: Path, records: Path, nodes: Sequence[Node]) -> dict[str, MisError]:

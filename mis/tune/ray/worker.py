@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,17 @@ import ray
 from ray import tune
 
 from mis.data.records.reader import read_records
+from mis.data.records.source import RecordsSource
 from mis.train.allocate import Share
 from mis.train.checkpoint import History, is_finished
+from mis.train.progress import show_message
 from mis.tune.epochs import reports
 from mis.tune.ray.messages import ATTEMPT, EPOCHS, FINISHED, NODE, NUMBER, TRIAL, VALUES, WORKED_S
 from mis.tune.ray.placing import share_in_force
 from mis.tune.ray.stall import noting_steps
 from mis.tune.ray.task import Training, TrialTask
 from mis.tune.study import messages
+from mis.tune.study.copy import on_this_node
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Values
 
@@ -29,7 +31,7 @@ def run_worker(
     *,
     store: StudyStore,
     share: Share,
-    records: Path,
+    records: RecordsSource,
     contents: Mapping[str, np.ndarray] | None,
     training: Training,
 ) -> None:
@@ -39,26 +41,31 @@ def run_worker(
         config: See `mis.tune.ray.messages.config_of`.
         store: The study.
         share: What the trial has of the cluster at its start; an elastic trial may have more by now.
-        records: The folder of records.
+        records: Where the records are.
         contents: The records' contents by case, where the memory of the node has them.
         training: What is done with the trial.
     """
     begun = time.monotonic()
     handed = config[TRIAL]
     number = handed[NUMBER]
-    found = len(store.checkpoints(number).history(at_least=handed[EPOCHS]))
-    if not store.checkpoints(number).has_seen(handed[EPOCHS]):
-        raise messages.checkpoints_not_seen(number, store.folder.trial(number).path, handed[EPOCHS], found)
-    with noting_steps(store.folder.trial(number)) as steps:
-        store.take_over(number, handed[VALUES])
+    if not store.checkpoints(number).may_lack_epochs:
+        found = len(store.checkpoints(number).history(at_least=handed[EPOCHS]))
+        if not store.checkpoints(number).has_seen(handed[EPOCHS]):
+            raise messages.checkpoints_not_seen(number, store.folder.trial(number).path, handed[EPOCHS], found)
+    with (
+        on_this_node(store, number, handed[VALUES], show_message) as own,
+        noting_steps(own.folder.trial(number)) as steps,
+    ):
+        own.take_over(number, handed[VALUES])
+        folder = records.on_this_node(show_message)
         training(
             TrialTask(
-                store,
+                own,
                 number,
                 handed[VALUES],
                 share=share_in_force(share) if store.tune.allocation == "elastic" else share,
-                folder=records,
-                records=replace(read_records(records), in_memory=contents),
+                source=records,
+                records=replace(read_records(folder), in_memory=contents),
                 report=partial(_report_epoch, store, begun, _patience(store, number, handed[VALUES])),
                 steps=steps,
             )

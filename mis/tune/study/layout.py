@@ -9,6 +9,7 @@ A study is a folder:
 - `seconds.json`: how long it has run, over all its sessions;
 - `finished`: there once it has ended and its results have been taken; `--resume` puts `reopened` in its place;
 - `best.keras`: where its trials are the folds of a training, their ensemble, until that is elsewhere;
+- `session.json`: where the study is kept on a server too, how often it was gone on with, and by whom;
 - `lock`: held by the process that runs it; `runner`: which one that is; `ray-*/`: what Ray writes while it runs;
 - `trials/007/`: the checkpoints of a trial while it runs; `values.json` if its values have changed since they were
   suggested; `change.json` if it is to take over the weights of another one, and `cloned.json` once it has;
@@ -23,6 +24,7 @@ from mis.train.checkpoint import Checkpoints
 from mis.tune.trial import trial_name
 
 STUDY_JSON = "study.json"
+TRIALS = "trials"
 RAY_STATE_PREFIX = "ray-"
 
 
@@ -136,9 +138,9 @@ class StudyFolder:
 
     def trial(self, number: int) -> TrialFolder:
         """Return the folder of a trial; it need not be there."""
-        return TrialFolder(self.path / "trials" / trial_name(number))
+        return TrialFolder(self.path / TRIALS / trial_name(number))
 
     @property
     def trials(self) -> list[TrialFolder]:
         """The folders of all trials, in the order of their numbers."""
-        return sorted(map(TrialFolder, self.path.glob("trials/[0-9]*")), key=lambda trial: trial.number)
+        return sorted(map(TrialFolder, self.path.glob(f"{TRIALS}/[0-9]*")), key=lambda trial: trial.number)

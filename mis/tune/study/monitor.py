@@ -40,6 +40,7 @@ class RunningTrial:
         earlier_s: Seconds of its epochs in earlier sessions.
         worked_s: Seconds that each of its starts has worked on it: it may be paused between them.
         had_epoch: Whether its last start has come to an epoch.
+        reported: The metrics of its epochs, where its checkpoints may lack some of them.
     """
 
     trial: Trial
@@ -48,6 +49,7 @@ class RunningTrial:
     earlier_s: float
     worked_s: dict[str, float] = field(default_factory=dict)
     had_epoch: bool = False
+    reported: History = field(default_factory=list)
 
     @property
     def elapsed_s(self) -> float:
@@ -121,7 +123,7 @@ class StudyMonitor:
         history = self.store.checkpoints(trial.number).history()
         earlier_s = history[-1][TOTAL_S] if history else 0.0
         known = trial.with_history(history).without_history()
-        self._running[trial.number] = RunningTrial(known, trial.values, time.time(), earlier_s)
+        self._running[trial.number] = RunningTrial(known, trial.values, time.time(), earlier_s, reported=history)
         self.recorder.begin(known)
         self.console.show(known)
 
@@ -145,6 +147,8 @@ class StudyMonitor:
                 self._say_unreadable(number, one_was_left=int(report[EPOCH]) > 1)
             running.worked_s[attempt] = worked_s
         running.had_epoch = True
+        if int(report[EPOCH]) == len(running.reported) + 1:
+            running.reported.append(metrics_of(report))
         self._begun_again.pop(number, None)
         self.bad_nodes.had_epoch(node)
         self.recorder.log_epoch(running.trial, report, self._population_metrics(running.trial))
@@ -239,8 +243,12 @@ class StudyMonitor:
     def _outcome(self, running: RunningTrial, error: str | None) -> Trial:
         """Return a trial as it has ended, with the history of its newest checkpoint."""
         number, epochs = running.trial.number, running.trial.epochs
-        history = self.store.checkpoints(number).history(at_least=epochs)
-        if not self.store.checkpoints(number).has_seen(epochs):
+        checkpoints = self.store.checkpoints(number)
+        if checkpoints.may_lack_epochs:
+            history = max(checkpoints.history(), running.reported, key=len)
+        else:
+            history = checkpoints.history(at_least=epochs)
+        if not checkpoints.may_lack_epochs and not checkpoints.has_seen(epochs):
             raise messages.checkpoints_not_seen(number, self.store.folder.trial(number).path, epochs, len(history))
         return replace(
             running.trial.with_history(history),
@@ -268,6 +276,7 @@ class StudyMonitor:
     def _note_values(self, running: RunningTrial) -> None:
         """Record values that have changed since the trial was begun: another batch, another trial's weights."""
         trial = running.trial
+        self.store.fetch(trial.number)
         values = self.store.values(trial.number, running.suggested)
         if values == trial.values:
             return

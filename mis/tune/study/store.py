@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -15,15 +16,18 @@ from mis.errors import MisError
 from mis.files import exclusive_lock, mark, new_folder, read_json, read_object, remove_file, write_json
 from mis.params.load import Params
 from mis.params.tune import TuneParams
+from mis.storage.remote import AwayError, RefusedError, RemoteFolder
 from mis.track.names import BEST_DICE, VAL_DICE
 from mis.train.checkpoint import BEST, DAMAGED, Checkpoints, patiently
+from mis.train.progress import show_message
+from mis.train.remote_checkpoints import RemoteCheckpoints
 from mis.tune.epochs import EPOCH, reports
 from mis.tune.samplers import number_of_trials
 from mis.tune.study import messages
 from mis.tune.study.journal import Journal
-from mis.tune.study.layout import STUDY_JSON, StudyFolder, TrialFolder
+from mis.tune.study.layout import STUDY_JSON, TRIALS, StudyFolder, TrialFolder
 from mis.tune.study.population import exploit, explore
-from mis.tune.trial import Trial, TrialState, Values, Verdict, ranked
+from mis.tune.trial import Trial, TrialState, Values, Verdict, ranked, trial_name
 
 BUDGET = ("tune.num_samples", "tune.hours", "tune.target_dice", "tune.max_failures", "tune.stall_s", "tune.keep")
 """What may change when a study goes on: nothing that what has been suggested and measured depends on."""
@@ -33,10 +37,17 @@ BATCH_SIZE = "train.batch_size"
 
 @dataclass(frozen=True)
 class StudyStore:
-    """A study's folder. One process at a time may write to it: see `locked`."""
+    """A study's folder. One process at a time may write to it: see `locked`.
+
+    Attributes:
+        path: The folder.
+        params: All parameters.
+        remote: Where the study is kept on a server too; None where every node sees `path`.
+    """
 
     path: Path
     params: Params
+    remote: RemoteFolder | None = None
 
     @classmethod
     def create(
@@ -72,7 +83,7 @@ class StudyStore:
         }
         with new_folder(path) as unfinished:
             write_json(StudyFolder(unfinished).study, content)
-            (unfinished / "trials").mkdir()
+            (unfinished / TRIALS).mkdir()
         return cls(path, params)
 
     @classmethod
@@ -297,7 +308,7 @@ class StudyStore:
     def with_params(self, params: Params) -> "StudyStore":
         """Return the same study with another budget, from now on."""
         write_json(self.folder.study, {**read_json(self.folder.study), "params": params.model_dump(mode="json")})
-        return StudyStore(self.path, params)
+        return replace(self, params=params)
 
     @property
     def was_finished(self) -> bool:
@@ -307,14 +318,71 @@ class StudyStore:
     def finish(self) -> None:
         """Mark the study as finished, and delete the checkpoints of its trials; what `resume` needs stays."""
         mark(self.folder.finished)  # first: half-deleted, it is not taken for one that is to go on
+        self._send(self.folder.finished)
         for trial in self.folder.trials:
             trial.checkpoints.clear()
+        self._delete_checkpoints_there()
 
     def reopen(self) -> None:
         """Let a finished study go on."""
         if self.folder.finished.exists():
             mark(self.folder.reopened)
             remove_file(self.folder.finished)
+            if (remote := self.remote) is not None:
+                self._send(self.folder.reopened)
+                remote.patiently(lambda: remote.delete([self.folder.finished.name]), show_message)
+
+    # ---- What is kept on a server ----
+
+    def remote_trial(self, number: int) -> RemoteFolder | None:
+        """Return where a trial is kept on a server; None where every node sees its folder."""
+        return None if self.remote is None else self.remote.below(TRIALS, trial_name(number))
+
+    def _send(self, path: Path) -> None:
+        """Send a file that others must see now, where the study is kept on a server."""
+        if (remote := self.remote) is not None:
+            name = path.relative_to(self.path).as_posix()
+            remote.patiently(lambda: remote.put(path, name), show_message)
+
+    def _note(self, path: Path, content: object) -> None:
+        """Write a file of a trial that the driver and its worker must both see now."""
+        write_json(path, content)
+        self._send(path)
+
+    def fetch(self, number: int) -> None:
+        """Fetch what a trial's worker has noted of its values; while the storage does not answer, nothing is new."""
+        remote, folder = self.remote_trial(number), self.folder.trial(number)
+        if remote is None:
+            return
+        with suppress(AwayError, RefusedError):
+            there = remote.list()
+            for path in (folder.values, folder.cloned):
+                if path.name in there:
+                    remote.get(path.name, path)
+
+    def fetch_models(self) -> None:
+        """Fetch the models of the trials that are kept, where the study is kept on a server."""
+        for trial in ranked(self.trials())[: self.tune.keep]:
+            checkpoints = self.checkpoints(trial.number)
+            if isinstance(checkpoints, RemoteCheckpoints):
+                checkpoints.fetch_model(show_message)
+
+    def steps(self, number: int) -> str:
+        """Return what the process of a trial has noted last of its steps; another text each time it cannot be seen."""
+        remote, path = self.remote_trial(number), self.folder.trial(number).steps
+        if remote is None:
+            return path.read_text(encoding="utf-8") if path.exists() else ""
+        try:
+            return (remote.read(path.name) or b"").decode()
+        except (AwayError, RefusedError):
+            return f"not seen at {time.monotonic()}"
+
+    def _delete_checkpoints_there(self) -> None:
+        if (remote := self.remote) is None:
+            return
+        trials = remote.below(TRIALS)
+        with suppress(AwayError, RefusedError):  # they are in nobody's way
+            trials.delete([name for name in trials.list() if name.count("/") > 1])
 
     # ---- Its trials ----
 
@@ -371,7 +439,7 @@ class StudyStore:
             donor_epoch = self.journal.epochs(donor)
             change = {"epoch": epoch, "donor": donor, "donor_epoch": donor_epoch, "values": values_now}
             self.journal.set_change(number, change)
-        write_json(self.folder.trial(number).change, change)
+        self._note(self.folder.trial(number).change, change)
         return Verdict.CHANGE
 
     def take_over(self, number: int, suggested: Values) -> None:
@@ -387,11 +455,15 @@ class StudyStore:
         change = read_json(folder.change) if folder.change.exists() else None
         if change is not None and change != (read_json(folder.cloned) if folder.cloned.exists() else None):
             donor, epoch = change["donor"], change["donor_epoch"]
-            if not self.checkpoints(number).take_weights(self.checkpoints(donor), at_least=epoch):
-                found = len(self.checkpoints(donor).history())
-                raise messages.checkpoints_not_seen(donor, self.folder.trial(donor).path, epoch, found)
+            with (
+                self.checkpoints(number).here(say=show_message) as own,
+                self.checkpoints(donor).here(writes=False, say=show_message) as others,
+            ):
+                if not own.take_weights(others, at_least=epoch):
+                    found = len(others.history())
+                    raise messages.checkpoints_not_seen(donor, self.folder.trial(donor).path, epoch, found)
             self.set_values(number, {**self.values(number, suggested), **change["values"]})
-            write_json(folder.cloned, change)
+            self._note(folder.cloned, change)
 
     def donor(self, number: int) -> int | None:
         """Return the number of the trial whose weights a trial has taken over last; None if it has not."""
@@ -432,7 +504,10 @@ class StudyStore:
 
     def checkpoints(self, number: int) -> Checkpoints:
         """Return where a trial's checkpoints are."""
-        return self.folder.trial(number).checkpoints
+        folder, remote = self.folder.trial(number), self.remote_trial(number)
+        if remote is None:
+            return folder.checkpoints
+        return RemoteCheckpoints(folder.path, remote=remote, keeps_unsent=not self.is_population)
 
     def values(self, number: int, suggested: Values) -> Values:
         """Return the values that a trial has by now."""
@@ -442,7 +517,7 @@ class StudyStore:
 
     def set_values(self, number: int, values: Values) -> None:
         """Give a trial other values from now on."""
-        write_json(self.folder.trial(number).values, dict(values))
+        self._note(self.folder.trial(number).values, dict(values))
 
     def halve_batch(self, number: int, suggested: Values, devices: int) -> bool:
         """Give a trial half its batch from now on; return whether that is wanted, and possible.
@@ -474,7 +549,7 @@ class StudyStore:
             if folder.outcome.exists():
                 self.journal.tell(_read_outcome(folder))
             elif (change := self.journal.change(number)) is not None:
-                write_json(folder.change, change)
+                self._note(folder.change, change)
 
     def delete_model(self, number: int) -> None:
         """Delete the checkpoints of a trial that has ended."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mis.data.records.source import RecordsSource
 from mis.track.base import TUNE
 from mis.track.memory import MemoryTracker
 from mis.train.allocate import allocate
@@ -38,7 +39,13 @@ def searching(nodes, records, tiny_params, folder):
         store = run.store = StudyStore.open(path) if path.exists() else StudyStore.create(path, params, starts=starts)
         with store.locked():
             trials = run_study(
-                store, share, records=records, contents=contents, tracker=tracker, study=study, training=training
+                store,
+                share,
+                records=RecordsSource(records),
+                contents=contents,
+                tracker=tracker,
+                study=study,
+                training=training,
             )
         return trials, tracker
 

@@ -115,6 +115,7 @@ import sys
 from pathlib import Path
 
 import ray
+from mis.data.records.source import RecordsSource
 from mis.errors import MisError
 from mis.params.load import load_params
 from mis.track.base import TUNE
@@ -141,7 +142,7 @@ with cluster(address) as nodes:
         trials = run_study(
             store,
             allocate(nodes, 1),
-            records=Path(records),
+            records=RecordsSource(Path(records)),
             tracker=tracker,
             study=tracker.start_run(TUNE, "study"),
             training=training,

@@ -34,6 +34,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, {root!r})
+from mis.data.records.source import RecordsSource
 from mis.params.load import load_params
 from mis.track.base import TUNE
 from mis.track.memory import MemoryTracker
@@ -50,7 +51,7 @@ with store.locked(), cluster(None) as nodes:
     run_study(
         store,
         allocate(nodes, 1, limit=1),
-        records=Path(records),
+        records=RecordsSource(Path(records)),
         tracker=tracker,
         study=tracker.start_run(TUNE, "study"),
         training=Curves(epoch_s=0.0, hangs=Path(hangs), hangs_from=int(hangs_from)),

@@ -1,0 +1,146 @@
+"""Where the records of a training are, for the process that reads them: on whatever node that is.
+
+Records that are on a server, or that are to be on each node's own disk (`storage.stage_to`), are copied once for each
+node, and compared with the hashes of their index: what a node reads is what was prepared.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from mis.data.records import errors
+from mis.data.records.index import INDEX, SPLIT, Records
+from mis.data.records.reader import read_records, record_content
+from mis.files import copy_file, make_folder, new_folder
+from mis.settings import Settings
+from mis.storage.path import folder_of, scratch_folder
+from mis.storage.remote import RemoteFolder, Say
+
+ALWAYS = (INDEX, SPLIT)
+"""The files that every folder of records has. The index comes last: with it the folder is whole."""
+
+
+@dataclass(frozen=True)
+class RecordsSource:
+    """Where the records are.
+
+    Attributes:
+        folder: Their folder, as the process that starts a training sees it.
+        digest: A hash of all of them, see `Records.digest`; needed where they are copied.
+        remote: The folder on a server that has them too; None where every node sees `folder`.
+        stage_to: The folder on each node's own disk to which they are copied, as params.yaml has it; None leaves them
+            where they are, and takes the temporary folder for those on a server.
+    """
+
+    folder: Path
+    digest: str = ""
+    remote: RemoteFolder | None = None
+    stage_to: str | None = None
+
+    def on_this_node(self, say: Say = print) -> Path:
+        """Return the folder of the records on this node; they are copied where they are not there yet.
+
+        Args:
+            say: Takes a line for people, where copying takes a while.
+
+        Raises:
+            MisError: A record has another content than the index says, the disk is full, or the server refuses.
+            WorkerError: The server does not answer for as long as is waited for it.
+        """
+        if self.remote is None and self.stage_to is None:
+            return self.folder
+        folder = self._staged
+        if (folder / INDEX).is_file():
+            return folder
+        make_folder(folder.parent)
+        with FileLock(folder.with_suffix(".lock")):  # another process of this node may be copying the same
+            if not (folder / INDEX).is_file():
+                self._stage(folder, say)
+        return folder
+
+    @property
+    def _staged(self) -> Path:
+        if self.stage_to is None:
+            return scratch_folder() / "records" / self.digest
+        return folder_of(self.stage_to, Path.cwd(), "storage.stage_to") / f"mis-records-{os.getuid()}" / self.digest
+
+    def _stage(self, folder: Path, say: Say) -> None:
+        with new_folder(folder, go_on=True) as unfinished:
+            for name in ALWAYS:
+                self._copy(name, unfinished, say)
+            records = read_records(unfinished, complete=False)
+            whole = {case for case in records.cases if _is_whole(records, case)}  # an earlier process was killed
+            missing = [case for case in records.split.all if case not in whole]
+            size = sum(records.cases[case].size_bytes for case in missing)
+            say(f"{len(missing)} records ({size / 1e6:.0f} MB) are copied to {folder} on {os.uname().nodename}")
+            for case in missing:
+                self._copy(records.path(case).name, unfinished, say)
+                if not _is_whole(records, case):
+                    records.path(case).unlink()
+                    raise errors.record_of_other_content(self._source(records.path(case).name))
+
+    def _copy(self, name: str, folder: Path, say: Say) -> None:
+        remote = self.remote
+        if remote is None:
+            copy_file(self.folder / name, folder / name)
+        elif not remote.patiently(lambda: remote.get(name, folder / name), say):
+            raise errors.missing(self._source(name))
+
+    def _source(self, name: str) -> Path | str:
+        return self.folder / name if self.remote is None else f"{self.remote.url}/{name}"
+
+
+def publish(records: Records, settings: Settings, say: Say = print) -> RecordsSource:
+    """Return where all nodes find records; where there is a storage, they are copied to it, once.
+
+    Args:
+        records: The records.
+        settings: The machine's settings.
+        say: Takes a line for people.
+
+    Raises:
+        MisError: The storage refuses, or its disk is full.
+        WorkerError: It does not answer for as long as is waited for it.
+    """
+    if settings.is_remote:
+        remote = RemoteFolder(f"{settings.storage}/records/{records.digest}", settings.storage_wait_s)
+        _send(records, remote, say)
+        return RecordsSource(records.folder, records.digest, remote, settings.stage_to)
+    folder = records.folder
+    if settings.shared_folder is not None:
+        folder = settings.shared_folder / "records" / records.digest
+        if not (folder / INDEX).is_file():
+            say(f"the records are copied to {folder}")
+            with new_folder(folder) as unfinished:
+                for name in files_of(records):
+                    copy_file(records.folder / name, unfinished / name)
+    return RecordsSource(folder, records.digest, stage_to=settings.stage_to)
+
+
+def _send(records: Records, remote: RemoteFolder, say: Say) -> None:
+    there = remote.patiently(remote.list, say)
+    if INDEX in there:
+        return
+    sizes = {name: (records.folder / name).stat().st_size for name in files_of(records)}
+    missing = [name for name, size in sizes.items() if name not in there or there[name].size != size]
+    say(f"{len(missing)} files of records ({sum(sizes[name] for name in missing) / 1e6:.0f} MB) go to {remote.url}")
+    for name in missing:
+        path = records.folder / name
+        remote.patiently(lambda path=path, name=name: remote.put(path, name), say)  # type: ignore[misc]
+
+
+def files_of(records: Records) -> list[str]:
+    """Return the names of the files of records; the index is the last."""
+    return [*(records.path(case).name for case in records.split.all), SPLIT, INDEX]
+
+
+def _is_whole(records: Records, case: str) -> bool:
+    path = records.path(case)
+    if not path.is_file() or path.stat().st_size != records.cases[case].size_bytes:
+        return False
+    content = record_content(np.fromfile(path, np.uint8))
+    return hashlib.sha256(content.tobytes()).hexdigest() == records.cases[case].record_sha256

@@ -1,0 +1,99 @@
+"""What is said of the storage."""
+
+from pathlib import Path
+
+from mis.errors import MisError, WorkerError
+
+CREDENTIALS = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for another server than AWS, AWS_ENDPOINT_URL"
+"""The variables that say who asks which server."""
+
+
+def bad_path(path: str) -> MisError:
+    """Return the error for a `storage.path` that is neither a folder nor on S3."""
+    return MisError("storage.path must be a folder or begin with s3://", got=path)
+
+
+def credentials_in_path() -> MisError:
+    """Return the error for a `storage.path` that may have a password; it is not repeated."""
+    return MisError(
+        "storage.path must be s3://BUCKET/FOLDER alone, got one with a user, an option or a space",
+        do=f"set {CREDENTIALS} in the environment",
+    )
+
+
+def not_a_folder(path: str) -> MisError:
+    """Return the error for a folder that does not exist."""
+    return MisError(
+        "storage.path must be a folder that all nodes see", got=path, do="make it, or mount its file system"
+    )
+
+
+def unset_variable(key: str, value: str) -> MisError:
+    """Return the error for a path with a variable that is not set."""
+    return MisError(f"{key} must be a path of set variables", got=value, do="set the variable on each node")
+
+
+def refused(url: str, reason: str) -> MisError:
+    """Return the error for a storage that answers, and refuses.
+
+    Args:
+        url: What was asked for.
+        reason: What the server says.
+    """
+    return MisError(
+        f"the storage must let this process read and write {url} ({reason})",
+        do=f"set {CREDENTIALS}, here and on each node where `ray start` is given; make the bucket if there is none",
+    )
+
+
+def away(url: str, reason: str, wait_s: float) -> WorkerError:
+    """Return the error for a storage that has not answered for too long.
+
+    Args:
+        url: What was asked for.
+        reason: What the last attempt said.
+        wait_s: How long was waited, in seconds.
+    """
+    return WorkerError(
+        f"{url} has not answered for {wait_s:.0f} s ({reason}); what is kept on this machine is whole, and the same "
+        "command goes on when the storage answers again"
+    )
+
+
+def does_not_answer(url: str, reason: str) -> str:
+    """Return the line for a storage that does not answer for now."""
+    return f"{url} does not answer ({reason}): the work goes on, and what is to be kept there waits on this machine"
+
+
+def refuses_now(url: str, reason: str) -> str:
+    """Return the line for a storage that has begun to refuse."""
+    return f"{url} refuses ({reason}): the work goes on, and what is to be kept there waits on this machine"
+
+
+def answers_again(url: str) -> str:
+    """Return the line for a storage that answers again."""
+    return f"{url} answers again: what has waited is there"
+
+
+def waits_for(url: str, reason: str, wait_s: float) -> str:
+    """Return the line for a process that cannot go on without the storage.
+
+    Args:
+        url: What is asked for.
+        reason: What the last attempt said.
+        wait_s: How long it is waited for, in seconds.
+    """
+    return f"{url} does not answer ({reason}): it is waited for, for {wait_s:.0f} s at most"
+
+
+def not_delivered(url: str, folder: Path, wait_s: float) -> WorkerError:
+    """Return the error for checkpoints that could not be sent.
+
+    Args:
+        url: Where they were to be sent.
+        folder: Where they are.
+        wait_s: How long was waited, in seconds.
+    """
+    return WorkerError(
+        f"{url} has not taken the last checkpoints for {wait_s:.0f} s; they wait in {folder} on this node"
+    )

@@ -1,0 +1,75 @@
+"""What `storage.path` and `storage.stage_to` name."""
+
+import os
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from mis.params.storage import StorageParams
+from mis.settings import Settings
+from mis.storage import messages
+from mis.storage.remote import RemoteFolder
+
+S3 = "s3://"
+URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]*[a-z0-9](/[\w.=+,() -]+)*/?")
+
+
+def check_path(text: str) -> str:
+    """Return `storage.path` as it is kept: without a slash at its end.
+
+    Raises:
+        MisError: It is of another kind, or may have a password.
+    """
+    if text.startswith(S3):
+        if not URL.fullmatch(text) or ".." in text:
+            raise messages.credentials_in_path()
+        return text.rstrip("/")
+    if "://" in text:
+        raise messages.bad_path(text.partition("://")[0] + "://...")
+    return text
+
+
+def with_storage(settings: Settings, params: StorageParams) -> Settings:
+    """Return the settings with the storage that params.yaml names.
+
+    Raises:
+        MisError: It is of a kind that is not known, has a variable that is not set, or is a folder that does not exist.
+    """
+    path = None if params.path is None else check_path(params.path)
+    if path is not None and not path.startswith(S3):
+        folder = folder_of(path, settings.root)
+        if not folder.is_dir():
+            raise messages.not_a_folder(str(folder))
+        path = str(folder)
+    return replace(settings, storage=path, stage_to=params.stage_to, storage_wait_s=params.wait_s)
+
+
+def remote_folder(settings: Settings, folder: Path) -> RemoteFolder | None:
+    """Return where a folder of the project's checkpoints is kept on a server; None where that is the folder itself."""
+    if not settings.is_remote:
+        return None
+    name = folder.relative_to(settings.checkpoints.parent).as_posix()
+    return RemoteFolder(f"{settings.storage}/{name}", settings.storage_wait_s)
+
+
+def folder_of(text: str, root: Path, key: str = "storage.path") -> Path:
+    """Return the folder that a path of params.yaml names on this machine: `~` and `$NAME` stand for what they do.
+
+    Args:
+        text: The path.
+        root: What a relative one starts at.
+        key: The parameter, for the message.
+
+    Raises:
+        MisError: A variable is not set.
+    """
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:
+        raise messages.unset_variable(key, text)
+    return root / Path(expanded).expanduser()
+
+
+def scratch_folder() -> Path:
+    """Return this user's folder on this machine's own disk for what is on its way from the storage, or to it."""
+    return Path(tempfile.gettempdir()) / f"mis-storage-{os.getuid()}"
