@@ -224,5 +224,6 @@ def _file_system(endpoint: str | None) -> "S3FileSystem":
         **options,
         connect_timeout=CONNECT_S,
         request_timeout=REQUEST_S,
+        allow_delayed_open=True,  # a small file is one request then, and not three
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
     )

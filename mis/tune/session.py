@@ -42,7 +42,7 @@ from mis.tune.resources import Resources, resources
 from mis.tune.result import StudyResult
 from mis.tune.study import messages
 from mis.tune.study.code import code_version, is_other_code, name_of
-from mis.tune.study.copy import bring_back, bring_back_all, kept_on_storage
+from mis.tune.study.copy import bring_back, bring_back_all, is_kept, kept_on_storage
 from mis.tune.study.layout import STUDY_JSON
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
@@ -135,7 +135,9 @@ def fetch_study(name: str, settings: Settings) -> Path:
 
 def is_there(name: str, settings: Settings) -> bool:
     """Return whether there is a study of a name, here or where studies are kept."""
-    return (fetch_study(name, settings) / STUDY_JSON).is_file()
+    folder = studies_folder(settings) / name
+    remote = remote_folder(settings, folder)
+    return (folder / STUDY_JSON).is_file() or (remote is not None and is_kept(remote, show_message))
 
 
 def check_name(name: str, settings: Settings) -> None:
@@ -147,7 +149,7 @@ def check_name(name: str, settings: Settings) -> None:
     """
     if not STUDY_NAME.fullmatch(name):
         raise messages.bad_name(name)
-    if fetch_study(name, settings).exists():
+    if (studies_folder(settings) / name).exists() or is_there(name, settings):
         raise messages.name_taken(name, has_folder=True)
     earlier = reader(settings)
     if earlier is not None and earlier.find_run(TUNE, {STUDY_TAG: name}, go_on=False) is not None:
