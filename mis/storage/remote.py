@@ -6,6 +6,7 @@ with the variables that all of AWS' programs read; nothing of it is kept or show
 
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -178,6 +179,18 @@ class RemoteFolder:
 
     def _path(self, name: str) -> str:
         return f"{self._key}/{name}"
+
+
+def probe(remote: RemoteFolder) -> str:
+    """Write, read and delete an object; return why that was not possible, "" where it was."""
+    name = f"probe-{os.uname().nodename}-{secrets.token_hex(4)}"
+    try:
+        remote.write(b"here", name)
+        content = remote.read(name)
+        remote.delete([name])
+    except (AwayError, RefusedError) as error:
+        return str(error)
+    return "" if content == b"here" else "it does not return what was written"
 
 
 def _asking(ask: "Callable[[S3FileSystem], Content]") -> Content:

@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mis.errors import MisError
 from mis.files import new_file, remove_file
-from mis.storage.remote import AwayError, RefusedError, RemoteFolder
+from mis.storage.remote import RemoteFolder, probe
 from mis.train.allocate import Node
 from mis.train.checkpoint import SEEN_WITHIN_S, seen
 from mis.train.nodes import NoAnswer, ask_nodes, node_names
@@ -48,18 +48,6 @@ def check_nodes_reach(remote: RemoteFolder) -> None:
             raise errors.node_cannot_run(name, answer.reason)
         if answer.value:
             raise errors.node_does_not_reach(name, remote.url, answer.value)
-
-
-def probe(remote: RemoteFolder) -> str:
-    """Write, read and delete an object; return why that was not possible, "" where it was."""
-    name = f"probe-{os.uname().nodename}-{secrets.token_hex(4)}"
-    try:
-        remote.write(b"here", name)
-        content = remote.read(name)
-        remote.delete([name])
-    except (AwayError, RefusedError) as error:
-        return str(error)
-    return "" if content == b"here" else "it does not return what was written"
 
 
 def find_blind_nodes(folder: Path, records: Path, nodes: Sequence[Node]) -> dict[str, MisError]:
