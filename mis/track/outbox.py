@@ -135,6 +135,11 @@ class Outbox:
             link_or_copy(path, self.folder / kept)
             self.append("file", run, path=kept.as_posix(), folder=folder)
 
+    @property
+    def is_left(self) -> bool:
+        """Whether it has not been removed as delivered."""
+        return self.log.path.exists()
+
     def shorten(self, lines: list[str]) -> None:
         """Write these lines in place of the log: what is still needed of operations that are delivered."""
         self.log.replace(lines)

@@ -46,6 +46,11 @@ class OutboxRun:
         return self.delivered_id
 
     @property
+    def waits(self) -> bool:
+        """Whether something that its process has logged is not delivered; of one that lives, always."""
+        return self._tracker.waits
+
+    @property
     def reference(self) -> int | Mapping[str, Any]:
         """What an operation names the run by: its number while it is open, then how it is found."""
         return self._found_by if self.number is None else self.number
@@ -124,6 +129,11 @@ class OutboxTracker:
         """Return one line that tells a person where to look."""
         return self._location
 
+    @property
+    def waits(self) -> bool:
+        """Whether the outbox has something that is not delivered; until it is closed, always."""
+        return self._outbox.is_left
+
     def append(self, kind: Kind, run: int | Mapping[str, Any], **content: object) -> int:
         """Append an operation to the outbox and return its number."""
         number = self._outbox.append(kind, run, **content)
@@ -200,6 +210,23 @@ def waiting_line(parent: Path, failure: str | None = None) -> str:
         f"{counted(operations, 'operation')} of {runs} {noun(runs, 'run')} {verb} in {parent}{why}; nothing is lost: "
         f"`{SYNC}` sends them"
     )
+
+
+def delivered_id(run: Run) -> str | None:
+    """Return a run's id in the store once its tracker is closed; None where the run, or a part of it, still waits."""
+    return None if isinstance(run, OutboxRun) and run.waits else run.id
+
+
+def where(run_id: str | None, settings: Settings) -> str:
+    """Return where a command's runs are, as the end of a line: in the store, or in the outbox.
+
+    Args:
+        run_id: The `delivered_id` of its run.
+        settings: The machine's settings.
+    """
+    if run_id is None:
+        return f"waiting in {settings.outboxes}; `{SYNC}` sends them"
+    return f"run {run_id} in {location_of(tracking_uri(settings))}"
 
 
 def reader(settings: Settings) -> RunStore | None:

@@ -197,7 +197,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext, begu
         except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
             show_message(f"what has ended is kept; go on with {store.way_on}")
             raise
-        result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent)
+        result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent, study_run)
         _record(result, study_run, context)
     return result
 

@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from mis.settings import Settings
+from mis.settings import Settings, load_settings
+from mis.track import recording
+from mis.track.base import TUNE, NoRun, tracked
 from mis.track.memory import MemoryTracker
+from mis.track.recording import open_tracker
 from mis.train.allocate import Share
 from mis.tune import session
 from mis.tune.__main__ import show
@@ -31,11 +34,28 @@ def store(params, tmp_path):
 
 def test_whole_numbers_are_whole_in_the_table(store, tmp_path, capsys):
     settings = Settings(root=tmp_path, workspace=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
-    show(StudyResult(store.name, store.trials(), 9.0, store, 1), settings)
+    show(StudyResult(store.name, store.trials(), 9.0, store, 1, NoRun()), settings)
     head, first, *_ = capsys.readouterr().out.splitlines()
     shown = dict(zip(head.split(), first.split(), strict=False))
     assert (shown["trial"], shown["parameters"], shown["seconds"], shown["elapsed_s"]) == ("000", "90720", "2", "1235")
     assert shown["val/dice"] == "0.5"
+
+
+def _away(_):
+    raise OSError("Connection refused")
+
+
+def test_a_study_of_which_nothing_was_sent_says_where_it_waits_and_how_it_is_sent(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(recording, "SHORT_PATIENCE_S", 0.1)
+    monkeypatch.setattr(recording, "connect", _away)
+    settings = load_settings({"MIS_ROOT": str(tmp_path), "MLFLOW_TRACKING_URI": "http://away:5000", "MIS_OFFLINE": "1"})
+    with open_tracker(settings) as tracker, tracked(tracker.open_run(TUNE, "study")) as run:
+        pass
+    show(StudyResult(store.name, store.trials(), 9.0, store, 1, run), settings)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == (
+        f"study study, its curves and its model: waiting in {settings.outboxes}; `python -m mis.track sync` sends them"
+    )
 
 
 def test_a_study_says_how_many_trials_have_failed_and_how_they_are_tried_again(
