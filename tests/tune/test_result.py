@@ -1,10 +1,12 @@
 """What is said of a study at its end."""
 
+import errno
 from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
+from mis.files import DiskFullError
 from mis.settings import Settings, load_settings
 from mis.track import recording
 from mis.track.base import TUNE, NoRun, tracked
@@ -70,6 +72,21 @@ def test_a_study_says_how_many_trials_have_failed_and_how_they_are_tried_again(
     assert session.run(store, context).failed == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == "2 failed; python -m mis.tune --resume study --retry-failed tries them again"
+
+
+@pytest.mark.parametrize(
+    ("options", "way_on"),
+    [({}, "`python -m mis.tune --resume s`"), ({"stage": True}, "`dvc repro`"), ({"folds": True}, "the same command")],
+)
+def test_on_a_full_disk_a_study_says_which_command_goes_on(params, records, tmp_path, monkeypatch, options, way_on):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(session, "resources", full)
+    settings = Settings(root=tmp_path, workspace=tmp_path, tracking_uri="", records_folder=records.folder)
+    context = session.StudyContext(records, MemoryTracker(), None, settings, draw=lambda *_: [])
+    with pytest.raises(DiskFullError, match=f"make space, and {way_on} goes on from what is there"):
+        session.run(StudyStore.create(tmp_path / "s", params, **options), context)
 
 
 @pytest.mark.parametrize(
