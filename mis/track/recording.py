@@ -11,7 +11,7 @@ from mis.files import is_disk_full
 from mis.settings import Settings
 from mis.track.base import Run, RunStore, Status, param_text
 from mis.track.names import RUN_KEY_TAG
-from mis.track.outbox import HeldError, Kind, Outbox, claimed, count_waiting, outboxes
+from mis.track.outbox import SYNC, HeldError, Kind, Outbox, claimed, count_waiting, outboxes
 from mis.track.sender import Sender, Warn, say_on_stderr
 from mis.track.store import location_of, name_of_store, tracking_uri
 from mis.words import counted, noun
@@ -21,9 +21,6 @@ PATIENCE_S = 120.0
 
 SHORT_PATIENCE_S = 10.0
 """Seconds that it waits where it was interrupted, or was told that there may be no server."""
-
-SYNC = "python -m mis.track sync"
-"""The command that delivers what waits."""
 
 
 class OutboxRun:

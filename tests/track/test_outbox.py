@@ -564,15 +564,21 @@ def test_a_wait_for_a_store_that_is_away_is_shown_with_the_reason(tmp_path, monk
     assert tracker.delivered
 
 
-def test_what_waits_for_another_store_is_not_delivered_to_this_one(tmp_path):
-    other = Outbox.create(tmp_path / "outbox", "http://another")
-    OutboxTracker(other, Nobody(), "nowhere").open_run("mis/train", "theirs").finish()
-    other.close(delivered=False)
+def test_what_waits_for_another_store_is_not_delivered_to_this_one_which_is_said_once(tmp_path):
+    others = [Outbox.create(tmp_path / "outbox", "http://another") for _ in range(3)]
+    for other in others:
+        OutboxTracker(other, Nobody(), "nowhere").open_run("mis/train", "theirs").finish()
+        other.close(delivered=False)
     store = Store()
     with sending(tmp_path / "outbox", store, patience_s=60) as tracker:
         tracker.open_run("mis/train", "ours").finish()
     assert [run.name for run in store.runs] == ["ours"]
-    assert outboxes(tmp_path / "outbox") == [other.folder]
+    assert outboxes(tmp_path / "outbox") == [other.folder for other in others]
+    (line,) = tracker.said
+    assert line == (
+        f"{others[0].folder} waits for http://another, and is left there: name that in MLFLOW_TRACKING_URI, or "
+        f"`python -m mis.track sync {others[0].folder}` delivers it to store; 2 others beside it likewise"
+    )
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
