@@ -14,6 +14,7 @@ from mis.errors import MisError
 from mis.files import new_file, remove_file
 from mis.train.allocate import Node
 from mis.train.checkpoint import SEEN_WITHIN_S, seen
+from mis.train.nodes import LOST
 from mis.tune.ray import errors
 
 ANSWER_S = 60.0
@@ -30,6 +31,7 @@ def check_nodes_see(folder: Path, records: Path, nodes: Sequence[Node]) -> None:
 
     Raises:
         MisError: A node does not see the folder within a minute, and so on; the message has its name.
+        NodeAwayError: It does not answer.
     """
     for error in find_blind_nodes(folder, records, nodes).values():
         raise error
@@ -83,7 +85,7 @@ def _look(proof: Path, answer: Path, records: Path) -> tuple[str, bool, bool]:
 def _error_of(node: str, look: Any, folder: Path, records: Path, proof: Path) -> MisError | None:
     try:
         host, sees, sees_records = ray.get(look, timeout=0)
-    except ray.exceptions.GetTimeoutError:
+    except (ray.exceptions.GetTimeoutError, *LOST):
         return errors.node_does_not_answer(node)
     except ray.exceptions.RayError as error:
         return errors.node_cannot_run(node, str(error).strip().splitlines()[-1])
