@@ -19,12 +19,11 @@ from mis.train.cluster import OBJECT_STORE_BYTES
 from mis.train.diagnosis import Diagnosis
 from mis.train.installation import find_installation, judge_own
 
-
 STORAGE = "storage"
 
 
 def diagnose(settings: Settings) -> Iterator[Diagnosis]:
-    """Yield what is found, one thing after the other: versions, this machine, the cluster, MLflow, the storage, the records.
+    """Yield what is found, one thing after the other, from the versions to the records.
 
     Args:
         settings: The machine's settings.

@@ -2,7 +2,7 @@
 
 Ray is started on every node, the command runs on the first one, and all of it ends together. Before the time limit (the
 batch script asks for SIGUSR1 90 s before it) the command is ended, which loses nothing, and the job is queued again: in
-its next turn the same script goes on where it was.
+its next turn the same script goes on where it was. It is so, too, where a node does not answer at the start.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from mis.errors import MisError, WorkerError
@@ -40,6 +41,12 @@ JOIN_S = 300.0
 
 REQUEUES = 100
 """How often a job may be queued again, unless --requeues says otherwise: one that never gets anywhere ends some day."""
+
+SILENT_TURNS = 5
+"""How many turns in a row may end because a node did not answer at their start: the queue may give the same one."""
+
+SILENT = "a-node-was-silent"
+"""The file in the folder of such a turn."""
 
 
 class Signals:
@@ -133,7 +140,20 @@ def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) 
             nodes.look()
     except Ending:
         code = None
+    if code == os.EX_TEMPFAIL:
+        (folder / SILENT).touch()
+        if (turns := _silent_turns(job, folder.parent)) >= SILENT_TURNS:
+            say(f"error: in {turns} turns in a row a node did not answer; --sbatch=--exclude=NODE leaves it out")
+            return code
     return _end(job, code, nodes.head_is_lost, signals, options.requeues)
+
+
+def _silent_turns(job: Job, folder: Path) -> int:
+    """Return how many turns in a row, this one included, have ended because a node did not answer at their start."""
+    turns = takewhile(
+        lambda restarts: (folder / f"{job.label}-{restarts}" / SILENT).exists(), range(job.restarts, -1, -1)
+    )
+    return len(list(turns))
 
 
 def _command(words: Sequence[str], nodes: RayNodes, signals: Signals) -> int | None:
@@ -167,14 +187,18 @@ def _end(job: Job, code: int | None, head_is_lost: bool, signals: Signals, reque
     if code == 2:  # what was asked for is at fault, and will be so next time
         return 2
     ended_by_limit = signals.limit_is_near or (signals.terminated and job.limit_is_near)
-    if not ended_by_limit and not (head_is_lost and not signals.terminated):
+    may_pass = head_is_lost or code == os.EX_TEMPFAIL
+    if not ended_by_limit and not (may_pass and not signals.terminated):
         if code is None:
             say("ended by SIGTERM; submit the same script again to go on")
         return 143 if code is None else code
     if job.restarts >= requeues:
         say(f"error: the job was queued {job.restarts} times, which is as often as it may be (--requeues)")
         return 1
-    say("the job is queued again, and goes on where it was" if ended_by_limit else "Ray's head was lost: once more")
+    if ended_by_limit:
+        say("the job is queued again, and goes on where it was")
+    else:
+        say("Ray's head was lost: once more" if head_is_lost else "a node did not answer: once more")
     job.requeue()
     return 0
 

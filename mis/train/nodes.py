@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mis.errors import MisError, NodeAwayError
 from mis.train.clocks import Offset, Reading, judge_clocks, offset
 from mis.train.diagnosis import Diagnosis, refusal
 from mis.train.installation import Installation, compare, find_installation
@@ -43,6 +44,17 @@ class Answer(Generic[Value]):
 
 
 NOT_ANSWERED = "has not answered"
+
+GIVE_AGAIN = "give the command again in a minute, when Ray has given up a node that is lost"
+"""What to do where a node has not answered."""
+
+LOST = (
+    ray.exceptions.LocalRayletDiedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.TaskUnschedulableError,
+    ray.exceptions.WorkerCrashedError,
+)
+"""What Ray raises where the node, or the process that was to answer there, is gone."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ class Compared:
                 "error",
                 "nodes",
                 f"{name} {reason}",
-                "give the command again in a minute, when Ray has given up a node that is lost"
+                GIVE_AGAIN
                 if reason.startswith(NOT_ANSWERED)
                 else "let it have the same `mis` as this process, or leave it out of the cluster",
             )
@@ -144,6 +156,8 @@ def _answer(question: Callable[..., Any], *arguments: object) -> tuple[float, An
 def _read(reference: Any, asked_s: float, answered_s: float) -> Answer[Any] | NoAnswer:  # noqa: ANN401 - Ray's
     try:
         node_s, value = ray.get(reference)
+    except LOST:
+        return NoAnswer(f"{NOT_ANSWERED}: it is gone, or its process has died")
     except ray.exceptions.RayError as error:
         return NoAnswer(f"could not run this `mis`: {str(error).strip().splitlines()[-1]}")
     return Answer(value, Reading(asked_s, node_s, answered_s))
@@ -194,13 +208,15 @@ def check_nodes_agree(address: str | None, say: Callable[[str], None]) -> None:
         say: Takes a line for the user: what may be and is no reason to refuse.
 
     Raises:
-        MisError: A node has something else, or does not answer; the message has its host's name.
+        MisError: A node has something else; the message has its host's name.
+        NodeAwayError: Nodes do not answer, and nothing else is wrong.
     """
     if address is None:
         return
     found = ask_installations().judge(find_installation())
     if errors := [diagnosis for diagnosis in found if diagnosis.mark == "error"]:
-        raise refusal("every node of the Ray cluster must have what this process has", errors)
+        kind = NodeAwayError if all(error.do == GIVE_AGAIN for error in errors) else MisError
+        raise refusal("every node of the Ray cluster must have what this process has", errors, kind)
     if warnings := _joined([diagnosis for diagnosis in found if diagnosis.mark == "warning"]):
         say(warnings)
 

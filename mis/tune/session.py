@@ -1,7 +1,8 @@
 """One study from its parameters to its runs in MLflow."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -13,7 +14,7 @@ import optuna
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_contents, read_records, size_bytes
 from mis.data.records.source import publish
-from mis.files import saying_disk_full
+from mis.files import DiskFullError, saying_disk_full
 from mis.params.load import Params
 from mis.params.tune import STUDY_NAME
 from mis.settings import Settings
@@ -168,7 +169,7 @@ def run(
         retry_failed: Whether trials that have failed are tried again; they are where all have failed.
     """
     store = replace(store, remote=remote_folder(context.settings, store.path))
-    with store.locked(), kept_on_storage(store, show_message), saying_disk_full(store.path):
+    with store.locked(), kept_on_storage(store, show_message), _saying_way_on(store):
         show_message(f"study {store.name}; if it is interrupted: {store.way_on}")
         for line in store.mend():
             show_message(line)
@@ -188,6 +189,18 @@ def run(
         if result.failed and not store.has_folds:
             show_message(messages.failed(result.failed, store.name))
         return result
+
+
+@contextmanager
+def _saying_way_on(store: StudyStore) -> Iterator[None]:
+    """Where the disk is full, say how the study goes on: the command that began it would begin another one."""
+    try:
+        with saying_disk_full(store.path):
+            yield
+    except DiskFullError as error:
+        if store.has_folds:
+            raise
+        raise DiskFullError(error.folder, f"`{store.way_on}`") from error
 
 
 def _run_on(available: Resources, store: StudyStore, context: StudyContext, begun_by: str) -> StudyResult:
@@ -227,7 +240,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext, begu
         except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
             show_message(f"what has ended is kept; go on with {store.way_on}")
             raise
-        result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent)
+        result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent, study_run)
         _record(result, study_run, context)
     return result
 

@@ -42,7 +42,7 @@ def damage(source, name, content):
         (source.folder / name).write_bytes(content)
 
 
-def record_of(source, records, case):
+def record_of(records, case):
     content = records.path(case).read_bytes()
     return content[:40] + bytes([content[40] ^ 1]) + content[41:]
 
@@ -74,7 +74,7 @@ def test_many_processes_of_a_node_copy_them_once(source, said):
 
 def test_a_record_that_is_not_as_it_was_written_is_refused_and_copied_again_when_it_is(source, records, said):
     case = records.split.val[0]
-    damage(source, f"{case}.tfrecord", record_of(source, records, case))
+    damage(source, f"{case}.tfrecord", record_of(records, case))
     with pytest.raises(MisError, match=rf"{case}\.tfrecord must be as it was written: its hash is another"):
         source.on_this_node(said.append)
     damage(source, f"{case}.tfrecord", records.path(case).read_bytes())
@@ -82,7 +82,7 @@ def test_a_record_that_is_not_as_it_was_written_is_refused_and_copied_again_when
     assert read_records(folder).path(case).read_bytes() == records.path(case).read_bytes()
 
 
-def test_a_copy_that_was_killed_goes_on(source, records, said, monkeypatch):
+def test_a_copy_that_was_killed_goes_on(source, said, monkeypatch):
     copied, copy = [], RecordsSource._copy
 
     def dies(self, name, folder, say):
