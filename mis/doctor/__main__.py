@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from mis import cli
+from mis.machine.diagnosis import Diagnosis
 from mis.settings import Settings, load_settings
-from mis.train.diagnosis import Diagnosis
 from mis.words import counted
 
 ABOUT_WIDTH = len("temporary files")

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from mis.doctor.cluster import diagnose_cluster
 from mis.doctor.gpus import ask_tensorflow, judge_gpus
-from mis.doctor.judge import judge_machine
-from mis.doctor.machine import CHECKPOINTS, LOGGED, RECORDS, find_machine
 from mis.doctor.store import find_store, judge_store
 from mis.errors import MisError
+from mis.machine.diagnosis import Diagnosis
+from mis.machine.facts import CHECKPOINTS, LOGGED, RECORDS, find_machine
+from mis.machine.judge import judge_machine
 from mis.settings import Settings
 from mis.storage.messages import CREDENTIALS
 from mis.storage.remote import RemoteFolder, probe
 from mis.track.provenance import UNKNOWN, git_commit
 from mis.train.cluster import OBJECT_STORE_BYTES
-from mis.train.diagnosis import Diagnosis
 from mis.train.installation import find_installation, judge_own
 
 STORAGE = "storage"

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mis.doctor.disks import Disk, find_disk
 from mis.errors import MisError
+from mis.machine.diagnosis import Diagnosis
+from mis.machine.disks import Disk, find_disk
 from mis.settings import Settings
 from mis.track.outbox import (
     SYNC,
@@ -25,7 +26,6 @@ from mis.track.outbox import (
 )
 from mis.track.provenance import UNKNOWN, versions
 from mis.track.store import database_path, location_of, reason_of, tracking_uri
-from mis.train.diagnosis import Diagnosis
 from mis.words import counted
 
 SLOW_S = 2.0

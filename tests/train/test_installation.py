@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from mis.errors import MisError, NodeAwayError
+from mis.machine.diagnosis import Diagnosis, refusal
 from mis.train import nodes
-from mis.train.diagnosis import Diagnosis, refusal
 from mis.train.installation import MUST_AGREE, NAMES, SHOULD_AGREE, Installation, compare, find_installation, judge_own
 from mis.train.nodes import Compared, check_nodes_agree
 
