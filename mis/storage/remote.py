@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -85,6 +85,21 @@ class RemoteFolder:
         selector = FileSelector(self._key, recursive=True, allow_not_found=True)
         found = _asking(lambda system: system.get_file_info(selector))
         return {info.path[begin:]: Entry(info.size, info.mtime_ns or 0) for info in found if info.type == FileType.File}
+
+    def folders(self) -> Sequence[str]:
+        """Return the names of the folders in this one, not of those below them."""
+        from pyarrow.fs import FileSelector, FileType
+
+        selector = FileSelector(self._key, allow_not_found=True)
+        found = _asking(lambda system: system.get_file_info(selector))
+        return sorted(info.base_name for info in found if info.type == FileType.Directory)
+
+    def entry(self, name: str) -> Entry | None:
+        """Return what a listing says of one object; None where there is no such object."""
+        from pyarrow.fs import FileType
+
+        info = _asking(lambda system: system.get_file_info(self._path(name)))
+        return Entry(info.size, info.mtime_ns or 0) if info.type == FileType.File else None
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object; None where there is no such object."""
