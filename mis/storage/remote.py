@@ -86,6 +86,13 @@ class RemoteFolder:
         found = _asking(lambda system: system.get_file_info(selector))
         return {info.path[begin:]: Entry(info.size, info.mtime_ns or 0) for info in found if info.type == FileType.File}
 
+    def entry(self, name: str) -> Entry | None:
+        """Return what a listing says of one object, without a listing; None where there is no such object."""
+        from pyarrow.fs import FileType
+
+        info = _asking(lambda system: system.get_file_info(self._path(name)))
+        return Entry(info.size, info.mtime_ns or 0) if info.type == FileType.File else None
+
     def read(self, name: str) -> bytes | None:
         """Return the content of an object; None where there is no such object."""
 

@@ -41,6 +41,14 @@ def test_a_folder_is_deleted_with_all_that_is_in_it_and_no_object_stands_for_it(
     assert list(remote.list()) == ["other"]
 
 
+def test_one_object_is_looked_at_as_a_listing_has_it(remote):
+    remote.write(b"12345", "a/b")
+    assert remote.entry("a/b").size == 5
+    assert remote.entry("a/b").changed_ns // 10**9 == remote.list()["a/b"].changed_ns // 10**9
+    assert remote.entry("a") is None, "a folder"
+    assert remote.entry("a/c") is None
+
+
 def test_what_is_not_there_is_none_and_leaves_no_file(remote, tmp_path):
     assert remote.read("nothing") is None
     (tmp_path / "kept").write_text("as before")
