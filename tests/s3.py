@@ -4,6 +4,7 @@ import os
 import urllib.request
 from contextlib import contextmanager
 
+import boto3
 from moto.server import ThreadedMotoServer
 
 from mis.storage.remote import RemoteFolder
@@ -45,6 +46,11 @@ class Bucket:
         """Listen again, with all objects."""
         self._server = ThreadedMotoServer(self._host, self._port, verbose=False)
         self._server.start()
+
+    def raw_listing(self):
+        """Return the keys of all objects, also of those that stand for a folder, as the server lists them."""
+        listing = boto3.client("s3", endpoint_url=self.uri).list_objects_v2(Bucket=self.name)
+        return [found["Key"] for found in listing.get("Contents", [])]
 
     def folder(self, name, wait_s=600.0):
         """Return a folder of the bucket, for this process."""

@@ -159,6 +159,19 @@ class RemoteFolder:
 
         _asking(delete)
 
+    def delete_folder(self, name: str) -> None:
+        """Delete a folder in this one with all that is in it; one that is not there changes nothing.
+
+        It takes five requests for each thousand objects, where `delete` takes three for each object. An empty object
+        stands for the folder that it was in from then on, as after `delete`: no listing here shows it.
+        """
+
+        def delete(system: "S3FileSystem") -> None:
+            with suppress(FileNotFoundError):
+                system.delete_dir(self._path(name))
+
+        _asking(delete)
+
     def patiently(self, ask: Callable[[], Content], say: Say) -> Content:
         """Ask, and ask again while the server does not answer.
 

@@ -27,6 +27,28 @@ def test_what_is_put_is_listed_read_fetched_and_deleted(remote, tmp_path):
     assert list(remote.list()) == ["a/b/text"]
 
 
+def test_a_folder_is_deleted_with_all_that_is_in_it_and_no_object_stands_for_it(storage_server, remote):
+    top = remote.url.rpartition("/")[2]
+    for name in ("epochs/1/last.npz", "epochs/1/deep/er", "epochs/10/last.npz", "other"):
+        remote.write(b"x", name)
+    remote.delete(["epochs/1/deep/er"])
+    remote.delete_folder("epochs/1")
+    remote.delete_folder("never there")
+    below = [key.removeprefix(f"{top}/") for key in storage_server.raw_listing() if key.startswith(f"{top}/")]
+    assert below == ["epochs/", "epochs/10/last.npz", "other"], "only the folder that it was in has such an object"
+    assert set(remote.list()) == {"epochs/10/last.npz", "other"}
+    remote.below("epochs").delete_folder("10")
+    assert list(remote.list()) == ["other"]
+
+
+def test_one_object_is_looked_at_as_a_listing_has_it(remote):
+    remote.write(b"12345", "a/b")
+    assert remote.entry("a/b").size == 5
+    assert remote.entry("a/b").changed_ns // 10**9 == remote.list()["a/b"].changed_ns // 10**9
+    assert remote.entry("a") is None, "a folder"
+    assert remote.entry("a/c") is None
+
+
 def test_what_is_not_there_is_none_and_leaves_no_file(remote, tmp_path):
     assert remote.read("nothing") is None
     (tmp_path / "kept").write_text("as before")
