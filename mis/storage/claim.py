@@ -33,6 +33,9 @@ SIGN_S = 10.0
 SILENT_S = 3 * SIGN_S
 """Seconds without one after which a process is taken for dead."""
 
+ENOUGH_SIGNS = 2
+"""Signs that a living process gives in this time; one alone may be the last one of a process that has ended."""
+
 SETTLE_S = 2.0
 """Seconds after which who has begun looks whether another one has begun at the same time."""
 
@@ -79,18 +82,20 @@ def check_nobody_runs(remote: RemoteFolder, what: str, say: Say) -> None:
     Raises:
         MisError: A process lives.
     """
-    first = remote.patiently(lambda: remote.entry(RUNNER), say)
-    if first is None:
+    seen = remote.patiently(lambda: remote.entry(RUNNER), say)
+    if seen is None:
         return
     who = (remote.patiently(lambda: remote.read(RUNNER), say) or b"").decode()
     say(messages.waits_for_sign_of_life(what, who, SILENT_S))
-    deadline = time.monotonic() + SILENT_S
+    deadline, signs = time.monotonic() + SILENT_S, 0
     while time.monotonic() < deadline:
         time.sleep(min(1.0, SIGN_S))
         now = remote.patiently(lambda: remote.entry(RUNNER), say)
         if now is None:  # it has ended in order
             return
-        if now != first:
+        signs += now != seen
+        seen = now
+        if signs == ENOUGH_SIGNS:
             raise messages.runs_elsewhere(what, who)
 
 
