@@ -30,9 +30,13 @@ AGAIN_S = 2.0
 
 REFUSALS = re.compile(
     r"AWS Error (ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|NO_SUCH_BUCKET|INVALID_CLIENT_TOKEN_ID|"
-    r"UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION_TOKEN|INVALID_SIGNATURE)|HTTP status 4(?!08|29)\d\d"
+    r"UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION_TOKEN|INVALID_SIGNATURE|VALIDATION|REQUEST_TIME_TOO_SKEWED|"
+    r"REQUEST_EXPIRED|OPT_IN_REQUIRED)|was not a valid URI|HTTP status 4(?!08|29)\d\d"
 )
 """In what the library says where the server has answered and refuses: to ask again is of no use."""
+
+ENDPOINT = re.compile(r"(https?://)?([\w.-]+|\[[\da-fA-F:]+\])(:\d{1,5})?/?")
+"""What an endpoint may be. The library would look for a host called `ftp`, and for one that is called as the user."""
 
 Content = TypeVar("Content")
 
@@ -234,10 +238,13 @@ def short(text: str) -> str:
     'network connection: could not connect to server'
     >>> short("...: AWS Error UNKNOWN (HTTP status 503) during HeadObject operation: No response body.")
     'HTTP status 503'
+    >>> short("...: AWS Error UNKNOWN (HTTP status 400) during X: No to parse ExceptionName: ExpiredToken Message: ")
+    'HTTP status 400: ExpiredToken'
     """
     status, name = re.search(r"HTTP status \d+", text), re.search(r"AWS Error ([A-Z_]+)", text)
     if status:
-        return status[0]
+        unknown = re.search(r"ExceptionName: (\w+)", text)
+        return f"{status[0]}: {unknown[1]}" if unknown else status[0]
     if name is None:
         return " ".join(text.split())
     curl = re.search(r"curlCode: \d+, ([^;]+)", text)
@@ -249,6 +256,8 @@ def short(text: str) -> str:
 def _file_system(endpoint: str | None) -> "S3FileSystem":
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
+    if endpoint and not ENDPOINT.fullmatch(endpoint):  # it is not repeated: it may have a password
+        raise RefusedError("AWS_ENDPOINT_URL must be https://HOST:PORT or http://HOST:PORT")
     options: Mapping[str, str | None] = {
         "endpoint_override": endpoint or None,
         "tls_ca_file_path": os.environ.get("AWS_CA_BUNDLE") or None,

@@ -1,6 +1,8 @@
 """A folder on a server of S3's kind: objects that are there whole or not at all, and a server that goes away."""
 
 import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -94,3 +96,54 @@ def test_a_server_that_is_away_is_waited_for_and_said_so(storage_server, remote)
         " does not answer (network connection: could not connect to server): it is waited for, for 60 s at most",
         " answers again: what has waited is there",
     ]
+
+
+@contextmanager
+def answering(status, code):
+    """Yield the address of a server that answers each request with this error."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "says"),
+    [
+        (403, "RequestTimeTooSkewed", RefusedError, "request time too skewed"),
+        (400, "RequestExpired", RefusedError, "request expired"),
+        (400, "ValidationError", RefusedError, "validation"),
+        (400, "ExpiredToken", RefusedError, "HTTP status 400: ExpiredToken"),
+        (403, "AccessDenied", RefusedError, "access denied"),
+        (503, "SlowDown", AwayError, "slow down"),
+        (500, "InternalError", AwayError, "internal failure"),
+    ],
+)
+def test_what_asking_again_does_not_mend_is_a_refusal(remote, monkeypatch, status, code, kind, says):
+    with answering(status, code) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(kind) as error:
+            remote.list()
+    assert str(error.value) == says
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["ftp://host", "http://", "http://[x", "a host", "https://user:PASSWORD@host:9000", "http://host:1/a?b=c"],
+)
+def test_an_endpoint_that_is_none_is_a_refusal_and_not_repeated(remote, monkeypatch, endpoint):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(RefusedError, match=r"^AWS_ENDPOINT_URL must be https://HOST:PORT or http://HOST:PORT$"):
+        remote.list()
