@@ -22,11 +22,18 @@ from mis.storage import messages
 if TYPE_CHECKING:  # it takes a tenth of a second to import, and most commands need no storage
     from pyarrow.fs import S3FileSystem
 
-CONNECT_S, REQUEST_S, ATTEMPTS = 5.0, 30.0, 2
-"""Seconds until a server must have answered a connection and a request, and how often each request is tried."""
+CONNECT_S, REQUEST_S, ATTEMPTS = 5.0, 10.0, 2
+"""Seconds until a server must have answered a connection, and in which bytes must be sent or come during a request,
+however long it takes; and how often each request is tried.
+
+30 MB went through a proxy that lets 0.5 MB/s pass on each connection, in requests of 18 to 21 s.
+"""
 
 AGAIN_S = 2.0
 """Seconds between two attempts of who waits for the storage."""
+
+AWAY_S = 3.0
+"""Seconds in which a server that has not answered is not asked again: many who ask would each wait for it in turn."""
 
 REFUSALS = re.compile(
     r"AWS Error (ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|NO_SUCH_BUCKET|INVALID_CLIENT_TOKEN_ID|"
@@ -80,7 +87,8 @@ class RemoteFolder:
         """Return all objects in the folder and below it, by their names from here, e.g. `trials/007/values.json`.
 
         Raises:
-            AwayError: The server does not answer. So do all methods.
+            AwayError: The server does not answer, or has not for a call of this process some seconds ago. So do all
+                methods.
             RefusedError: It refuses. So do all methods.
         """
         from pyarrow.fs import FileSelector, FileType
@@ -217,16 +225,32 @@ def probe(remote: RemoteFolder) -> str:
     return "" if content == b"here" else "it does not return what was written"
 
 
+_AWAY: dict[str | None, tuple[float, str]] = {}
+"""Until when a server is not asked by this process, and why, by its endpoint."""
+
+
+def ask_again() -> None:
+    """Let this process ask all servers again, also those that have just not answered."""
+    _AWAY.clear()
+
+
 def _asking(ask: "Callable[[S3FileSystem], Content]") -> Content:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    until, reason = _AWAY.get(endpoint, (0.0, ""))
+    if time.monotonic() < until:
+        raise AwayError(reason)
     try:
-        return ask(_file_system(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")))
+        return ask(_file_system(endpoint))
     except FileNotFoundError:
         raise
     except OSError as error:
         if error.errno is not None:  # a file's own
             raise
         reason = short(str(error))
-        raise (RefusedError if REFUSALS.search(str(error)) else AwayError)(reason) from None
+        if REFUSALS.search(str(error)):
+            raise RefusedError(reason) from None
+        _AWAY[endpoint] = (time.monotonic() + AWAY_S, reason)
+        raise AwayError(reason) from None
 
 
 def short(text: str) -> str:

@@ -1,12 +1,16 @@
 """A folder on a server of S3's kind: objects that are there whole or not at all, and a server that goes away."""
 
+import os
+import socket
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from mis.errors import MisError, WorkerError
+from mis.storage import remote as module
 from mis.storage.remote import AwayError, RefusedError, RemoteFolder
 from tests.s3 import SECRET
 
@@ -147,3 +151,38 @@ def test_an_endpoint_that_is_none_is_a_refusal_and_not_repeated(remote, monkeypa
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     with pytest.raises(RefusedError, match=r"^AWS_ENDPOINT_URL must be https://HOST:PORT or http://HOST:PORT$"):
         remote.list()
+
+
+def fail(remote):
+    """Return how long a call takes that the server does not answer, and why it failed."""
+    begun = time.monotonic()
+    with pytest.raises(AwayError) as error:
+        remote.list()
+    return time.monotonic() - begun, str(error.value)
+
+
+def test_a_server_that_accepts_and_does_not_answer_is_away_and_is_waited_for_once(remote, monkeypatch):
+    monkeypatch.setattr(module, "REQUEST_S", 1.0)
+    there = os.environ["AWS_ENDPOINT_URL"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        took_s, reason = fail(remote)
+        assert reason == "network connection: timeout was reached"
+        assert 1.0 < took_s < 10.0, "two attempts"
+        for _ in range(5):
+            again_s, same = fail(remote)
+            assert same == reason
+            assert again_s < 0.5
+        monkeypatch.setenv("AWS_ENDPOINT_URL", there)
+        assert remote.list() == {}, "another server is asked"
+
+
+def test_a_server_that_was_away_is_asked_again_after_some_seconds(storage_server, remote, monkeypatch):
+    monkeypatch.setattr(module, "AWAY_S", 0.5)
+    monkeypatch.setattr("tests.s3.ask_again", lambda: None)
+    storage_server.down()
+    fail(remote)
+    until, _ = module._AWAY[storage_server.uri]
+    storage_server.up()
+    time.sleep(max(0.0, until - time.monotonic()))
+    assert remote.list() == {}
