@@ -4,7 +4,10 @@ from pathlib import Path
 
 from mis.errors import MisError, WorkerError
 
-CREDENTIALS = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for another server than AWS, AWS_ENDPOINT_URL"
+CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, for a key that expires AWS_SESSION_TOKEN, AWS_REGION and, for another "
+    "server than AWS, AWS_ENDPOINT_URL"
+)
 """The variables that say who asks which server."""
 
 
