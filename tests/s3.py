@@ -9,6 +9,7 @@ from moto.server import ThreadedMotoServer
 
 from mis.storage.remote import RemoteFolder, ask_again
 
+KEY = "THEKEYOFNOBODY"
 SECRET = "a-secret-that-nobody-may-see"  # noqa: S105 - of no server
 
 
@@ -28,7 +29,7 @@ class Bucket:
         _, self._port = self._server.get_host_and_port()
         self.uri = f"http://{host}:{self._port}"
         self.env = {
-            "AWS_ACCESS_KEY_ID": "a-key",
+            "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -14,7 +14,7 @@ from mis.storage.claim import RUNNER, SESSION, Claim, check_kept_here, claimed, 
 def soon(monkeypatch):
     """Let a second be long."""
     monkeypatch.setattr(claim, "SIGN_S", 0.2)
-    monkeypatch.setattr(claim, "SILENT_S", 1.0)
+    monkeypatch.setattr(claim, "SILENT_S", 5.0)  # the times of objects are whole seconds
     monkeypatch.setattr(claim, "SETTLE_S", 0.1)
 
 
@@ -54,7 +54,7 @@ def test_a_process_that_lives_is_not_taken_over_and_one_that_is_killed_is(begin,
     first.take()
     with pytest.raises(MisError, match=r"study a must run once at a time, got process \d+ on "):
         begin("two").take(first.sessions)
-    assert "it is looked for 1 s whether that lives" in said[0]
+    assert "it is looked for 5 s whether that lives" in said[0]
     first._ended.set()  # as kill -9: no sign any more, and nothing is taken back
     time.sleep(0.5)
     second = begin("two")

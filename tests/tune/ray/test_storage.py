@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.s3 import bucket
+from tests.searches import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ from mis.track.memory import MemoryTracker
 from mis.train.allocate import allocate
 from mis.train.cluster import cluster
 from mis.tune.ray.driver import run_study
-from mis.tune.study.copy import kept_on_storage
+from mis.tune.study.kept import kept_on_storage
 from mis.tune.study.store import StudyStore
 from tests.curves import Curves
 
@@ -39,7 +40,7 @@ devices = 2 if "elastic" in values else 1  # one by one a population decides ali
 params, path, tracker = load_params(Path(plain), []).override(json.loads(values)), Path("study"), MemoryTracker()
 store = StudyStore.create(path.resolve(), params)
 store = StudyStore(store.path, params, RemoteFolder(url, 60.0) if url else None)
-with store.locked(), kept_on_storage(store, print), cluster(None) as nodes:
+with store.locked(), kept_on_storage(store, print) as store, cluster(None) as nodes:
     trials = run_study(
         store,
         allocate(nodes, 1, limit=devices),
@@ -87,7 +88,7 @@ def result(process):
     """Return what a search prints last."""
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    return json.loads(out.splitlines()[-1]), err
+    return json.loads(out.splitlines()[-1]), out
 
 
 @pytest.mark.parametrize(
@@ -119,8 +120,15 @@ def test_a_search_without_a_common_folder_ends_as_one_with_it(search, server, tm
     if "tune__allocation" not in values:
         assert list(tmp_path.glob("plain/study/trials/*/cloned.json")), "some trial has taken over weights"
     running = search("s3://mis/study", **values)
-    threading.Timer(20.0, server.down).start()
-    threading.Timer(26.0, server.up).start()
-    kept, err = result(running)
-    assert [trial[:3] for trial in kept] == [trial[:3] for trial in plain], err
+    there = server.folder("study")
+    wait_until(running, lambda: any("epoch-0002/history.json" in name for name in there.list()))
+    server.down()
+    time.sleep(6)
+    server.up()
+    kept, out = result(running)
+    assert "does not answer" in out
+    assert "answers again" in out
+    assert [trial[:3] for trial in kept] == [trial[:3] for trial in plain], out
     assert all(there for *_, there in kept), "the models of those that are kept have been fetched"
+    if "tune__allocation" not in values:
+        assert any(name.endswith("/cloned.json") for name in there.list())

@@ -1,6 +1,7 @@
 """A study that is kept on a server: fetched by another machine, whole or not at all, and once."""
 
 import shutil
+import time
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from tests.curves import next_epoch
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     monkeypatch.setattr(claim, "SIGN_S", 0.2)
-    monkeypatch.setattr(claim, "SILENT_S", 1.0)
+    monkeypatch.setattr(claim, "SILENT_S", 5.0)  # the times of objects are whole seconds
     monkeypatch.setattr(claim, "SETTLE_S", 0.0)
 
 
@@ -137,6 +138,8 @@ def test_what_has_not_been_sent_is_not_overwritten(study, said, node, tmp_path, 
     node(tmp_path / "n1")
     with kept_on_storage(study, said.append) as first:
         first.next_trial()
+        while study.remote.read("journal.log") != (study.path / "journal.log").read_bytes():
+            time.sleep(0.05)
         storage_server.down()
         first.next_trial()
     assert "study mine is whole here, and is sent when it is gone on with" in said[-1]
