@@ -114,31 +114,21 @@ def test_a_training_takes_all_devices_and_is_refused_where_its_batch_cannot_be_d
 JOB = Job("17", "17", None, 0, ("n1", "n2"), "n1")
 
 
-class Studies:
-    """Settings with a folder of studies."""
-
-    def __init__(self, checkpoints):
-        self.checkpoints = checkpoints
+def words(given, job=JOB, command="tune"):
+    return words_of(command, given, job, ["python"])[3:]
 
 
-def words(given, folder, job=JOB, command="tune"):
-    return words_of(command, given, job, Studies(folder), ["python"])[3:]
+def test_a_search_has_the_name_of_its_job_and_goes_on_where_there_is_a_study_of_it():
+    assert words(["--set", "a=1"]) == ["--or-resume", "--name", "slurm-17", "--set", "a=1"]
+    assert words(["--set", "a=1", "--name=mine"]) == ["--or-resume", "--set", "a=1", "--name=mine"]
+    assert words(["--resume", "other"]) == ["--resume", "other"]
+    assert words(["--dry-run"]) == ["--dry-run"]
 
 
-def test_a_search_has_the_name_of_its_job_and_goes_on_where_that_study_is(tmp_path):
-    assert words(["--set", "a=1"], tmp_path) == ["--name", "slurm-17", "--set", "a=1"]
-    assert words(["--set", "a=1", "--name", "mine"], tmp_path) == ["--set", "a=1", "--name", "mine"]
-    for name in ("slurm-17", "mine"):
-        (tmp_path / "tune" / name).mkdir(parents=True)
-        (tmp_path / "tune" / name / "study.json").touch()
-    assert words(["--set", "a=1"], tmp_path) == ["--resume", "slurm-17"]
-    assert words(["--set", "a=1", "--name=mine"], tmp_path) == ["--resume", "mine"]
-    assert words(["--resume", "other"], tmp_path) == ["--resume", "other"]
-
-
-def test_an_element_of_an_array_has_a_name_of_its_own_and_its_number_in_its_words(tmp_path):
+def test_an_element_of_an_array_has_a_name_of_its_own_and_its_number_in_its_words():
     element = Job("20", "17-3", "3", 0, ("n1",), "n1")
-    assert words(["--set", "tune.sampler.seed=%a"], tmp_path, element) == [
+    assert words(["--set", "tune.sampler.seed=%a"], element) == [
+        "--or-resume",
         "--name",
         "slurm-17-3",
         "--set",
@@ -146,9 +136,9 @@ def test_an_element_of_an_array_has_a_name_of_its_own_and_its_number_in_its_word
     ]
 
 
-def test_a_training_and_a_pipeline_are_given_again_as_they_are(tmp_path):
-    assert words(["--set", "a=1"], tmp_path, command="train") == ["--set", "a=1"]
-    assert words_of("repro", ["tune"], JOB, Studies(tmp_path), ["python"]) == ["python", "-m", "dvc", "repro", "tune"]
+def test_a_training_and_a_pipeline_are_given_again_as_they_are():
+    assert words(["--set", "a=1"], command="train") == ["--set", "a=1"]
+    assert words_of("repro", ["tune"], JOB, ["python"]) == ["python", "-m", "dvc", "repro", "tune"]
 
 
 @pytest.mark.parametrize(
