@@ -113,7 +113,8 @@ def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) 
     folder = settings.checkpoints / "slurm" / f"{job.label}-{job.restarts}"
     turn = "" if job.restarts == 0 else f", turn {job.restarts + 1}"
     say(f"job {job.label}{turn} on {', '.join(job.nodes)}; the outputs of the nodes: {folder}")
-    nodes = RayNodes(job, folder, env, python=python, join_s=options.join_s, signals=signals)
+    last_turn = job.restarts >= options.requeues
+    nodes = RayNodes(job, folder, env, python=python, join_s=options.join_s, signals=signals, last_turn=last_turn)
     try:
         with nodes:
             words = words_of(options.command, options.words, job, python)

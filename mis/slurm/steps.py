@@ -51,6 +51,7 @@ class RayNodes:
         python: Sequence[str],
         join_s: float,
         signals: Signals,
+        last_turn: bool = False,
     ) -> None:
         """Start nothing yet.
 
@@ -61,6 +62,7 @@ class RayNodes:
             python: The command that runs Python on a node, in a container where there is one.
             join_s: Seconds in which all nodes must have joined.
             signals: What tells the job to end.
+            last_turn: Whether the job is not to be queued again, also where the first node is lost.
         """
         self.job = job
         self.folder = folder
@@ -71,6 +73,7 @@ class RayNodes:
         self._python = [*python]
         self._join_s = join_s
         self._signals = signals
+        self._last_turn = last_turn
         self._steps: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> RayNodes:
@@ -116,6 +119,10 @@ class RayNodes:
         srun = ["srun", "--nodes=1", "--ntasks=1", f"--nodelist={node}", "--overlap", "--export=ALL", "--unbuffered"]
         srun += ["--no-kill", f"--output={self.log(node)}", f"--job-name=ray-{node}"]
         inner = [*self._python, "-m", "mis.slurm.node", "--label", node, *options]
+        if node != self.job.head:
+            outlives = ["--node", self.job.head, "--address", self.env["RAY_ADDRESS"]]
+            outlives += ["--last-turn"] if self._last_turn else []
+            inner = [sys.executable, "-m", "mis.slurm.first_node", *outlives, "--", *inner]
         # A session of its own: a signal to the batch script's group is not one to the nodes.
         self._steps[node] = subprocess.Popen(
             [*srun, *inner], env=self.env, stdin=subprocess.PIPE, start_new_session=True

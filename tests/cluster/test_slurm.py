@@ -172,6 +172,23 @@ def test_a_search_that_loses_a_node_goes_on_without_it(slurm, project):
     assert hosts(store) <= {"n1", "n2"}
 
 
+def test_a_search_that_loses_its_first_node_goes_on_in_its_next_turn(slurm, machines, project):
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
+    name = f"slurm-{number}"
+    folder = project.folder / "checkpoints" / "tune" / name
+    slurm.wait(lambda: {"n1", "n2"} == hosts_with_epochs(folder, 2), "trials on both nodes", 120)
+    slurm.lose("n1")  # with the batch script, the search and Ray's head
+    # n2 notices that the head is gone after about a minute.
+    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 180)
+    machines.join("n1")
+    slurm.start_node("n1")
+    job = slurm.finish(number)
+    printed = output(project, f"tune-{number}")
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
+    assert "it goes on: " in printed
+    assert len(check_whole(project, name, 60).trials()) == 6
+
+
 def test_a_training_takes_all_devices_of_its_job(slurm, project):
     words = sets(train__epochs=6, train__patience=6, train__batch_size=4)
     # As in a container: what needs the libraries is started through a command.
