@@ -1,7 +1,7 @@
 """What SLURM has given a job, read from the environment of its batch script.
 
-The modules that the batch script runs (`job.py`, `steps.py`, this one) need nothing but Python 3.9: where a container
-has the libraries, they run outside of it.
+What the batch script runs (`job.py`, `first_node.py`, and what they import, of `mis` too) needs nothing but Python 3.9:
+where a container has the libraries, it runs outside of it.
 """
 
 from __future__ import annotations
