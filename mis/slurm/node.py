@@ -28,6 +28,9 @@ from mis.ports import free_port
 from mis.settings import cores
 from mis.train.rendezvous import local_address
 
+RANDOM = "x" * 8
+"""As many letters as `tempfile.mkdtemp` adds to a folder's name."""
+
 LONGEST_FOLDER = 40
 """Letters of the folder of temporary files: Ray makes sockets some 65 letters below, and 107 is the most."""
 
@@ -58,17 +61,20 @@ def own_address(env: Mapping[str, str]) -> str:
     return str(found[0])
 
 
-def local_folder(env: Mapping[str, str]) -> Path:
-    """Return the folder for Ray's temporary files, on this node's own disk and of this job alone.
+def make_local_folder(env: Mapping[str, str]) -> Path:
+    """Make the folder for Ray's temporary files, on this node's own disk, for this process and this user alone.
+
+    Its name is known to nobody before: one that another user has made beforehand is never taken.
 
     Args:
         env: The environment: SLURM_TMPDIR, TMPDIR, else the system's; where a path is too long for Ray's sockets, /tmp.
     """
     base = Path(env.get("SLURM_TMPDIR") or env.get("TMPDIR") or tempfile.gettempdir())
-    job = f"mis-{env.get('SLURM_JOB_ID', os.getpid())}-{env.get('SLURM_RESTART_COUNT') or 0}"
-    if len(str(base / job)) > LONGEST_FOLDER:
-        base = Path("/tmp")  # noqa: S108 - the folder itself is made by this process, for its user alone
-    return base / job
+    job = f"mis-{env.get('SLURM_JOB_ID', os.getpid())}-{env.get('SLURM_RESTART_COUNT') or 0}-"
+    if len(str(base / job) + RANDOM) > LONGEST_FOLDER:
+        base = Path("/tmp")  # noqa: S108 - mkdtemp makes the folder below it, with mode 0700
+    base.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=job, dir=base))
 
 
 def ray_command(address: str, folder: Path, label: str, *, head: str | None) -> list[str]:
@@ -102,9 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(label: str, head_file: Path | None, head: str | None) -> int:
-    address, folder = own_address(os.environ), local_folder(os.environ)
+    address = own_address(os.environ)
+    folder = make_local_folder(os.environ)
     command = ray_command(address, folder, label, head=head)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The setting with which mis lets a Ray of one machine listen on the loopback address alone.
     env = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
     print(f"{label}: Ray listens at {address}; its temporary files: {folder}", flush=True)  # noqa: T201
