@@ -104,7 +104,9 @@ class RayNodes:
         return self.job.head in self.lost
 
     def _start(self) -> None:
-        self.folder.mkdir(parents=True)
+        # A cluster that was set up anew counts its jobs from the start again.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / HEAD_FILE).unlink(missing_ok=True)
         deadline = time.monotonic() + self._join_s
         self._start_step(self.job.head, "--head-file", str(self.folder / HEAD_FILE))
         address = self._wait_for_head(deadline)
@@ -146,6 +148,7 @@ class RayNodes:
                 time.sleep(POLL_S)
         finally:
             asking.kill()
+            asking.wait()
         if asking.returncode != 0:
             logs = ", ".join(str(self.log(node)) for node in self.job.nodes)
             raise WorkerError(
@@ -181,6 +184,7 @@ class RayNodes:
             for step in steps:
                 if step.poll() is None:
                     signal_group(step, signal.SIGKILL)
+                    step.wait()
         self._steps.clear()
 
 
