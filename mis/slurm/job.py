@@ -62,6 +62,11 @@ class Outcome:
     not_joined: str = ""
 
 
+def with_task(words: Sequence[str], task: str | None) -> list[str]:
+    """Return words with the number of an array's element for `%a`; None leaves them as they are."""
+    return [word if task is None else word.replace("%a", task) for word in words]
+
+
 def words_of(command: str, given: Sequence[str], job: Job, python: Sequence[str]) -> list[str]:
     """Return the command line of a command in a job.
 
@@ -74,7 +79,7 @@ def words_of(command: str, given: Sequence[str], job: Job, python: Sequence[str]
         job: The job.
         python: The command that runs Python.
     """
-    given = [word.replace("%a", job.array_task) if job.array_task else word for word in given]
+    given = with_task(given, job.array_task)
     if command == "repro":
         return [*python, "-m", "dvc", "repro", *given]
     start = [*python, "-m", f"mis.{command}"]

@@ -237,3 +237,6 @@ def test_what_a_job_would_refuse_is_refused_before_it_waits_in_the_queue(slurm, 
     said = refused("--partition=nowhere")
     assert "SLURM must accept mis-tune.sbatch, got allocation failure: Invalid partition name specified; change" in said
     assert slurm.ask("squeue", "--noheader") == ""
+    # What is taken as it is reaches SLURM as one word.
+    submit(slurm, project, "--account=a b", "--sbatch=--hold", words=sets())
+    assert slurm.ask("squeue", "--noheader", "--format=%a") == "a b"
