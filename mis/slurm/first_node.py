@@ -1,8 +1,8 @@
 """`python -m mis.slurm.first_node ...`: a step's command on another node, and what is done where the first is lost.
 
 The batch script runs on the first node of a job. Where that node is lost, SLURM keeps the job (`--no-kill`), and
-nothing would be left that queues it again: so the others do. This runs outside of a container, where SLURM's commands
-are.
+nothing would be left that queues it again: so the others do. Ray tells them nothing of it where packets are dropped:
+its connections stay open. This runs outside of a container, where SLURM's commands are.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mis.errors import MisError
 from mis.slurm.allocation import cancel, id_of, requeue, state_of
 from mis.slurm.steps import say
 
-POLL_S = 5.0
-"""Seconds between two questions; SLURM takes a node for lost some minutes after Ray does (SlurmdTimeout)."""
+POLL_S = 15.0
+"""Seconds between two looks; SLURM takes a node for lost after some minutes (SlurmdTimeout)."""
 
 CONNECT_S = 5.0
 
@@ -42,9 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         step.terminate()
 
     signal.signal(signal.SIGTERM, end)
-    code = step.wait()
-    if code != 0 and not is_told:
-        watch(options.node, options.address, id_of(os.environ), last_turn=options.last_turn)
+    job, code = id_of(os.environ), None
+    while code is None:
+        try:
+            code = step.wait(POLL_S)
+        except subprocess.TimeoutExpired:
+            is_doubtful = not answers(options.address)
+        else:
+            is_doubtful = code != 0
+        if is_doubtful and not is_told:
+            watch(options.node, options.address, job, last_turn=options.last_turn)
     return code if code >= 0 else 128 - code
 
 

@@ -178,7 +178,6 @@ def test_a_search_that_loses_its_first_node_goes_on_in_its_next_turn(slurm, mach
     folder = project.folder / "checkpoints" / "tune" / name
     slurm.wait(lambda: {"n1", "n2"} == hosts_with_epochs(folder, 2), "trials on both nodes", 120)
     slurm.lose("n1")  # with the batch script, the search and Ray's head
-    # n2 notices that the head is gone after about a minute.
     slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 180)
     machines.join("n1")
     slurm.start_node("n1")

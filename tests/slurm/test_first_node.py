@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -73,7 +74,12 @@ def test_a_machine_that_is_gone_does_not_answer(monkeypatch):
     assert not answers("10.0.0.1:6000")
 
 
-def step(folder, source, *, says):
+PATIENT = (
+    "import mis.slurm.first_node as it; it.POLL_S = 0.2; it.answers = lambda _: False; raise SystemExit(it.main())"
+)
+
+
+def step(folder, source, *, says, module=("-m", "mis.slurm.first_node")):
     """Start a step, with a `squeue` that notes that it was asked and says that the first node is lost."""
     for name, line in (("squeue", "RUNNING|None|1:00:00|n2"), ("scontrol", "n2")):
         program = folder / name
@@ -81,7 +87,7 @@ def step(folder, source, *, says):
         program.chmod(0o755)
     words = ["--node=n1", "--address=127.0.0.1:1", "--", sys.executable, "-c", source]
     started = subprocess.Popen(
-        [sys.executable, "-m", "mis.slurm.first_node", *words],
+        [sys.executable, *module, *words],
         env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -109,3 +115,13 @@ def test_a_step_that_is_told_to_end_does_not(tmp_path):
     with started.stdin, started.stdout:
         assert started.wait(60) == 128 + signal.SIGTERM
     assert not (tmp_path / "asked").exists()
+
+
+def test_a_step_that_runs_on_looks_for_a_first_node_that_answers_no_more(tmp_path):
+    started = step(tmp_path, ASKED, says=b"up", module=("-c", PATIENT))
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "asked").exists() or "requeue" not in (tmp_path / "asked").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    started.communicate(timeout=60)
+    assert started.returncode == 0
