@@ -1,5 +1,6 @@
 """The files that others read: a RayJob, a compose file, Dockerfiles. Neither Kubernetes nor Docker runs here."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -99,3 +100,79 @@ def test_the_compose_file_names_what_is_there_and_no_password():
         for name, value in service["environment"].items():
             if "PASSWORD" in name or "STORE_URI" in name:
                 assert "${" in value, f"{name} is in the file itself"
+
+
+def test_the_compose_file_publishes_on_the_loopback_address_and_hands_on_tls():
+    text = (ROOT / "pipelines" / "server" / "compose.yaml").read_text(encoding="utf-8")
+    service = YAML(typ="safe").load(text)["services"]["mlflow"]
+
+    def with_values(value, **given):
+        """Replace variables as Compose does: ${NAME:-where it is not set} and ${NAME:+where it is}."""
+
+        def replaced(found):
+            name, sign, other = found.groups()
+            is_set = bool(given.get(name))
+            return (other if is_set else "") if sign == "+" else (given[name] if is_set else other)
+
+        return re.sub(r"\$\{(\w+):([-+])([^}]*)\}", replaced, value)
+
+    (ports,), tls = service["ports"], {"MLFLOW_TLS_KEY": "/a/key", "MLFLOW_TLS_CERTIFICATE": "/a/certificate"}
+    assert with_values(ports) == "127.0.0.1:5000:5000"
+    assert with_values(ports, MLFLOW_PUBLISHED="0.0.0.0:443") == "0.0.0.0:443:5000"
+    mounted = {with_values(volume, **tls).split(":")[0]: volume.split(":")[-2] for volume in service["volumes"][1:]}
+    for name, file in tls.items():
+        inside = service["environment"][name]
+        assert with_values(inside) == ""
+        assert with_values(inside, **tls) == mounted[file]
+
+
+SERVER = """#!/bin/sh
+test -s "$MLFLOW_AUTH_CONFIG_PATH" && echo begun
+test -e wait && exec sleep 60
+exit 3
+"""
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Return what starts pipelines/server/mlflow-server with a server of the test's own."""
+    (tmp_path / "mlflow").write_text(SERVER)
+    (tmp_path / "mlflow").chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+
+    def start(**env):
+        wanted = {"MLFLOW_BACKEND_STORE_URI": "sqlite://", "MLFLOW_ARTIFACTS": "a", "MLFLOW_ADMIN_PASSWORD": "secret"}
+        return subprocess.Popen(
+            [ROOT / "pipelines" / "server" / "mlflow-server"],
+            cwd=tmp_path,
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path / "tmp")} | wanted | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_passwords_leave_the_disk_with_the_server(server, tmp_path, is_ended):
+    if is_ended:
+        (tmp_path / "wait").touch()
+    started = server()
+    assert started.stdout.readline() == "begun\n"
+    if is_ended:
+        assert "secret" in next((tmp_path / "tmp").glob("*/auth.ini")).read_text()
+        started.terminate()
+    assert started.communicate(timeout=60) == ("", "")
+    assert started.returncode == (143 if is_ended else 3)
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("host", "has_tls", "is_said"),
+    [("127.0.0.1", False, False), ("10.0.0.5", False, True), ("0.0.0.0", False, True), ("10.0.0.5", True, False)],  # noqa: S104
+)
+def test_passwords_in_plain_text_are_told(server, host, has_tls, is_said):
+    tls = {"MLFLOW_TLS_KEY": "k", "MLFLOW_TLS_CERTIFICATE": "c"} if has_tls else {}
+    _, said = server(MLFLOW_HOST=host, **tls).communicate(timeout=60)
+    assert ("passwords go over the network in plain text" in said) == is_said
