@@ -176,3 +176,18 @@ def test_passwords_in_plain_text_are_told(server, host, has_tls, is_said):
     tls = {"MLFLOW_TLS_KEY": "k", "MLFLOW_TLS_CERTIFICATE": "c"} if has_tls else {}
     _, said = server(MLFLOW_HOST=host, **tls).communicate(timeout=60)
     assert ("passwords go over the network in plain text" in said) == is_said
+
+
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_tests_on_a_cluster_that_did_not_run_are_a_failure_unless_that_is_allowed(tmp_path, is_allowed):
+    for name in ("slurmctld", "munged", "openssl", "apt-get", "make"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {name} >> {tmp_path}/called\n")
+    (tmp_path / "ip").write_text("#!/bin/sh\nexit 1\n")  # networks cannot be made
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | ({"MIS_ALLOW_NO_CLUSTER": "1"} if is_allowed else {})
+    done = subprocess.run([ROOT / ".ci" / "cluster"], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if is_allowed else 1)
+    assert "NOT RUN" in done.stderr
+    called = tmp_path / "called"
+    assert not called.exists() or "make" not in called.read_text()
