@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, MappingProxyType
 
-from mis.errors import MisError, WorkerError
+from mis.errors import MisError, NodeAwayError, WorkerError
 from mis.files import DiskFullError, is_disk_full
 from mis.params.load import Params, load_params
 from mis.settings import Settings, load_settings
@@ -94,15 +94,15 @@ def load(params: Path | None = None, overrides: Sequence[str] = ()) -> tuple[Par
 def exit_code(command: Callable[[], int | None]) -> int:
     """Call a command and return its exit code; after an error the message is printed to stderr.
 
-    The exit code is 2 after an error of the input, 1 after the failure or loss of a worker, and 130 after Ctrl-C.
-    SIGTERM raises SystemExit(143).
+    The exit code is 2 after an error of the input, 75 where the same command may succeed in a minute because a node did
+    not answer, 1 after the failure or loss of a worker, and 130 after Ctrl-C. SIGTERM raises SystemExit(143).
     """
     try:
         with exiting_upon_sigterm():
             return command() or 0
     except MisError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command prints its error
-        return 2
+        return os.EX_TEMPFAIL if isinstance(error, NodeAwayError) else 2
     except BrokenPipeError:
         if not _reader_has_gone():  # another pipe or a connection broke
             raise

@@ -33,5 +33,12 @@ class MisError(Exception):
         return " ".join(super().__str__().split())
 
 
+class NodeAwayError(MisError):
+    """A node did not answer when a command began on it, and may in a minute: nothing of the input is at fault.
+
+    A command ends with exit code 75, which is `os.EX_TEMPFAIL`: a job of SLURM is queued again.
+    """
+
+
 class WorkerError(Exception):
     """A worker of a training failed or was lost; the message names the worker. A command ends with exit code 1."""

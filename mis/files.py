@@ -29,17 +29,24 @@ NO_SPACE = ("No space left on device", "database or disk is full")
 class DiskFullError(MisError):
     """A disk is full, or its quota used up; what was written before is as it was."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, way_on: str = "the same command") -> None:
+        """Name the disk, and what goes on.
+
+        Args:
+            folder: A folder on the disk.
+            way_on: The command that goes on when there is space.
+        """
         super().__init__(
             f"there must be space on the disk of {folder}",
             got="none left",
-            do="make space, and the same command goes on from what is there",
+            do=f"make space, and {way_on} goes on from what is there",
         )
         self.folder = folder
+        self.way_on = way_on
 
-    def __reduce__(self) -> tuple[type["DiskFullError"], tuple[Path]]:
+    def __reduce__(self) -> tuple[type["DiskFullError"], tuple[Path, str]]:
         """Let another process have the error: a worker's comes to its driver."""
-        return type(self), (self.folder,)
+        return type(self), (self.folder, self.way_on)
 
 
 def is_disk_full(error: BaseException) -> bool:

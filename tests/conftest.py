@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -157,3 +158,29 @@ def project(tmp_path, records):
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (tmp_path / "params.yaml").write_bytes(PARAMS.read_bytes())
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def storage_server():
+    """A bucket on a server of S3's kind, which this process and those that it starts may use."""
+    from tests.s3 import bucket
+
+    with bucket() as found:
+        yield found
+
+
+@pytest.fixture
+def remote(storage_server, request):
+    """An empty folder of the bucket, which is not waited for long."""
+    return storage_server.folder(re.sub(r"\W+", "-", request.node.name), wait_s=0.5)
+
+
+@pytest.fixture
+def node(monkeypatch):
+    """Let this process be on a node with this folder for its temporary files."""
+
+    def on(folder):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+    return on

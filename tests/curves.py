@@ -28,9 +28,9 @@ def dice_after(values, number, epoch):
     return max(0.0, best * (1 - math.exp(-epoch / 3)) + noise.gauss(0, 0.03))
 
 
-def next_epoch(store, number, suggested, size=2):
+def next_epoch(store, number, suggested, size=2, checkpoints=None):
     """Do what a training does in an epoch: write a checkpoint. Return the history."""
-    checkpoints = store.checkpoints(number)
+    checkpoints = checkpoints or store.checkpoints(number)
     history = checkpoints.history()
     epoch = len(history) + 1
     dice = dice_after(store.values(number, suggested), number, epoch)
@@ -85,8 +85,13 @@ class Curves:
             raise ValueError("these values are impossible")
         if task.number == self.dies:
             os.kill(os.getpid(), signal.SIGKILL)
-        task.checkpoints.set_aside_unreadable()
-        history = task.checkpoints.history()
+        with task.checkpoints.here() as checkpoints:
+            self.train(task, checkpoints)
+
+    def train(self, task, checkpoints):
+        """Do the epochs of a trial."""
+        checkpoints.set_aside_unreadable()
+        history = checkpoints.history()
         while len(history) < task.store.tune.epochs:
             may_hang = self.hangs is not None and len(history) == 1 and task.number >= self.hangs_from
             if may_hang and not self.hangs.exists():
@@ -96,6 +101,6 @@ class Curves:
                 while True:
                     time.sleep(1)
             time.sleep(self.epoch_s)
-            history = next_epoch(task.store, task.number, task.suggested, self.size)
+            history = next_epoch(task.store, task.number, task.suggested, self.size, checkpoints)
             task.steps.progress()
             task.report(history)

@@ -33,7 +33,20 @@ TOP = (
     "cli",
     "words",
 )
-PACKAGES = ("track", "data", "model", "train", "predict", "evaluate", "tune", "scaling", "report", "slurm", "doctor")
+PACKAGES = (
+    "track",
+    "machine",
+    "data",
+    "model",
+    "train",
+    "predict",
+    "evaluate",
+    "tune",
+    "scaling",
+    "report",
+    "slurm",
+    "doctor",
+)
 
 PARAMS = load_params(ROOT / "params.yaml")
 SOURCES = sorted([*(ROOT / "mis").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mis import cli
-from mis.errors import MisError
+from mis.errors import MisError, NodeAwayError
 from mis.params.load import load_params
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +94,17 @@ def test_the_last_of_two_values_for_a_name_counts(monkeypatch):
         ["--set", "train.epochs=5", "--set", "train.epochs=6"],
     )
     assert seen == [6]
+
+
+def test_a_node_that_does_not_answer_has_an_exit_code_of_its_own(capsys):
+    def command():
+        raise NodeAwayError("every node must answer", got="nothing of n2", do="give the command again in a minute")
+
+    assert cli.exit_code(command) == 75
+    assert (
+        capsys.readouterr().err
+        == "error: every node must answer, got nothing of n2; give the command again in a minute\n"
+    )
 
 
 def test_bad_input_is_one_line_and_2(capsys):

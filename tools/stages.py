@@ -45,8 +45,13 @@ APART = (
     "mis/scaling/cell_store.py",
     "mis/tune/study/messages.py",
     "mis/params/",
+    # Where things are kept: what is fetched is what was sent.
+    "mis/storage/",
+    "mis/train/remote_checkpoints.py",
+    "mis/tune/study/copy.py",
     # What starts, finds and ends processes, and reads a command line.
     "mis/cli.py",
+    "mis/machine/",
     "mis/files.py",
     "mis/ports.py",
     "mis/quiet.py",
@@ -55,7 +60,6 @@ APART = (
     "mis/train/clocks.py",
     "mis/train/cluster.py",
     "mis/train/connect.py",
-    "mis/train/diagnosis.py",
     "mis/train/gang.py",
     "mis/train/heartbeat.py",
     "mis/train/in_force.py",

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from mis import cli
-from mis.settings import load_settings
-from mis.train.diagnosis import Diagnosis
+from mis.machine.diagnosis import Diagnosis
+from mis.settings import Settings, load_settings
 from mis.words import counted
 
 ABOUT_WIDTH = len("temporary files")
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(*, as_json: bool) -> int:
-    settings = load_settings()
+    settings = _settings()
     from mis.doctor.session import diagnose
 
     found: list[Diagnosis] = []
@@ -42,6 +42,12 @@ def _run(*, as_json: bool) -> int:
     else:
         print(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}")
     return 1 if errors else 0
+
+
+def _settings() -> Settings:
+    """Return the settings; outside of a project there is no params.yaml that names a storage."""
+    settings = load_settings()
+    return cli.load()[1] if (settings.workspace / "params.yaml").is_file() else settings
 
 
 def _show(diagnosis: Diagnosis) -> None:

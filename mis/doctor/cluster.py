@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mis.doctor.disks import nearest_folder
 from mis.doctor.gpus import Gpus, ask_tensorflow, judge_gpus
-from mis.doctor.judge import judge_machine, size
 from mis.doctor.locks import can_lock, held_lock, judge_locks
-from mis.doctor.machine import CHECKPOINTS, RECORDS, Machine, find_machine
 from mis.errors import MisError
+from mis.machine.diagnosis import Diagnosis
+from mis.machine.disks import nearest_folder
+from mis.machine.facts import CHECKPOINTS, RECORDS, Machine, find_machine
+from mis.machine.judge import judge_machine, size
 from mis.train.allocate import Node
 from mis.train.cluster import cluster
-from mis.train.diagnosis import Diagnosis
 from mis.train.installation import Installation
 from mis.train.nodes import Answer, NoAnswer, ask_installations, ask_nodes, node_names
 from mis.tune.ray.visible import find_blind_nodes

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from mis.machine.diagnosis import Diagnosis
 from mis.track.provenance import PACKAGE
-from mis.train.diagnosis import Diagnosis
 from mis.train.messages import LET_GPUS_BE_USED
 
 ANSWER_S = 120.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mis.files import remove_file
-from mis.train.diagnosis import Diagnosis
+from mis.machine.diagnosis import Diagnosis
 from mis.train.nodes import Answer, NoAnswer
 
 

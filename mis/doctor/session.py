@@ -1,24 +1,29 @@
 """All that is looked at, from the settings to the diagnoses."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mis.doctor.cluster import diagnose_cluster
 from mis.doctor.gpus import ask_tensorflow, judge_gpus
-from mis.doctor.judge import judge_machine
-from mis.doctor.machine import CHECKPOINTS, LOGGED, RECORDS, find_machine
 from mis.doctor.store import find_store, judge_store
 from mis.errors import MisError
+from mis.machine.diagnosis import Diagnosis
+from mis.machine.facts import CHECKPOINTS, LOGGED, RECORDS, find_machine
+from mis.machine.judge import judge_machine
 from mis.settings import Settings
+from mis.storage.messages import CREDENTIALS
+from mis.storage.remote import RemoteFolder, probe
 from mis.track.provenance import UNKNOWN, git_commit
 from mis.train.cluster import OBJECT_STORE_BYTES
-from mis.train.diagnosis import Diagnosis
 from mis.train.installation import find_installation, judge_own
+
+STORAGE = "storage"
 
 
 def diagnose(settings: Settings) -> Iterator[Diagnosis]:
-    """Yield what is found, one thing after the other: versions, this machine, the cluster, MLflow, the records.
+    """Yield what is found, one thing after the other, from the versions to the records.
 
     Args:
         settings: The machine's settings.
@@ -35,7 +40,25 @@ def diagnose(settings: Settings) -> Iterator[Diagnosis]:
         yield judge_gpus(machine.host, gpus.result())
     yield from diagnose_cluster(settings.ray_address, own, on_nodes)
     yield from _store(settings)
+    yield from _storage(settings)
     yield _records(settings.records)
+
+
+def _storage(settings: Settings) -> Iterator[Diagnosis]:
+    """Yield whether this machine, and each node of the cluster, can write to the storage and read it again."""
+    if settings.storage is None:
+        yield Diagnosis("ok", STORAGE, "storage.path is null: checkpoints and studies are in the project's folder")
+        return
+    if not settings.is_remote:
+        yield Diagnosis("ok", STORAGE, f"checkpoints, studies and records are in {settings.storage}")
+        return
+    begun = time.monotonic()
+    reason = probe(RemoteFolder(settings.storage))
+    if reason:
+        yield Diagnosis("error", STORAGE, f"{settings.storage} cannot be used: {reason}", f"set {CREDENTIALS}")
+    else:
+        took = time.monotonic() - begun
+        yield Diagnosis("ok", STORAGE, f"{settings.storage} takes an object and returns it, in {took:.1f} s")
 
 
 def _commit(workspace: Path) -> Diagnosis:

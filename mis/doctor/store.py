@@ -10,14 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mis.doctor.disks import Disk, find_disk
 from mis.errors import MisError
+from mis.machine.diagnosis import Diagnosis
+from mis.machine.disks import Disk, find_disk
 from mis.settings import Settings
-from mis.track.outbox import DamagedError, HeldError, claimed, count_waiting, outboxes, read_refused, refused_outboxes
+from mis.track.outbox import (
+    SYNC,
+    DamagedError,
+    HeldError,
+    claimed,
+    count_waiting,
+    outboxes,
+    read_refused,
+    refused_outboxes,
+)
 from mis.track.provenance import UNKNOWN, versions
-from mis.track.recording import SYNC
 from mis.track.store import database_path, location_of, reason_of, tracking_uri
-from mis.train.diagnosis import Diagnosis
 from mis.words import counted
 
 SLOW_S = 2.0

@@ -2,7 +2,7 @@
 
 Ray is started on every node, the command runs on the first one, and all of it ends together. Before the time limit (the
 batch script asks for SIGUSR1 90 s before it) the command is ended, which loses nothing, and the job is queued again: in
-its next turn the same script goes on where it was.
+its next turn the same script goes on where it was. It is so, too, where a node does not answer at the start.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from mis.errors import MisError, WorkerError
@@ -46,6 +47,12 @@ JOIN_S = 300.0
 REQUEUES = 100
 """How often a job may be queued again, unless --requeues says otherwise: one that never gets anywhere ends some day."""
 
+SILENT_TURNS = 5
+"""How many turns in a row may end because a node did not answer at their start: the queue may give the same one."""
+
+SILENT = "a-node-was-silent"
+"""The file in the folder of such a turn."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -60,6 +67,11 @@ class Outcome:
     code: int | None = None
     head_is_lost: bool = False
     not_joined: str = ""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the next turn may do better, though the command has ended by itself."""
+        return self.head_is_lost or self.code == os.EX_TEMPFAIL
 
 
 def with_task(words: Sequence[str], task: str | None) -> list[str]:
@@ -116,6 +128,7 @@ def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) 
     container = shlex.split(options.container)
     python = [*container, "python"] if container else [sys.executable]
     folder = settings.checkpoints / "slurm" / f"{job.label}-{job.restarts}"
+    (folder / SILENT).unlink(missing_ok=True)  # of an earlier job of the same number
     turn = "" if job.restarts == 0 else f", turn {job.restarts + 1}"
     say(f"job {job.label}{turn} on {', '.join(job.nodes)}; the outputs of the nodes: {folder}")
     last_turn = job.restarts >= options.requeues
@@ -131,7 +144,20 @@ def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) 
         outcome = Outcome()
     except WorkerError as error:
         outcome = Outcome(not_joined=str(error))
+    if outcome.code == os.EX_TEMPFAIL:
+        (folder / SILENT).touch()
+        if (turns := _silent_turns(job, folder.parent)) >= SILENT_TURNS:
+            say(f"error: in {turns} turns in a row a node did not answer; --sbatch=--exclude=NODE leaves it out")
+            return os.EX_TEMPFAIL
     return end(job, outcome, signals, options.requeues)
+
+
+def _silent_turns(job: Job, folder: Path) -> int:
+    """Return how many turns in a row, this one included, have ended because a node did not answer at their start."""
+    turns = takewhile(
+        lambda restarts: (folder / f"{job.label}-{restarts}" / SILENT).exists(), range(job.restarts, -1, -1)
+    )
+    return len(list(turns))
 
 
 def _command(words: Sequence[str], nodes: RayNodes, signals: Signals) -> int | None:
@@ -171,8 +197,8 @@ def end(job: Job, outcome: Outcome, signals: Signals, requeues: int) -> int:
     """
     if outcome.not_joined:
         say(f"error: {outcome.not_joined}")
-    elif outcome.code == 0 or (outcome.code is not None and not signals.is_ending and not outcome.head_is_lost):
-        return outcome.code
+    elif outcome.code == 0 or not (outcome.may_pass or signals.is_ending):
+        return 1 if outcome.code is None else outcome.code
     state = job.state()
     why = _why_again(job, outcome, signals, state)
     if why and job.restarts < requeues:
@@ -198,6 +224,8 @@ def _why_again(job: Job, outcome: Outcome, signals: Signals, state: State) -> st
         return ""
     if outcome.head_is_lost:
         return "Ray's head was lost: once more"
+    if outcome.code == os.EX_TEMPFAIL:
+        return "a node did not answer: once more"
     return "Ray had started in an earlier turn: once more" if outcome.not_joined and job.restarts > 0 else ""
 
 

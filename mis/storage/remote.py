@@ -6,6 +6,7 @@ with the variables that all of AWS' programs read; nothing of it is kept or show
 
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -180,6 +181,18 @@ class RemoteFolder:
         return f"{self._key}/{name}"
 
 
+def probe(remote: RemoteFolder) -> str:
+    """Write, read and delete an object; return why that was not possible, "" where it was."""
+    name = f"probe-{os.uname().nodename}-{secrets.token_hex(4)}"
+    try:
+        remote.write(b"here", name)
+        content = remote.read(name)
+        remote.delete([name])
+    except (AwayError, RefusedError) as error:
+        return str(error)
+    return "" if content == b"here" else "it does not return what was written"
+
+
 def _asking(ask: "Callable[[S3FileSystem], Content]") -> Content:
     try:
         return ask(_file_system(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")))
@@ -224,5 +237,6 @@ def _file_system(endpoint: str | None) -> "S3FileSystem":
         **options,
         connect_timeout=CONNECT_S,
         request_timeout=REQUEST_S,
+        allow_delayed_open=True,  # a small file is one request then, and not three
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
     )

@@ -15,7 +15,7 @@ LOOK_S = 1.0
 SHARE = 0.1
 """Of its time a sender looks and sends for at most about so much, where it is not waited for."""
 
-SIGN_S = 20.0
+SIGN_S = 10.0
 """Seconds between two signs of life."""
 
 State = tuple[int, int]

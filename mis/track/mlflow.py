@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from filelock import Timeout
 
 from mis.errors import MisError
-from mis.files import saying_disk_full
+from mis.files import new_file, saying_disk_full
 from mis.settings import Settings, environment
 from mis.track.base import (
     NoRun,
@@ -603,6 +603,7 @@ def open_client(uri: str) -> "MlflowClient":
 def _open_database(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     path = database_path(uri)
     # It would print a traceback for each call that fails, beside the error, which is said here.
@@ -611,12 +612,39 @@ def _open_database(uri: str) -> "MlflowClient":
         with saying_disk_full(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             with lock(path):
+                if not path.exists() or path.stat().st_size == 0:
+                    _make_database(path)
                 probe(path)
                 return MlflowClient(tracking_uri=uri)
     except Timeout:
         raise MisError(f"MLflow's store must be free within {LOCK_S:.0f} s", got=path, do="end what holds it") from None
     except (OSError, sqlite3.Error, MlflowException) as error:
         raise MisError(f"MLflow's store must be a SQLite file that can be written: {error}", got=path) from error
+    except SQLAlchemyError as error:
+        raise MisError(
+            f"MLflow's store must be a database that MLflow can use: {reason_of(error)}",
+            got=path,
+            do="let it be the backup of one that a new version of MLflow was changing; delete one that has no runs yet",
+        ) from error
+
+
+def _make_database(path: Path) -> None:
+    """Make a store under another name first: a full disk, or a kill, would leave a part of its tables.
+
+    MLflow makes them in dozens of steps, and begins none of them again.
+    """
+    import mlflow.store.db.utils
+
+    database: Any = mlflow.store.db.utils  # its functions have no annotations
+    with new_file(path) as unfinished:
+        for suffix in ("", "-journal"):  # of a process that was killed
+            unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+        probe(unfinished)
+        engine = database.create_sqlalchemy_engine(f"sqlite:///{unfinished}")
+        try:
+            database._initialize_tables(engine)
+        finally:
+            engine.dispose()
 
 
 def _open_server(uri: str) -> "MlflowClient":

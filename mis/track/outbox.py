@@ -32,6 +32,9 @@ from mis.track.process import process_tags
 
 LOG, FILES, DELIVERED, LOCK, REFUSED = "log.jsonl", "files", "delivered", "lock", "refused.jsonl"
 
+SYNC = "python -m mis.track sync"
+"""The command that delivers what waits."""
+
 BEING_MADE_S = 3600.0
 """Seconds after which an outbox that is being made is no longer."""
 
@@ -135,6 +138,11 @@ class Outbox:
             link_or_copy(path, self.folder / kept)
             self.append("file", run, path=kept.as_posix(), folder=folder)
 
+    @property
+    def is_left(self) -> bool:
+        """Whether it has not been removed as delivered."""
+        return self.log.path.exists()
+
     def shorten(self, lines: list[str]) -> None:
         """Write these lines in place of the log: what is still needed of operations that are delivered."""
         self.log.replace(lines)
@@ -166,6 +174,20 @@ def outboxes(parent: Path) -> list[Path]:
     if (parent / LOG).is_file():
         return [parent]
     return sorted(log.parent for log in parent.glob(f"*/{LOG}") if not log.parent.name.startswith("."))
+
+
+def waits_for_another(folder: Path, store: str | None, name: str | None) -> str:
+    """Return what is said of an outbox that waits for another store, on one line.
+
+    Args:
+        folder: The outbox.
+        store: The name of the store that it waits for.
+        name: The name of the store that MLFLOW_TRACKING_URI names.
+    """
+    return (
+        f"{folder} waits for {store}, and is left there: name that in MLFLOW_TRACKING_URI, or `{SYNC} {folder}` "
+        f"delivers it to {name}"
+    )
 
 
 def sweep(parent: Path) -> None:

@@ -11,7 +11,7 @@ from mis.files import is_disk_full
 from mis.settings import Settings
 from mis.track.base import Run, RunStore, Status, param_text
 from mis.track.names import RUN_KEY_TAG
-from mis.track.outbox import HeldError, Kind, Outbox, claimed, count_waiting, outboxes
+from mis.track.outbox import SYNC, HeldError, Kind, Outbox, claimed, count_waiting, outboxes
 from mis.track.sender import Sender, Warn, say_on_stderr
 from mis.track.store import location_of, name_of_store, tracking_uri
 from mis.words import counted, noun
@@ -21,9 +21,6 @@ PATIENCE_S = 120.0
 
 SHORT_PATIENCE_S = 10.0
 """Seconds that it waits where it was interrupted, or was told that there may be no server."""
-
-SYNC = "python -m mis.track sync"
-"""The command that delivers what waits."""
 
 
 class OutboxRun:
@@ -44,6 +41,11 @@ class OutboxRun:
     def id(self) -> str | None:
         """The run's id in the store; None so long as it is not delivered."""
         return self.delivered_id
+
+    @property
+    def waits(self) -> bool:
+        """Whether something that its process has logged is not delivered; of one that lives, always."""
+        return self._tracker.waits
 
     @property
     def reference(self) -> int | Mapping[str, Any]:
@@ -124,6 +126,11 @@ class OutboxTracker:
         """Return one line that tells a person where to look."""
         return self._location
 
+    @property
+    def waits(self) -> bool:
+        """Whether the outbox has something that is not delivered; until it is closed, always."""
+        return self._outbox.is_left
+
     def append(self, kind: Kind, run: int | Mapping[str, Any], **content: object) -> int:
         """Append an operation to the outbox and return its number."""
         number = self._outbox.append(kind, run, **content)
@@ -200,6 +207,23 @@ def waiting_line(parent: Path, failure: str | None = None) -> str:
         f"{counted(operations, 'operation')} of {runs} {noun(runs, 'run')} {verb} in {parent}{why}; nothing is lost: "
         f"`{SYNC}` sends them"
     )
+
+
+def delivered_id(run: Run) -> str | None:
+    """Return a run's id in the store once its tracker is closed; None where the run, or a part of it, still waits."""
+    return None if isinstance(run, OutboxRun) and run.waits else run.id
+
+
+def where(run_id: str | None, settings: Settings) -> str:
+    """Return where a command's runs are, as the end of a line: in the store, or in the outbox.
+
+    Args:
+        run_id: The `delivered_id` of its run.
+        settings: The machine's settings.
+    """
+    if run_id is None:
+        return f"waiting in {settings.outboxes}; `{SYNC}` sends them"
+    return f"run {run_id} in {location_of(tracking_uri(settings))}"
 
 
 def reader(settings: Settings) -> RunStore | None:

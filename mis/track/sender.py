@@ -32,6 +32,7 @@ from mis.track.outbox import (
     read_refused,
     remove_delivered,
     sweep,
+    waits_for_another,
 )
 from mis.track.store import reason_of
 from mis.words import counted
@@ -458,6 +459,7 @@ class Sender:
         self._say_to_user = say
         self._own = Delivery(outbox.folder, outbox.log, say=self._say, opened=self._note_id)
         self._left: list[Path] | None = None
+        self._foreign: list[str] = []
         self._later: list[Path] = []  # what others have left and the store has not taken
         self._later_at_s = 0.0
         self._later_pause_s = FIRST_PAUSE_S
@@ -547,6 +549,7 @@ class Sender:
         if self._left:
             left, self._left = self._left, []
             self._send_all_left(left, self._store)
+            self._say_foreign()
         sent = self._own.step(self._store)
         if not sent and self._later and time.monotonic() >= self._later_at_s:
             self._send_all_left(self._later, self._store)
@@ -591,6 +594,7 @@ class Sender:
                 self._say(f"what waits in {folder} is left there: {reason_of(error)}")
                 return
             if delivery.store not in (self._own.store, None):
+                self._foreign.append(waits_for_another(folder, delivery.store, self._own.store))
                 return
             try:
                 while not self._ending and (sent := delivery.step(store)):
@@ -601,6 +605,12 @@ class Sender:
                 self._say(str(error))
             finally:
                 delivery.mark()
+
+    def _say_foreign(self) -> None:
+        """Say once that something waits for another store: it may be this one, whose address has changed."""
+        if self._foreign:
+            more = len(self._foreign) - 1
+            self._say(self._foreign[0] + (f"; {counted(more, 'other')} beside it likewise" if more else ""))
 
     def _note(self, sent: int) -> None:
         """Count what was sent; where nothing was left to send, wait until something is."""

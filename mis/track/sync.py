@@ -13,6 +13,7 @@ from mis.track.base import RunStore
 from mis.track.outbox import (
     LOG,
     REFUSED,
+    SYNC,
     DamagedError,
     HeldError,
     claimed,
@@ -21,8 +22,9 @@ from mis.track.outbox import (
     put_back_refused,
     read_refused,
     refused_outboxes,
+    waits_for_another,
 )
-from mis.track.recording import SYNC, connect, waiting_line
+from mis.track.recording import connect, waiting_line
 from mis.track.sender import FIRST_PAUSE_S, LONGEST_PAUSE_S, SAID_REFUSALS, Delivery, Warn
 from mis.track.store import location_of, name_of_store, reason_of, tracking_uri
 from mis.words import counted
@@ -122,10 +124,7 @@ def _sync_log(outbox: Path, store: RunStore, name: str | None, say: Warn) -> boo
     delivery = Delivery(outbox, say=say)
     if name is None or delivery.store in (name, None):
         return _deliver(delivery, store, say)
-    say(
-        f"{outbox} waits for {delivery.store}: name it in MLFLOW_TRACKING_URI, or give sync this folder to "
-        f"deliver it to {name}"
-    )
+    say(waits_for_another(outbox, delivery.store, name))
     return False
 
 

@@ -9,7 +9,7 @@ from mis.errors import MisError
 from mis.params.load import Params
 from mis.quiet import import_tensorflow
 from mis.settings import Settings
-from mis.track.store import location_of, tracking_uri
+from mis.track.recording import delivered_id, where
 
 
 def command(params: Params, settings: Settings, *, profile: bool, one_fold: bool) -> None:
@@ -66,15 +66,8 @@ def _train_folds(params: Params, settings: Settings) -> None:
     regions = {name: value for name, value in means.items() if name.startswith("dice_")}
     by_region = ", ".join(f"{name.removeprefix('dice_').upper()} {value:.4f}" for name, value in regions.items())
     print(f"out of fold: Dice {means['dice']:.4f} ({by_region})")
-    print(f"the ensemble, its folds and their scores: {where(runs[0].id, settings)}")
+    print(f"the ensemble, its folds and their scores: {where(delivered_id(runs[0]), settings)}")
     folds.finish()
-
-
-def where(run_id: str | None, settings: Settings) -> str:
-    """Return where a run is: in the store, or still in the outbox."""
-    if run_id is None:
-        return f"a run that waits in {settings.outboxes}"
-    return f"run {run_id} in {location_of(tracking_uri(settings))}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mis.train.diagnosis import Diagnosis
+from mis.machine.diagnosis import Diagnosis
 
 MOST_S = 5.0
 """Seconds by which clocks may differ.

@@ -4,14 +4,22 @@ import gc
 import logging
 import signal
 import socket
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from mis.errors import MisError
 from mis.settings import cores
 from mis.termination import exit_in_order
 from mis.train.allocate import Node
+from mis.train.progress import show_message
+
+LOCAL_STARTS = 2
+"""How often a cluster of this machine's own is started at most."""
+
+SOCKETS = "AF_UNIX path length"
+"""In what Ray says where the names of its sockets are too long for Linux."""
 
 OBJECT_STORE_BYTES = 128 * 2**20
 """Size of the object store of a local cluster, for parameters and metrics; Ray would take a third of the memory."""
@@ -38,7 +46,7 @@ def cluster(
         most_cores: Cores that a local cluster claims to have at most; None claims all that this process may use.
 
     Raises:
-        MisError: No cluster answers at the address.
+        MisError: No cluster answers at the address, or the name of the folder of temporary files is too long.
     """
     import ray
 
@@ -48,10 +56,15 @@ def cluster(
     if address is not None:
         _check_answers(address)
     try:
-        arguments = _arguments(address, at_least, shared_bytes, most_cores)
-        ray.init(**arguments, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if address is None:
+        _start(_arguments(address, at_least, shared_bytes, most_cores))
+    except (OSError, RuntimeError, ValueError) as error:
+        if SOCKETS in str(error):
+            raise MisError(
+                "the folder of temporary files must have a short name, as Ray has its sockets below it",
+                got=tempfile.gettempdir(),
+                do="set TMPDIR to another one",
+            ) from None
+        if address is None or (isinstance(error, OSError) and not isinstance(error, ConnectionError)):
             raise
         raise MisError(
             f"RAY_ADDRESS must name a Ray cluster that answers: {error}",
@@ -69,6 +82,23 @@ def cluster(
         # What is found to be garbage later, in whatever thread, would ask Ray, which ends a process that does so.
         gc.collect()
         ray.shutdown()
+
+
+def _start(arguments: Mapping[str, object]) -> None:
+    """Start or join a cluster; one of this machine's own is started once more where the machine was too busy."""
+    import ray
+
+    attempts = LOCAL_STARTS if arguments["address"] == "local" else 1
+    for left in reversed(range(attempts)):
+        try:
+            ray.init(**arguments, log_to_driver=False, logging_level=logging.CRITICAL)
+        except Exception as error:  # Ray raises no type of its own where its processes are not there in time
+            if left == 0 or isinstance(error, ValueError) or SOCKETS in str(error):
+                raise
+            show_message(f"Ray did not start ({str(error).strip().splitlines()[0]}): once more")
+            ray.shutdown()
+        else:
+            return
 
 
 def is_connected() -> bool:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mis.machine.diagnosis import Diagnosis
 from mis.track.provenance import PACKAGE, UNKNOWN, digest_of_sources, versions
-from mis.train.diagnosis import Diagnosis
 
 NAMES = {
     "python": "Python",

@@ -13,12 +13,19 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mis.errors import MisError, NodeAwayError
+from mis.machine.diagnosis import Diagnosis, refusal
+from mis.machine.facts import TEMPORARY, find_machine
+from mis.machine.judge import judge_machine
 from mis.train.clocks import Offset, Reading, judge_clocks, offset
-from mis.train.diagnosis import Diagnosis, refusal
+from mis.train.cluster import OBJECT_STORE_BYTES
 from mis.train.installation import Installation, compare, find_installation
 
 ANSWER_S = 60.0
 """Seconds in which a node must have started a process that answers: it imports from a shared file system, perhaps."""
+
+LOOKED_AT = ("shared memory", "open files", TEMPORARY)
+"""What is looked at of each machine before a training or a search begins; the doctor looks at more."""
 
 PINGS = 2
 """How often the time is asked for once the processes are there: an answer takes some milliseconds then."""
@@ -43,6 +50,17 @@ class Answer(Generic[Value]):
 
 
 NOT_ANSWERED = "has not answered"
+
+GIVE_AGAIN = "give the command again in a minute, when Ray has given up a node that is lost"
+"""What to do where a node has not answered."""
+
+LOST = (
+    ray.exceptions.LocalRayletDiedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.TaskUnschedulableError,
+    ray.exceptions.WorkerCrashedError,
+)
+"""What Ray raises where the node, or the process that was to answer there, is gone."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +97,7 @@ class Compared:
                 "error",
                 "nodes",
                 f"{name} {reason}",
-                "give the command again in a minute, when Ray has given up a node that is lost"
+                GIVE_AGAIN
                 if reason.startswith(NOT_ANSWERED)
                 else "let it have the same `mis` as this process, or leave it out of the cluster",
             )
@@ -144,6 +162,8 @@ def _answer(question: Callable[..., Any], *arguments: object) -> tuple[float, An
 def _read(reference: Any, asked_s: float, answered_s: float) -> Answer[Any] | NoAnswer:  # noqa: ANN401 - Ray's
     try:
         node_s, value = ray.get(reference)
+    except LOST:
+        return NoAnswer(f"{NOT_ANSWERED}: it is gone, or its process has died")
     except ray.exceptions.RayError as error:
         return NoAnswer(f"could not run this `mis`: {str(error).strip().splitlines()[-1]}")
     return Answer(value, Reading(asked_s, node_s, answered_s))
@@ -187,22 +207,46 @@ def ask_installations(nodes: Mapping[str, str] | None = None) -> Compared:
 def check_nodes_agree(address: str | None, say: Callable[[str], None]) -> None:
     """Refuse a cluster with a node that has other libraries, or another `mis`, than this process.
 
-    The nodes of a local cluster are this machine, and are not asked. A node that joins later is not asked either.
+    It is also looked at whether a machine lets a process open enough files, has shared memory, and has room for
+    temporary files. The nodes of a local cluster are this machine. A node that joins later is not asked.
 
     Args:
         address: The address of the cluster that this process is connected to; None where it is a local one.
         say: Takes a line for the user: what may be and is no reason to refuse.
 
     Raises:
-        MisError: A node has something else, or does not answer; the message has its host's name.
+        MisError: A node has something else, or lacks something; the message has its host's name.
+        NodeAwayError: Nodes do not answer, and nothing else is wrong.
     """
     if address is None:
+        _check_this_machine(say)
         return
-    found = ask_installations().judge(find_installation())
+    own, names = find_installation(), node_names()
+    asked = ask_installations(names)
+    found = asked.judge(own)
+    # Others might not understand the question.
+    same = {name: names[name] for name, there in asked.installations.items() if there.sources == own.sources}
+    for answer in ask_nodes(same, find_machine, {}).values():
+        if isinstance(answer, Answer):  # one that is lost meanwhile is noticed soon
+            found += _troubles(judge_machine(answer.value, store_bytes=0, is_node=True))
     if errors := [diagnosis for diagnosis in found if diagnosis.mark == "error"]:
-        raise refusal("every node of the Ray cluster must have what this process has", errors)
+        kind = NodeAwayError if all(error.do == GIVE_AGAIN for error in errors) else MisError
+        raise refusal("every node of the Ray cluster must have what this process has", errors, kind)
     if warnings := _joined([diagnosis for diagnosis in found if diagnosis.mark == "warning"]):
         say(warnings)
+
+
+def _check_this_machine(say: Callable[[str], None]) -> None:
+    found = _troubles(judge_machine(find_machine({}), store_bytes=OBJECT_STORE_BYTES))
+    if errors := [diagnosis for diagnosis in found if diagnosis.mark == "error"]:
+        raise refusal("this machine must have what Ray needs", errors)
+    if warnings := _joined(found):
+        say(warnings)
+
+
+def _troubles(diagnoses: Sequence[Diagnosis]) -> list[Diagnosis]:
+    """Return what ends a search later on, where the machine has too little of it: the rest is the doctor's."""
+    return [found for found in diagnoses if found.about in LOOKED_AT and found.mark != "ok"]
 
 
 def _joined(warnings: Sequence[Diagnosis]) -> str:

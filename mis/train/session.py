@@ -25,7 +25,7 @@ from mis.track.names import (
     MODEL_RECEPTIVE_FIELD,
     RESTARTED_PREFIX,
 )
-from mis.track.recording import open_tracker
+from mis.track.recording import delivered_id, open_tracker
 from mis.train.batch_rule import for_replicas
 from mis.train.callbacks import Epoch, ReportEpochs, ReportSteps
 from mis.train.checkpoint import Checkpoints
@@ -100,7 +100,7 @@ def _train(params: Params, settings: Settings, launcher: Launcher, *, profile: b
         run.log_file(fitted.best_model, "model")
         if profile:
             _log_profile(run, folder)
-    return replace(fitted, run_id=run.id)  # which is known once the run is delivered
+    return replace(fitted, run_id=delivered_id(run))
 
 
 def _log_profile(run: Run, folder: Path) -> None:

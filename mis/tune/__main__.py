@@ -9,7 +9,7 @@ from mis import cli
 from mis.errors import MisError
 from mis.params.load import Params
 from mis.settings import Settings
-from mis.track.store import location_of, tracking_uri
+from mis.track.recording import delivered_id, where
 
 WHOLE_FROM = 1000.0
 """From here on the table has no digits after the point."""
@@ -31,7 +31,7 @@ def show(study: "StudyResult", settings: Settings) -> None:
     print(f"best: trial {study.best.name} with validation Dice {study.best.score:.4f}: {values}")
     if front := study.store.journal.pareto_front():
         print(f"no other is better in both objectives: {', '.join(front)}")
-    print(f"study {study.name}, its curves and its model: {location_of(tracking_uri(settings))}")
+    print(f"study {study.name}, its curves and its model: {where(delivered_id(study.run), settings)}")
 
 
 def _short(value: float) -> str:

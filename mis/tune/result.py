@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from mis.errors import MisError
 from mis.files import new_file, write_csv
+from mis.track.base import Run
 from mis.track.names import (
     BEST_DICE,
     DEVICE_HOURS,
@@ -31,6 +32,7 @@ class StudyResult:
         elapsed_s: Seconds from the first trial's submission to the end of the last; over all its sessions.
         store: The study on disk.
         concurrent: How many trials ran at once.
+        run: Its run.
     """
 
     name: str
@@ -38,6 +40,7 @@ class StudyResult:
     elapsed_s: float
     store: StudyStore
     concurrent: int
+    run: Run
 
     @property
     def failed(self) -> int:

@@ -1,7 +1,8 @@
 """One study from its parameters to its runs in MLflow."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -13,7 +14,7 @@ import optuna
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_contents, read_records, size_bytes
 from mis.data.records.source import publish
-from mis.files import saying_disk_full
+from mis.files import DiskFullError, saying_disk_full
 from mis.params.load import Params
 from mis.params.tune import STUDY_NAME
 from mis.settings import Settings
@@ -42,7 +43,7 @@ from mis.tune.resources import Resources, resources
 from mis.tune.result import StudyResult
 from mis.tune.study import messages
 from mis.tune.study.code import code_version, is_other_code, name_of
-from mis.tune.study.copy import bring_back, bring_back_all, kept_on_storage
+from mis.tune.study.copy import bring_back, bring_back_all, is_kept, kept_on_storage
 from mis.tune.study.layout import STUDY_JSON
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
@@ -135,7 +136,9 @@ def fetch_study(name: str, settings: Settings) -> Path:
 
 def is_there(name: str, settings: Settings) -> bool:
     """Return whether there is a study of a name, here or where studies are kept."""
-    return (fetch_study(name, settings) / STUDY_JSON).is_file()
+    folder = studies_folder(settings) / name
+    remote = remote_folder(settings, folder)
+    return (folder / STUDY_JSON).is_file() or (remote is not None and is_kept(remote, show_message))
 
 
 def check_name(name: str, settings: Settings) -> None:
@@ -147,7 +150,7 @@ def check_name(name: str, settings: Settings) -> None:
     """
     if not STUDY_NAME.fullmatch(name):
         raise messages.bad_name(name)
-    if fetch_study(name, settings).exists():
+    if (studies_folder(settings) / name).exists() or is_there(name, settings):
         raise messages.name_taken(name, has_folder=True)
     earlier = reader(settings)
     if earlier is not None and earlier.find_run(TUNE, {STUDY_TAG: name}, go_on=False) is not None:
@@ -166,7 +169,7 @@ def run(
         retry_failed: Whether trials that have failed are tried again; they are where all have failed.
     """
     store = replace(store, remote=remote_folder(context.settings, store.path))
-    with store.locked(), kept_on_storage(store, show_message), saying_disk_full(store.path):
+    with store.locked(), kept_on_storage(store, show_message), _saying_way_on(store):
         show_message(f"study {store.name}; if it is interrupted: {store.way_on}")
         for line in store.mend():
             show_message(line)
@@ -186,6 +189,18 @@ def run(
         if result.failed and not store.has_folds:
             show_message(messages.failed(result.failed, store.name))
         return result
+
+
+@contextmanager
+def _saying_way_on(store: StudyStore) -> Iterator[None]:
+    """Where the disk is full, say how the study goes on: the command that began it would begin another one."""
+    try:
+        with saying_disk_full(store.path):
+            yield
+    except DiskFullError as error:
+        if store.has_folds:
+            raise
+        raise DiskFullError(error.folder, f"`{store.way_on}`") from error
 
 
 def _run_on(available: Resources, store: StudyStore, context: StudyContext, begun_by: str) -> StudyResult:
@@ -225,7 +240,7 @@ def _run_on(available: Resources, store: StudyStore, context: StudyContext, begu
         except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
             show_message(f"what has ended is kept; go on with {store.way_on}")
             raise
-        result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent)
+        result = StudyResult(store.name, trials, store.seconds, store, available.share.concurrent, study_run)
         _record(result, study_run, context)
     return result
 

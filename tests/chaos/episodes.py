@@ -1,6 +1,7 @@
 """An episode: a search or a training, with random faults until it ends, and what must hold then."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -368,7 +369,8 @@ def run_on_nodes(ray, name, sets, drawn, done, most):
     if process.returncode == 0:
         check("Traceback" not in err, err[-3000:])
         return True
-    refused = process.returncode == 2 and "has not answered within" in err  # the second node was away at the start
+    # The second node was away at the start.
+    refused = process.returncode == os.EX_TEMPFAIL and "has not answered" in err
     check("head lost" in done or refused, f"exit code {process.returncode} after {done}: {err[-3000:]}")
     return False
 

@@ -157,3 +157,18 @@ def refusal(warm, project, env, module, words):
     _, err = process.communicate()
     assert process.returncode == 2, err
     return err.splitlines()[-1]
+
+
+def test_a_storage_is_written_to_and_what_refuses_is_said(tmp_path, storage_server):
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    plain = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for path, mark, says in (
+        ("s3://mis/project", "ok", "s3://mis/project takes an object and returns it"),
+        ("s3://no-such-bucket/a", "error", "s3://no-such-bucket/a cannot be used: no such bucket"),
+    ):
+        (tmp_path / "params.yaml").write_text(plain.replace("  path: null", f"  path: {path}"), encoding="utf-8")
+        code, found = doctor(tmp_path, **storage_server.env)
+        assert code == (mark == "error")
+        (line,) = [text for name, text in about(found, mark) if name == "storage"]
+        assert says in line
+    assert not storage_server.folder("project").list(), "nothing is left there"

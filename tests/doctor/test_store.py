@@ -7,9 +7,9 @@ from threading import Thread
 
 import pytest
 
-from mis.doctor.disks import Disk
 from mis.doctor.store import SLOW_S, Store, count_in_outboxes, find_store, judge_store
 from mis.errors import MisError
+from mis.machine.disks import Disk
 from mis.settings import load_settings
 from mis.track.base import TRAIN
 from mis.track.mlflow import MlflowTracker

@@ -53,6 +53,10 @@ def signals(*names, ago_s=0.0):
         (Outcome(1), (), RUNS, 0, 1, False),
         (Outcome(2), (), RUNS, 0, 2, False),
         (Outcome(0), ("USR1",), NEARLY_OVER, 0, 0, False),
+        # A node did not answer at the start.
+        (Outcome(os.EX_TEMPFAIL), (), RUNS, 0, 0, True),
+        (Outcome(os.EX_TEMPFAIL), (), RUNS, 3, 1, False),
+        (Outcome(os.EX_TEMPFAIL), (), CANCELLED, 0, 143, False),
         # The limit: whatever the command's exit code was meanwhile.
         (ENDED, ("USR1",), NEARLY_OVER, 0, 0, True),
         (ENDED, ("USR1",), RUNS, 0, 0, True),

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import mis.slurm.job
 from mis.errors import MisError
 from mis.slurm.__main__ import main, parser, script_of
-from mis.slurm.allocation import Job, seconds_of
+from mis.slurm.allocation import Job, State, seconds_of
 from mis.slurm.job import words_of
 from mis.slurm.node import LONGEST_FOLDER, make_local_folder, own_address, ray_command
 from mis.slurm.script import Script
@@ -215,6 +216,80 @@ def test_an_element_of_an_array_has_a_name_of_its_own_and_its_number_in_its_word
 def test_a_training_and_a_pipeline_are_given_again_as_they_are():
     assert words(["--set", "a=1"], command="train") == ["--set", "a=1"]
     assert words_of("repro", ["tune"], JOB, ["python"]) == ["python", "-m", "dvc", "repro", "tune"]
+
+
+class ScriptedJob(Job):
+    """A job that notes when it is queued again."""
+
+    queued = ()
+
+    def state(self):
+        return State("RUNNING", "None", 3000, self.nodes)
+
+    def requeue(self):
+        type(self).queued = (*self.queued, self.restarts)
+
+
+class ScriptedNodes:
+    """Nodes on which Ray is there at once."""
+
+    head_is_lost = False
+
+    def __init__(self, _, folder, env, **__):
+        folder.mkdir(parents=True)
+        self.env = dict(env)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def look(self):
+        """Do nothing."""
+
+
+@pytest.fixture
+def end_turn(tmp_path, monkeypatch):
+    """A function that runs a turn of a job whose command ends with a code, and returns that of the batch script."""
+    monkeypatch.setattr(mis.slurm.job, "RayNodes", ScriptedNodes)
+    monkeypatch.setattr(ScriptedJob, "queued", ())
+    command = "import sys; sys.exit(int(sys.argv[-1]))"
+    monkeypatch.setattr(mis.slurm.job, "words_of", lambda _, given, *__: [sys.executable, "-c", command, *given])
+    monkeypatch.setenv("MIS_ROOT", str(tmp_path))
+
+    def end(restarts, code, *options):
+        job = ScriptedJob("17", "17", None, restarts, ("n1",), "n1")
+        monkeypatch.setattr(Job, "of", lambda _: job)
+        return mis.slurm.job.main([*options, "train", str(code)])
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
+    yield end
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_a_job_in_which_a_node_did_not_answer_is_queued_again_but_not_for_ever(end_turn, capfd):
+    assert [end_turn(turn, os.EX_TEMPFAIL) for turn in range(4)] == [0] * 4
+    assert ScriptedJob.queued == (0, 1, 2, 3)
+    assert "slurm: a node did not answer: once more" in capfd.readouterr().err
+    assert end_turn(4, os.EX_TEMPFAIL) == os.EX_TEMPFAIL
+    assert ScriptedJob.queued == (0, 1, 2, 3)
+    assert "slurm: error: in 5 turns in a row a node did not answer; " in capfd.readouterr().err
+
+
+def test_turns_in_which_the_nodes_answered_do_not_count(end_turn):
+    for turn in range(3):
+        end_turn(turn, os.EX_TEMPFAIL)
+    end_turn(3, 0)  # its time limit came, perhaps
+    assert [end_turn(turn, os.EX_TEMPFAIL) for turn in range(4, 8)] == [0] * 4
+    end_turn(8, 0)
+    assert end_turn(9, os.EX_TEMPFAIL, "--requeues=9") == 1, "queued as often as it may be"
+
+
+def test_bad_input_and_a_defect_end_a_job_for_good(end_turn):
+    assert [end_turn(turn, code) for turn, code in enumerate((2, 1))] == [2, 1]
+    assert ScriptedJob.queued == ()
 
 
 @pytest.mark.parametrize(

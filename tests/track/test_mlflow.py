@@ -7,10 +7,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 import sqlalchemy.exc
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from mis.errors import MisError
@@ -21,7 +24,7 @@ from mis.track.base import tracked
 from mis.track.mlflow import MlflowTracker, artifact_repository
 from mis.track.outbox import outboxes
 from mis.track.process import process_tags
-from mis.track.recording import open_tracker
+from mis.track.recording import delivered_id, open_tracker
 
 OPEN = """
 from mis.settings import load_settings
@@ -302,6 +305,60 @@ def test_a_store_that_cannot_be_opened_because_the_disk_is_full_is_one_line(sett
     full = sqlalchemy.exc.OperationalError("UPDATE runs", {}, sqlite3.OperationalError("database or disk is full"))
     database_failures(full, 1_000_000)  # the run of the dead process is to be closed
     with pytest.raises(DiskFullError, match=f"space on the disk of {settings.mlruns}"):
+        MlflowTracker(settings)
+
+
+@contextmanager
+def failing_at(statement):
+    """Let MLflow's database be full from a statement on, by its number."""
+    numbers = count(1)
+
+    def check(*_):
+        if next(numbers) >= statement:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    event.listen(Engine, "before_cursor_execute", check)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", check)
+
+
+@pytest.mark.parametrize("statement", [1, 40, 150])
+def test_a_store_whose_making_was_cut_off_is_made_by_the_next_command(settings, statement):
+    with failing_at(statement), pytest.raises(DiskFullError, match=f"space on the disk of {settings.mlruns}"):
+        MlflowTracker(settings)
+    run = MlflowTracker(settings).start_run("mis/train", "run")
+    assert MlflowTracker(settings).read_run(run.id) is not None
+    assert sorted(path.name for path in settings.mlruns.iterdir()) == ["mlflow.db", "mlflow.lock"]
+
+
+@pytest.mark.parametrize("left_kib", [0, 200, 900])
+def test_a_command_on_a_full_disk_makes_the_store_once_there_is_space(small_disk, left_kib):
+    settings = load_settings({"MIS_ROOT": str(small_disk("4m"))})
+    hog = settings.root / "hog"
+    hog.write_bytes(bytes((4096 - left_kib) * 1024))
+    with pytest.raises(DiskFullError), open_tracker(settings):
+        pytest.fail("it has begun")
+    hog.unlink()
+    with open_tracker(settings) as tracker, tracked(tracker.open_run("mis/train", "run")) as run:
+        pass
+    assert delivered_id(run) is not None
+
+
+def test_what_a_kill_has_left_of_a_store_that_was_being_made_is_removed(settings):
+    settings.mlruns.mkdir(parents=True)
+    for name in (".unfinished.mlflow.db", ".unfinished.mlflow.db-journal"):
+        (settings.mlruns / name).write_bytes(b"half")
+    MlflowTracker(settings)
+    assert sorted(path.name for path in settings.mlruns.iterdir()) == ["mlflow.db", "mlflow.lock"]
+
+
+def test_a_store_that_another_program_has_left_half_made_is_one_line(settings):
+    settings.mlruns.mkdir(parents=True)
+    with closing(sqlite3.connect(settings.mlruns / "mlflow.db")) as database:
+        database.execute("CREATE TABLE _alembic_tmp_params (x)")
+    with pytest.raises(MisError, match=r"table _alembic_tmp_params already exists, got .*mlflow.db; .*delete one"):
         MlflowTracker(settings)
 
 

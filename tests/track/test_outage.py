@@ -117,7 +117,7 @@ def test_offline_all_is_kept_and_delivered_from_a_copy_too_and_twice_is_the_same
     process = start_training(warm, project, proxy.uri, 101, patience_s=0.1, MIS_OFFLINE="1")
     output, errors = ended_well(process)
     assert "best validation Dice" in output
-    assert "the model and its curves: a run that waits in" in output
+    assert "the model and its curves: waiting in" in output
     (line,) = [line for line in errors.splitlines() if "python -m mis.track sync" in line]
     assert "of 1 run wait in" in line
     assert runs_of(store, 101) == []

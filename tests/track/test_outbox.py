@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import threading
+import time
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -32,7 +33,7 @@ from mis.track.outbox import (
     read_refused,
 )
 from mis.track.process import is_dead, process_tags
-from mis.track.recording import OutboxTracker, open_tracker, waiting_line
+from mis.track.recording import OutboxTracker, delivered_id, open_tracker, waiting_line, where
 from mis.track.sender import Delivery, Sender
 from mis.track.sync import sync
 from tests.power import watched
@@ -563,15 +564,21 @@ def test_a_wait_for_a_store_that_is_away_is_shown_with_the_reason(tmp_path, monk
     assert tracker.delivered
 
 
-def test_what_waits_for_another_store_is_not_delivered_to_this_one(tmp_path):
-    other = Outbox.create(tmp_path / "outbox", "http://another")
-    OutboxTracker(other, Nobody(), "nowhere").open_run("mis/train", "theirs").finish()
-    other.close(delivered=False)
+def test_what_waits_for_another_store_is_not_delivered_to_this_one_which_is_said_once(tmp_path):
+    others = [Outbox.create(tmp_path / "outbox", "http://another") for _ in range(3)]
+    for other in others:
+        OutboxTracker(other, Nobody(), "nowhere").open_run("mis/train", "theirs").finish()
+        other.close(delivered=False)
     store = Store()
     with sending(tmp_path / "outbox", store, patience_s=60) as tracker:
         tracker.open_run("mis/train", "ours").finish()
     assert [run.name for run in store.runs] == ["ours"]
-    assert outboxes(tmp_path / "outbox") == [other.folder]
+    assert outboxes(tmp_path / "outbox") == [other.folder for other in others]
+    (line,) = tracker.said
+    assert line == (
+        f"{others[0].folder} waits for http://another, and is left there: name that in MLFLOW_TRACKING_URI, or "
+        f"`python -m mis.track sync {others[0].folder}` delivers it to store; 2 others beside it likewise"
+    )
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -817,6 +824,24 @@ def test_offline_everything_is_kept_and_said_and_delivered_twice_it_is_the_same(
     assert content(store) == once
     assert sync(offline, None, lines.append) == 0
     assert lines[-1] == f"nothing waits in {offline.outboxes}"
+
+
+def test_a_run_of_which_a_part_waits_is_not_said_to_be_in_the_store(offline, monkeypatch):
+    monkeypatch.setattr(recording, "SHORT_PATIENCE_S", 0.1)
+    store = Store()
+    monkeypatch.setattr(recording, "connect", lambda _: store)
+    for has_gone, words in (
+        (True, f"waiting in {offline.outboxes}; "),
+        (False, " in MLflow server http://127.0.0.1:9"),
+    ):
+        with open_tracker(offline) as tracker, tracked(tracker.open_run(TRAIN, "run")) as run:
+            store.away = False
+            while run.id is None:
+                time.sleep(0.001)
+            store.away = has_gone
+            run.log_metrics({"dice": 0.5})
+        assert words in where(delivered_id(run), offline)
+        assert run.id is not None
 
 
 def test_sync_says_what_still_waits(settings, tmp_path, monkeypatch):

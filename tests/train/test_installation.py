@@ -2,8 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from mis.train.diagnosis import Diagnosis, refusal
+from mis.errors import MisError, NodeAwayError
+from mis.machine.diagnosis import Diagnosis, refusal
+from mis.train import nodes
 from mis.train.installation import MUST_AGREE, NAMES, SHOULD_AGREE, Installation, compare, find_installation, judge_own
+from mis.train.nodes import Compared, check_nodes_agree
 
 OWN = Installation(dict.fromkeys(NAMES, "1.2.3"), "a" * 64, "/here/mis")
 
@@ -76,3 +79,19 @@ def test_what_this_process_has_is_found_without_importing_it_and_judged():
     ok, error = judge_own(replace(found, versions={**found.versions, "ray": "unknown"}))
     assert "Ray" not in ok.found
     assert (error.mark, error.found) == ("error", "not installed: Ray")
+
+
+SILENT, OTHER = "has not answered within 60 s", "has another `mis`"
+
+
+@pytest.mark.parametrize(
+    ("silent", "kind"),
+    [({"n2": SILENT}, NodeAwayError), ({"n2": OTHER}, MisError), ({"n2": SILENT, "n3": OTHER}, MisError)],
+)
+def test_nodes_that_do_not_answer_are_no_error_of_the_input_unless_something_else_is_wrong(monkeypatch, silent, kind):
+    monkeypatch.setattr(nodes, "ask_installations", lambda: Compared({}, {}, {}, silent))
+    with pytest.raises(
+        MisError, match="every node of the Ray cluster must have what this process has, got n2"
+    ) as error:
+        check_nodes_agree("an address", print)
+    assert type(error.value) is kind

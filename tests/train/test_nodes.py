@@ -2,11 +2,15 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
 from mis.errors import MisError
+from mis.machine.disks import Disk
+from mis.machine.facts import TEMPORARY, find_machine
 from mis.train import nodes
+from mis.train.clocks import Reading
 from mis.train.installation import find_installation
 from mis.train.nodes import Answer, NoAnswer, ask_installations, ask_nodes, check_nodes_agree, node_names
 
@@ -61,3 +65,35 @@ def test_a_node_with_a_mis_of_another_kind_or_none_is_refused(monkeypatch):
 def test_the_nodes_of_a_local_cluster_are_not_asked(monkeypatch):
     monkeypatch.setattr(nodes, "ask_installations", fail)
     check_nodes_agree(None, print)
+
+
+FULL = Disk("/tmp", "tmpfs", frozenset(), free_bytes=1, total_bytes=10)  # noqa: S108
+
+
+@pytest.mark.parametrize("address", [None, "an address"])
+def test_a_machine_that_would_end_a_search_later_on_is_said_or_refused_before(monkeypatch, address):
+    """On a node the question is asked in another process: there it is what the node answers that is replaced."""
+    plain = find_machine({})
+
+    def on(**facts):
+        found = replace(plain, **facts)
+        monkeypatch.setattr(nodes, "find_machine", lambda _: found)  # this machine
+        real = nodes.ask_nodes
+
+        def asking(names, question, *arguments, **options):
+            if question is not nodes.find_machine:
+                return real(names, question, *arguments, **options)
+            return {name: Answer(found, Reading(0, 0, 0)) for name in names}
+
+        monkeypatch.setattr(nodes, "ask_nodes", asking)
+        said = []
+        check_nodes_agree(address, said.append)
+        return said
+
+    assert on() == []
+    (line,) = on(open_files=1024, most_open_files=1024)
+    assert "a process may open 1024 files, less than the 4096" in line
+    assert "ulimit -n 8192 before" in line
+    assert on(free_bytes=0) == [], "that is the doctor's"
+    with pytest.raises(MisError, match=r"must have what .* free of .* at /tmp"):
+        on(disks={TEMPORARY: FULL})

@@ -43,7 +43,7 @@ def test_its_imports_are_the_part_that_starts_workers():
         "mis.train.cluster",
         "mis.train.connect",
         "mis.train.devices",
-        "mis.train.diagnosis",
+        "mis.machine.diagnosis",
         "mis.train.gang",
         "mis.train.heartbeat",
         "mis.train.installation",

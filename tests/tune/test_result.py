@@ -1,12 +1,17 @@
 """What is said of a study at its end."""
 
+import errno
 from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
-from mis.settings import Settings
+from mis.files import DiskFullError
+from mis.settings import Settings, load_settings
+from mis.track import recording
+from mis.track.base import TUNE, NoRun, tracked
 from mis.track.memory import MemoryTracker
+from mis.track.recording import open_tracker
 from mis.train.allocate import Share
 from mis.tune import session
 from mis.tune.__main__ import show
@@ -31,11 +36,28 @@ def store(params, tmp_path):
 
 def test_whole_numbers_are_whole_in_the_table(store, tmp_path, capsys):
     settings = Settings(root=tmp_path, workspace=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
-    show(StudyResult(store.name, store.trials(), 9.0, store, 1), settings)
+    show(StudyResult(store.name, store.trials(), 9.0, store, 1, NoRun()), settings)
     head, first, *_ = capsys.readouterr().out.splitlines()
     shown = dict(zip(head.split(), first.split(), strict=False))
     assert (shown["trial"], shown["parameters"], shown["seconds"], shown["elapsed_s"]) == ("000", "90720", "2", "1235")
     assert shown["val/dice"] == "0.5"
+
+
+def _away(_):
+    raise OSError("Connection refused")
+
+
+def test_a_study_of_which_nothing_was_sent_says_where_it_waits_and_how_it_is_sent(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(recording, "SHORT_PATIENCE_S", 0.1)
+    monkeypatch.setattr(recording, "connect", _away)
+    settings = load_settings({"MIS_ROOT": str(tmp_path), "MLFLOW_TRACKING_URI": "http://away:5000", "MIS_OFFLINE": "1"})
+    with open_tracker(settings) as tracker, tracked(tracker.open_run(TUNE, "study")) as run:
+        pass
+    show(StudyResult(store.name, store.trials(), 9.0, store, 1, run), settings)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == (
+        f"study study, its curves and its model: waiting in {settings.outboxes}; `python -m mis.track sync` sends them"
+    )
 
 
 def test_a_study_says_how_many_trials_have_failed_and_how_they_are_tried_again(
@@ -50,6 +72,21 @@ def test_a_study_says_how_many_trials_have_failed_and_how_they_are_tried_again(
     assert session.run(store, context).failed == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == "2 failed; python -m mis.tune --resume study --retry-failed tries them again"
+
+
+@pytest.mark.parametrize(
+    ("options", "way_on"),
+    [({}, "`python -m mis.tune --resume s`"), ({"stage": True}, "`dvc repro`"), ({"folds": True}, "the same command")],
+)
+def test_on_a_full_disk_a_study_says_which_command_goes_on(params, records, tmp_path, monkeypatch, options, way_on):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(session, "resources", full)
+    settings = Settings(root=tmp_path, workspace=tmp_path, tracking_uri="", records_folder=records.folder)
+    context = session.StudyContext(records, MemoryTracker(), None, settings, draw=lambda *_: [])
+    with pytest.raises(DiskFullError, match=f"make space, and {way_on} goes on from what is there"):
+        session.run(StudyStore.create(tmp_path / "s", params, **options), context)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def headline(progress: Progress, now: float) -> str:
         f"{_count(progress)} {trials} ended",
         f"{running} running" if running else "",
         f"{interrupted} interrupted" if interrupted else "",
-        f"best Dice {short_dice(best.best_dice)} (trial {best.name})" if best else "",
+        f"best Dice {short_dice(best.best_dice)} (trial {best.name}{_unless_ended(best)})" if best else "",
         duration(now - progress.begun_at),
         _left(progress, now),
     )
@@ -34,6 +34,8 @@ def tail(progress: Progress, now: float) -> str:
     """Return how far a search is in fewer words, for the end of a line."""
     best = progress.best
     best_dice = f"best {short_dice(best.best_dice)}" if best else ""
+    if best and not best.state.has_ended:
+        best_dice += f" (trial {best.name}{_unless_ended(best)})"
     return joined(f"{_count(progress)} ended", best_dice, _left(progress, now))
 
 
@@ -90,6 +92,11 @@ def _count(progress: Progress) -> str:
 def _total(progress: Progress, wanted: int) -> int:
     """Return how many trials a search will have: more than are wanted by now, where it has had more already."""
     return max(wanted, len(progress.trials))
+
+
+def _unless_ended(best: Trial) -> str:
+    """Return the state of the best trial where it is not among those that have ended."""
+    return "" if best.state.has_ended else f", {best.state}"
 
 
 def _left(progress: Progress, now: float) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mis.errors import MisError
+from mis.errors import MisError, NodeAwayError
 from mis.files import DiskFullError
 from mis.storage.messages import CREDENTIALS
+from mis.train.nodes import GIVE_AGAIN
 
 DIED = "worker process has died"
 """In what Ray says when a process is gone."""
@@ -79,17 +80,17 @@ def _cause(lines: Sequence[str]) -> str:
     return f"{kind}: {said}" if said else kind
 
 
-def node_does_not_answer(node: str) -> MisError:
-    """Return the error for a node on which no process could be started."""
-    return MisError(
+def node_does_not_answer(node: str) -> NodeAwayError:
+    """Return the error for a node on which no process could be started, or that was lost."""
+    return NodeAwayError(
         "every node must be able to run a process",
         got=f"no answer of {node}",
-        do="end it, or leave it out of the cluster",
+        do=f"{GIVE_AGAIN}; where it comes again, end that node, or leave it out of the cluster",
     )
 
 
 def node_cannot_run(node: str, reason: str) -> MisError:
-    """Return the error for a node on which `mis` cannot be imported, or that was lost."""
+    """Return the error for a node on which `mis` cannot be imported."""
     return MisError(f"every node must have the same `mis`: {reason}", got=f"an error on {node}", do="install it there")
 
 

@@ -12,10 +12,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mis.errors import MisError
 from mis.files import new_file, remove_file
-from mis.storage.remote import AwayError, RefusedError, RemoteFolder
+from mis.storage.remote import RemoteFolder, probe
 from mis.train.allocate import Node
 from mis.train.checkpoint import SEEN_WITHIN_S, seen
-from mis.train.nodes import NoAnswer, ask_nodes, node_names
+from mis.train.nodes import LOST, NOT_ANSWERED, NoAnswer, ask_nodes, node_names
 from mis.tune.ray import errors
 
 ANSWER_S = 60.0
@@ -32,6 +32,7 @@ def check_nodes_see(folder: Path, records: Path, nodes: Sequence[Node]) -> None:
 
     Raises:
         MisError: A node does not see the folder within a minute, and so on; the message has its name.
+        NodeAwayError: It does not answer.
     """
     for error in find_blind_nodes(folder, records, nodes).values():
         raise error
@@ -45,21 +46,11 @@ def check_nodes_reach(remote: RemoteFolder) -> None:
     """
     for name, answer in ask_nodes(node_names(), probe, remote).items():
         if isinstance(answer, NoAnswer):
+            if answer.reason.startswith(NOT_ANSWERED):
+                raise errors.node_does_not_answer(name)
             raise errors.node_cannot_run(name, answer.reason)
         if answer.value:
             raise errors.node_does_not_reach(name, remote.url, answer.value)
-
-
-def probe(remote: RemoteFolder) -> str:
-    """Write, read and delete an object; return why that was not possible, "" where it was."""
-    name = f"probe-{os.uname().nodename}-{secrets.token_hex(4)}"
-    try:
-        remote.write(b"here", name)
-        content = remote.read(name)
-        remote.delete([name])
-    except (AwayError, RefusedError) as error:
-        return str(error)
-    return "" if content == b"here" else "it does not return what was written"
 
 
 def find_blind_nodes(folder: Path, records: Path, nodes: Sequence[Node]) -> dict[str, MisError]:
@@ -110,7 +101,7 @@ def _look(proof: Path, answer: Path, records: Path) -> tuple[str, bool, bool]:
 def _error_of(node: str, look: Any, folder: Path, records: Path, proof: Path) -> MisError | None:
     try:
         host, sees, sees_records = ray.get(look, timeout=0)
-    except ray.exceptions.GetTimeoutError:
+    except (ray.exceptions.GetTimeoutError, *LOST):
         return errors.node_does_not_answer(node)
     except ray.exceptions.RayError as error:
         return errors.node_cannot_run(node, str(error).strip().splitlines()[-1])

@@ -10,13 +10,13 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mis.files import make_folder, new_folder, read_json, write_json
 from mis.storage.path import scratch_folder
-from mis.storage.remote import Entry, RemoteFolder, Say
+from mis.storage.remote import AwayError, Entry, RefusedError, RemoteFolder, Say
 from mis.storage.sender import SIGN_S, FolderSender
 from mis.tune.study import messages
 from mis.tune.study.layout import STUDY_JSON, TRIALS
@@ -131,10 +131,24 @@ def kept_on_storage(store: StudyStore, say: Say) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        sender.close(min(INTERRUPTED_WAIT_S, store.remote.wait_s))
+        _leave(store.remote, sender, min(INTERRUPTED_WAIT_S, store.remote.wait_s))
         raise
-    if not sender.close(store.remote.wait_s):
+    if not _leave(store.remote, sender, store.remote.wait_s):
         say(messages.not_sent(store.name, store.remote.url))
+
+
+def _leave(remote: RemoteFolder, sender: FolderSender, within_s: float) -> bool:
+    """Send what is left, and take back the sign of life; return whether all of it was sent."""
+    sent = sender.close(within_s)
+    if sent:
+        with suppress(AwayError, RefusedError):
+            remote.delete([RUNNER])
+    return sent
+
+
+def is_kept(remote: RemoteFolder, say: Say) -> bool:
+    """Return whether there is a study in a folder of the storage."""
+    return remote.patiently(lambda: remote.read(SESSION), say) is not None
 
 
 INTERRUPTED_WAIT_S = 10.0

@@ -50,7 +50,7 @@ def test_a_line_for_each_trial_that_ends(clock):
     assert text().splitlines() == [
         # 000 has 7 * 5 s - 2 s left; the third takes the 12 s that 001 has taken.
         "trial 001 diverged: Dice nan after 1 epoch, 12 s (learning_rate=0.0031 norm=batch); "
-        "1 of 3 ended, best 0.700, about 33 s left",
+        "1 of 3 ended, best 0.700 (trial 000, running), about 33 s left",
         # The mean is (12 + 45) / 2 s, and 002 has run for 33 s.
         "trial 000 completed: Dice 0.715 after 8 epochs, 45 s (learning_rate=0.0031 norm=group); "
         "2 of 3 ended, best 0.715, about 0 s left",
@@ -66,7 +66,7 @@ def test_a_line_a_minute_at_most_between_them(clock):
     for epoch in range(1, 19):
         clock.now += 10
         board.report("000", epoch, dice=0.5, best=0.5, epoch_s=10.0)
-    told = "study one: 0 of 4 trials ended, 1 running, best Dice 0.500 (trial 000)"
+    told = "study one: 0 of 4 trials ended, 1 running, best Dice 0.500 (trial 000, running)"
     assert text().splitlines() == [  # (100 - epoch) * 10 s, and 3 trials of 1000 s
         f"{told}, 1 min, about 1 h 06 min left",
         f"{told}, 2 min, about 1 h 05 min left",
@@ -108,7 +108,7 @@ def test_a_trial_that_begins_again_runs_again_from_where_it_was(clock):
         pass
     assert text().splitlines()[1:] == [
         "trial 000 begins again: its process died",
-        "study one: 0 of 24 trials ended, 1 interrupted, best Dice 0.600 (trial 000), 0 s",
+        "study one: 0 of 24 trials ended, 1 interrupted, best Dice 0.600 (trial 000, interrupted), 0 s",
     ]
 
 
@@ -243,7 +243,7 @@ with board() as shown:
 
 SAID = "trial 003 failed: no epoch, 4 min (learning_rate=0.0124 norm=[b]group[/b] flip=True): OSError: [/no] such file"
 # 004 ends after 4 * 30 s; 005 and the 18 to begin take 240 s each, the mean of three: 120 + 9 * 240 s, 10 * 240 s.
-HEADLINE = "study one: 4 of 24 trials ended, 2 running, best Dice 0.731 (trial 004), 0 s, about 40 min left"
+HEADLINE = "study one: 4 of 24 trials ended, 2 running, best Dice 0.731 (trial 004, running), 0 s, about 40 min left"
 ROWS = [
     "trial  state      epoch   Dice   best  values",
     "─" * 87,

@@ -38,6 +38,16 @@ def test_a_search_of_one_trial_and_of_nobody_knows_how_many():
     assert tail(progress(row, total=None), 9) == "1 ended, best 0.500"
 
 
+def test_a_best_trial_that_has_not_ended_is_told_to_be_so():
+    """What comes of a search is of trials that have ended: this one may still be lost."""
+    ended = Trial(0, {}, TrialState.COMPLETED, epochs=8, best={"val/dice": 0.5})
+    better = Trial(1, {}, TrialState.RUNNING, epochs=1, best={"val/dice": 0.75})
+    both = progress(ended, better, total=2)
+    assert "1 of 2 trials ended, 1 running, best Dice 0.750 (trial 001, running)" in headline(both, 9)
+    assert tail(both, 9) == "1 of 2 ended, best 0.750 (trial 001, running)"
+    assert "1 interrupted, best Dice 0.750 (trial 001, interrupted)" in headline(both.leave(), 9)
+
+
 def test_what_became_of_a_trial():
     assert end_of(Trial(0, {}, TrialState.STOPPED, epochs=1, best={"val/dice": 0.5}, elapsed_s=90), {}) == (
         "trial 000 stopped: Dice 0.500 after 1 epoch, 2 min"

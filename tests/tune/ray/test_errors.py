@@ -3,8 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+import ray
 
+from mis.errors import MisError, NodeAwayError
 from mis.tune.ray.errors import LONGEST, is_own_fault, reason_of
+from mis.tune.ray.visible import _error_of
 
 GRAPH = """ray::ImplicitFunc.train() (pid=7, ip=10.0.0.1)
   File "execute.py", line 59, in quick_execute
@@ -86,3 +89,23 @@ def test_an_error_in_the_data_is_not_the_trials_own_fault():
     """A file on the disk of the node may be at fault."""
     assert is_own_fault("InvalidArgumentError: shapes must match")
     assert not is_own_fault("reading the data: Could not parse example input")
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (ray.exceptions.GetTimeoutError(), NodeAwayError),
+        (ray.exceptions.NodeDiedError("the node is gone"), NodeAwayError),
+        (ray.exceptions.TaskUnschedulableError("the node is gone"), NodeAwayError),
+        (ray.exceptions.RuntimeEnvSetupError("no module named mis"), MisError),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_node_that_does_not_answer_or_is_lost_is_no_error_of_the_input(monkeypatch, tmp_path, raised, kind):
+    def get(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(ray, "get", get)
+    error = _error_of("n2", None, tmp_path, tmp_path, tmp_path / "proof")
+    assert type(error) is kind
+    assert "every node must" in str(error)

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mis.doctor.cluster import judge_node
-from mis.doctor.disks import Disk
 from mis.doctor.gpus import Gpus, judge_gpus
-from mis.doctor.judge import GIB, MIB, judge_machine
 from mis.doctor.locks import judge_locks
-from mis.doctor.machine import CHECKPOINTS, LOGGED, RECORDS, TEMPORARY, Machine
+from mis.machine.disks import Disk
+from mis.machine.facts import CHECKPOINTS, LOGGED, RECORDS, TEMPORARY, Machine
+from mis.machine.judge import GIB, MIB, judge_machine
 from mis.train.allocate import Node
 from mis.train.clocks import Reading
 from mis.train.cluster import OBJECT_STORE_BYTES

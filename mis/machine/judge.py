@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from math import floor
 
-from mis.doctor.disks import Disk
-from mis.doctor.machine import CHECKPOINTS, LOGGED, RECORDS, TEMPORARY, Machine
-from mis.train.diagnosis import Diagnosis
+from mis.machine.diagnosis import Diagnosis
+from mis.machine.disks import Disk
+from mis.machine.facts import CHECKPOINTS, LOGGED, RECORDS, TEMPORARY, Machine
 
 MIB, GIB = 2**20, 2**30
 

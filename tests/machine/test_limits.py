@@ -4,7 +4,7 @@ import sys
 import psutil
 import pytest
 
-from mis.doctor.limits import core_quota, memory, open_files
+from mis.machine.limits import core_quota, memory, open_files
 
 GIB = 2**30
 
@@ -58,7 +58,7 @@ def test_without_a_limit_the_memory_is_the_machines(groups):
 
 
 def test_the_limit_of_open_files_is_that_of_the_process():
-    source = "import resource; from mis.doctor.limits import open_files; "
+    source = "import resource; from mis.machine.limits import open_files; "
     source += "resource.setrlimit(resource.RLIMIT_NOFILE, (700, 900)); print(open_files())"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(700, 900)"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mis.doctor.disks import Disk, find_disk
-from mis.doctor.limits import core_quota, memory, open_files
+from mis.machine.disks import Disk, find_disk
+from mis.machine.limits import core_quota, memory, open_files
 from mis.settings import cores
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux has it

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mis.doctor.disks import Disk, find_disk, mount_of
+from mis.machine.disks import Disk, find_disk, mount_of
 
 MOUNTS = [
     "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro",

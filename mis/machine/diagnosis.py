@@ -31,12 +31,13 @@ class Diagnosis:
         return f"{self.about}: {self.found}" + (f"; {self.do}" if self.do else "")
 
 
-def refusal(rule: str, errors: Sequence[Diagnosis]) -> MisError:
+def refusal(rule: str, errors: Sequence[Diagnosis], kind: type[MisError] = MisError) -> MisError:
     """Return the error for nodes on which nothing may be started.
 
     Args:
         rule: What must hold.
         errors: What was found instead, at least one.
+        kind: The class of the error.
     """
     found = ", ".join(error.found for error in errors)
-    return MisError(rule, got=found, do="; ".join(dict.fromkeys(error.do for error in errors)))
+    return kind(rule, got=found, do="; ".join(dict.fromkeys(error.do for error in errors)))

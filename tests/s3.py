@@ -1,0 +1,67 @@
+"""A server that speaks S3, which goes away and comes back with what it had."""
+
+import os
+import urllib.request
+from contextlib import contextmanager
+
+from moto.server import ThreadedMotoServer
+
+from mis.storage.remote import RemoteFolder
+
+SECRET = "a-secret-that-nobody-may-see"  # noqa: S105 - of no server
+
+
+class Bucket:
+    """A bucket on a server of this process.
+
+    Attributes:
+        uri: The server's address.
+        env: The variables that a process needs to use it.
+    """
+
+    def __init__(self, name="mis"):
+        self.name = name
+        self._server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        self._server.start()
+        host, self._port = self._server.get_host_and_port()
+        self.uri = f"http://{host}:{self._port}"
+        self.env = {
+            "AWS_ACCESS_KEY_ID": "a-key",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": self.uri,
+        }
+        for path, method in (("moto-api/reset", "POST"), (name, "PUT")):  # other buckets of this process are gone
+            with urllib.request.urlopen(urllib.request.Request(f"{self.uri}/{path}", method=method)):  # noqa: S310
+                pass
+
+    def down(self):
+        """Let nobody listen."""
+        self._server.stop()
+
+    def up(self):
+        """Listen again, with all objects."""
+        self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
+        self._server.start()
+
+    def folder(self, name, wait_s=600.0):
+        """Return a folder of the bucket, for this process."""
+        return RemoteFolder(f"s3://{self.name}/{name}", wait_s)
+
+
+@contextmanager
+def bucket():
+    """Yield a bucket, which this process and those that it starts may use."""
+    server = Bucket()
+    before = {name: os.environ.get(name) for name in server.env}
+    os.environ.update(server.env)
+    try:
+        yield server
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        server.down()
