@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 
 import pytest
 from ruamel.yaml import YAML
@@ -63,16 +64,27 @@ def test_versions_are_those_that_are_installed(job):
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == re.search(r"^ray==(.*)$", locked, re.MULTILINE)[1]
 
 
-@pytest.mark.parametrize("exists", [False, True])
-def test_the_job_begins_a_study_and_goes_on_with_it_in_its_next_turn(job, tmp_path, exists):
+def test_the_image_can_be_given_jobs_and_its_user_may_write_to_the_claim(job):
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "k8s" in re.search(r"^ARG EXTRAS=(.*)$", image, re.MULTILINE)[1].split(",")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (submitting,) = project["optional-dependencies"]["k8s"]
+    assert submitting.replace("[default]", "[tune]") in project["dependencies"]
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    names = {line.partition("==")[0] for line in locked}
+    assert {"aiohttp-cors", "colorful", "opencensus", "py-spy", "prometheus-client"} <= names
+    user = int(re.search(r"--uid (\d+)", image)[1])
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["spec"]["securityContext"] == {"fsGroup": user}
+
+
+def test_the_job_begins_a_study_and_goes_on_with_it_in_its_next_turn(job, tmp_path):
     words = shlex.split(job["spec"]["entrypoint"])
     assert words[:2] == ["sh", "-c"]
-    if exists:
-        (tmp_path / "checkpoints" / "tune" / "k8s").mkdir(parents=True)
-        (tmp_path / "checkpoints" / "tune" / "k8s" / "study.json").touch()
     script = words[2].replace("/project", str(tmp_path)).replace("exec python", "echo")
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert said == ["-m", "mis.tune", "--resume" if exists else "--name", "k8s"]
+    assert said == ["-m", "mis.tune", "--name", "k8s", "--or-resume"]
     with pytest.raises(SystemExit) as end:  # the command has such options
         main([*said[2:], "--help"])
     assert end.value.code == 0

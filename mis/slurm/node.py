@@ -88,8 +88,9 @@ def ray_command(address: str, folder: Path, label: str, *, head: str | None) -> 
     """
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--node-ip-address={address}"]
     ray += [f"--temp-dir={folder}", f"--num-cpus={cores()}", "--disable-usage-stats", f"--labels=mis/node={label}"]
-    # 0: each of Ray's servers takes a free port.
+    # 0: each of Ray's servers takes a free port; the agent listens where `ray[default]` is installed.
     ray += ["--min-worker-port=0", "--max-worker-port=0", "--node-manager-port=0", "--object-manager-port=0"]
+    ray += ["--dashboard-agent-listen-port=0"]
     if head is not None:
         return [*ray, f"--address={head}"]
     ray += ["--head", f"--port={free_port(address)}", "--include-dashboard=false"]
