@@ -35,7 +35,9 @@ LONGEST_FOLDER = 40
 """Letters of the folder of temporary files: Ray makes sockets some 65 letters below, and 107 is the most."""
 
 END_S = 10.0
-"""Seconds in which Ray ends by itself."""
+"""Seconds in which Ray ends by itself; then all that it has started is killed."""
+
+POLL_S = 0.2
 
 
 def own_address(env: Mapping[str, str]) -> str:
@@ -120,7 +122,6 @@ def _run(label: str, head_file: Path | None, head: str | None) -> int:
 
     def end(*_: object) -> None:
         is_told.set()
-        ray.terminate()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
@@ -128,10 +129,11 @@ def _run(label: str, head_file: Path | None, head: str | None) -> int:
     try:
         if head_file is not None:
             port = next(word for word in command if word.startswith("--port=")).partition("=")[2]
-            _wait_until_listening(ray, address, int(port))
+            _wait_until_listening(ray, is_told, address, int(port))
             with new_file(head_file) as unfinished:
                 unfinished.write_text(f"{address}:{port}", encoding="utf-8")
-        code = ray.wait()
+        while (code := ray.poll()) is None and not is_told.wait(POLL_S):
+            pass
         return 0 if is_told.is_set() else code or 1
     finally:
         _end(ray)
@@ -144,21 +146,22 @@ def _call_after_input(end: Callable[[], None]) -> None:
     end()
 
 
-def _wait_until_listening(ray: "subprocess.Popen[bytes]", address: str, port: int) -> None:
-    while ray.poll() is None:
+def _wait_until_listening(ray: "subprocess.Popen[bytes]", is_told: threading.Event, address: str, port: int) -> None:
+    while ray.poll() is None and not is_told.is_set():
         with socket.socket() as probe:
             if probe.connect_ex((address, port)) == 0:
                 return
-        time.sleep(0.2)
+        time.sleep(POLL_S)
 
 
 def _end(ray: "subprocess.Popen[bytes]") -> None:
-    """End Ray and all that it has started on this node."""
+    """End Ray and all that it has started on this node: by itself it would wait for the tasks that run."""
     started = _descendants(ray.pid)
     ray.terminate()
     _, alive = psutil.wait_procs(started, timeout=END_S)
     for process in alive:
         process.kill()
+    ray.wait()
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
