@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mis.errors import MisError
 from mis.slurm.allocation import cancel, id_of, requeue, state_of
@@ -42,25 +42,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         step.terminate()
 
     signal.signal(signal.SIGTERM, end)
-    job, code = id_of(os.environ), None
+    addresses, code = addresses_of(options.address, os.environ), None
     while code is None:
         try:
             code = step.wait(POLL_S)
         except subprocess.TimeoutExpired:
-            is_doubtful = not answers(options.address)
+            is_doubtful = not answers(addresses)
         else:
             is_doubtful = code != 0
         if is_doubtful and not is_told:
-            watch(options.node, options.address, job, last_turn=options.last_turn)
+            watch(options.node, addresses, id_of(os.environ), last_turn=options.last_turn)
     return code if code >= 0 else 128 - code
 
 
-def watch(node: str, address: str, job: str, *, last_turn: bool) -> None:
+def addresses_of(head: str, env: Mapping[str, str]) -> list[str]:
+    """Return the addresses of the first node, as host:port: Ray's, and the one under which SLURM has it.
+
+    Args:
+        head: Where Ray's head is, on a network that MIS_INTERFACE may have named and this node need not have.
+        env: The environment of a step.
+    """
+    launched_from = env.get("SLURM_LAUNCH_NODE_IPADDR")
+    return [head, f"{launched_from}:{head.rpartition(':')[2]}"] if launched_from else [head]
+
+
+def watch(node: str, addresses: Sequence[str], job: str, *, last_turn: bool) -> None:
     """Queue a job again that has lost its first node; return where it has not, or is ended.
 
     Args:
         node: The name of the first node for SLURM.
-        address: Where Ray's head was on it, as host:port.
+        addresses: Its addresses, as host:port.
         job: The job for SLURM's commands.
         last_turn: Whether the job has been queued as often as it may be: then it is ended.
     """
@@ -75,25 +86,27 @@ def watch(node: str, address: str, job: str, *, last_turn: bool) -> None:
                 return
         except MisError as error:
             say(str(error))
-        if answers(address):
+        if answers(addresses):
             return  # the batch script is there; or SLURM learns by itself that it is not, from the node's new start
         time.sleep(POLL_S)
 
 
-def answers(address: str) -> bool:
+def answers(addresses: Sequence[str]) -> bool:
     """Return whether a machine answers, be it that nothing listens at the port.
 
     Args:
-        address: As host:port.
+        addresses: Its addresses, as host:port.
     """
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_S):
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        except ConnectionRefusedError:
             return True
-    except ConnectionRefusedError:
+        except OSError:
+            continue
         return True
-    except OSError:
-        return False
+    return False
 
 
 if __name__ == "__main__":

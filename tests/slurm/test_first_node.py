@@ -13,7 +13,7 @@ from mis.errors import MisError
 from mis.ports import free_port
 from mis.slurm import first_node
 from mis.slurm.allocation import State
-from mis.slurm.first_node import answers, watch
+from mis.slurm.first_node import addresses_of, answers, watch
 
 WITH = State("RUNNING", "None", 3000, ("n1", "n2"))
 WITHOUT = State("RUNNING", "None", 3000, ("n2",))
@@ -38,9 +38,9 @@ def watched(monkeypatch):
         monkeypatch.setattr(first_node, "state_of", state_of)
         monkeypatch.setattr(first_node, "requeue", lambda job: done.append(f"requeue {job}"))
         monkeypatch.setattr(first_node, "cancel", lambda job: done.append(f"cancel {job}"))
-        monkeypatch.setattr(first_node, "answers", lambda address: alive and address == "10.0.0.1:6000")
+        monkeypatch.setattr(first_node, "answers", lambda addresses: alive and addresses == ["10.0.0.1:6000"])
         monkeypatch.setattr(first_node.time, "sleep", lambda _: done.append("wait"))
-        watch("n1", "10.0.0.1:6000", "20_3", last_turn=last_turn)
+        watch("n1", ["10.0.0.1:6000"], "20_3", last_turn=last_turn)
         assert next(said, None) is None
         return done
 
@@ -60,18 +60,38 @@ def test_the_job_is_left_alone_where_its_first_node_is_there_or_it_ends(watched)
     assert watched([WITH, ENDED]) == ["wait"]
 
 
-def test_a_machine_answers_also_where_nothing_listens():
+GONE = "192.0.2.1:6000"  # of a network that is for documentation alone
+
+
+@pytest.fixture
+def no_route(monkeypatch):
+    """Have the machine at GONE not answer, however this machine's network is made."""
+    connect = socket.create_connection
+
+    def create_connection(address, **options):
+        if address[0] == GONE.partition(":")[0]:
+            raise OSError(113, "No route to host")
+        return connect(address, **options)
+
+    monkeypatch.setattr(first_node.socket, "create_connection", create_connection)
+
+
+@pytest.mark.usefixtures("no_route")
+def test_a_machine_answers_where_one_of_its_addresses_does_also_where_nothing_listens():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert answers(f"127.0.0.1:{server.getsockname()[1]}")
-    assert answers(f"127.0.0.1:{free_port('127.0.0.1')}")
+        assert answers([f"127.0.0.1:{server.getsockname()[1]}"])
+    nothing = f"127.0.0.1:{free_port('127.0.0.1')}"
+    assert answers([nothing])
+    assert answers([GONE, nothing])
+    assert not answers([GONE])
 
 
-def test_a_machine_that_is_gone_does_not_answer(monkeypatch):
-    def gone(*_, **__):
-        raise OSError(113, "No route to host")
-
-    monkeypatch.setattr(first_node.socket, "create_connection", gone)
-    assert not answers("10.0.0.1:6000")
+def test_the_first_node_is_looked_for_under_the_address_that_slurm_has_too():
+    assert addresses_of("10.99.0.1:6000", {"SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1"}) == [
+        "10.99.0.1:6000",
+        "10.0.0.1:6000",
+    ]
+    assert addresses_of("10.99.0.1:6000", {}) == ["10.99.0.1:6000"]
 
 
 PATIENT = (
