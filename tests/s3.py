@@ -19,11 +19,12 @@ class Bucket:
         env: The variables that a process needs to use it.
     """
 
-    def __init__(self, name="mis"):
+    def __init__(self, name="mis", host="127.0.0.1"):
         self.name = name
-        self._server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        self._host = host
+        self._server = ThreadedMotoServer(host, 0, verbose=False)
         self._server.start()
-        host, self._port = self._server.get_host_and_port()
+        _, self._port = self._server.get_host_and_port()
         self.uri = f"http://{host}:{self._port}"
         self.env = {
             "AWS_ACCESS_KEY_ID": "a-key",
@@ -42,7 +43,7 @@ class Bucket:
 
     def up(self):
         """Listen again, with all objects."""
-        self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
+        self._server = ThreadedMotoServer(self._host, self._port, verbose=False)
         self._server.start()
 
     def folder(self, name, wait_s=600.0):
@@ -51,9 +52,9 @@ class Bucket:
 
 
 @contextmanager
-def bucket():
+def bucket(host="127.0.0.1"):
     """Yield a bucket, which this process and those that it starts may use."""
-    server = Bucket()
+    server = Bucket(host=host)
     before = {name: os.environ.get(name) for name in server.env}
     os.environ.update(server.env)
     try:

@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 PREFIX = "mis"
 
@@ -43,9 +44,19 @@ def give_up(reason):
     pytest.skip(reason)
 
 
+@cache
 def subnet():
-    """Return the number of this process' network: tests that run at once have networks of their own."""
-    return 77 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    """Return the number of this process' network, which no other process has until this one ends."""
+    for number in range(77, 250):
+        lock = FileLock(Path(tempfile.gettempdir()) / f"mis-network-{number}.lock", timeout=0, is_singleton=True)
+        with suppress(Timeout):
+            lock.acquire()
+            _held.append(lock)
+            return number
+    raise RuntimeError("all networks are taken")
+
+
+_held = []
 
 
 def local_disk():
