@@ -4,9 +4,10 @@ import os
 import urllib.request
 from contextlib import contextmanager
 
+import boto3
 from moto.server import ThreadedMotoServer
 
-from mis.storage.remote import RemoteFolder
+from mis.storage.remote import RemoteFolder, ask_again
 
 SECRET = "a-secret-that-nobody-may-see"  # noqa: S105 - of no server
 
@@ -42,9 +43,15 @@ class Bucket:
         self._server.stop()
 
     def up(self):
-        """Listen again, with all objects."""
+        """Listen again, with all objects; this process may ask at once."""
         self._server = ThreadedMotoServer(self._host, self._port, verbose=False)
         self._server.start()
+        ask_again()
+
+    def raw_listing(self):
+        """Return the keys of all objects, also of those that stand for a folder, as the server lists them."""
+        listing = boto3.client("s3", endpoint_url=self.uri).list_objects_v2(Bucket=self.name)
+        return [found["Key"] for found in listing.get("Contents", [])]
 
     def folder(self, name, wait_s=600.0):
         """Return a folder of the bucket, for this process."""

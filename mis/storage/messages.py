@@ -4,7 +4,10 @@ from pathlib import Path
 
 from mis.errors import MisError, WorkerError
 
-CREDENTIALS = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for another server than AWS, AWS_ENDPOINT_URL"
+CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, for a key that expires AWS_SESSION_TOKEN, AWS_REGION and, for another "
+    "server than AWS, AWS_ENDPOINT_URL"
+)
 """The variables that say who asks which server."""
 
 
@@ -60,6 +63,50 @@ def away(url: str, reason: str, wait_s: float) -> WorkerError:
     )
 
 
+def went_on_twice(what: str, folder: Path, url: str) -> MisError:
+    """Return the error for what has gone on here and on another machine, each without knowing of the other."""
+    return MisError(
+        f"{what} must go on in one place, got {folder} and {url}, which have gone on apart",
+        do="keep one: delete the folder here, or the one there",
+    )
+
+
+def runs_elsewhere(what: str, who: str) -> MisError:
+    """Return the error for what another process runs."""
+    return MisError(f"{what} must run once at a time", got=who, do="wait for it, or end it")
+
+
+def kept_at(what: str, url: str, given: str | None) -> MisError:
+    """Return the error for what is kept in another place than is named now.
+
+    Args:
+        what: What it is, for people.
+        url: Where it is kept.
+        given: Where it is looked for; None for this machine alone.
+    """
+    return MisError(
+        f"{what} must go on where it is kept, in {url}",
+        got="storage.path null" if given is None else given,
+        do="give the storage.path that it was begun with: params.yaml, or --set storage.path=...",
+    )
+
+
+def taken_over(what: str) -> str:
+    """Return the line for a process that another one has taken for dead."""
+    return f"another process goes on with {what}, because this one showed no sign of life: this one ends"
+
+
+def waits_for_sign_of_life(what: str, who: str, wait_s: float) -> str:
+    """Return the line for what another process may be running.
+
+    Args:
+        what: What it is, for people.
+        who: The process that ran it last.
+        wait_s: How long is waited for a sign of life, in seconds.
+    """
+    return f"{what} was run by {who} and was not left in order: it is looked for {wait_s:.0f} s whether that lives"
+
+
 def does_not_answer(url: str, reason: str) -> str:
     """Return the line for a storage that does not answer for now."""
     return f"{url} does not answer ({reason}): the work goes on, and what is to be kept there waits on this machine"
@@ -68,6 +115,23 @@ def does_not_answer(url: str, reason: str) -> str:
 def refuses_now(url: str, reason: str) -> str:
     """Return the line for a storage that has begun to refuse."""
     return f"{url} refuses ({reason}): the work goes on, and what is to be kept there waits on this machine"
+
+
+def cannot_be_read(url: str, reason: str) -> str:
+    """Return the line for a file of this machine that cannot be read."""
+    return f"a file for {url} cannot be read ({reason}): the work goes on, and it is tried again"
+
+
+def stays(url: str) -> str:
+    """Return the line for what could not be deleted."""
+    return (
+        f"{url} does not answer: what this training has kept there stays, and the same command takes it as the result"
+    )
+
+
+def sent_there(folder: Path, url: str) -> str:
+    """Return the line for checkpoints of this machine that are kept on a server from now on."""
+    return f"the checkpoints in {folder} go to {url}"
 
 
 def answers_again(url: str) -> str:

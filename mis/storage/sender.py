@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mis.storage import messages
@@ -15,8 +16,8 @@ LOOK_S = 1.0
 SHARE = 0.1
 """Of its time a sender looks and sends for at most about so much, where it is not waited for."""
 
-SIGN_S = 10.0
-"""Seconds between two signs of life."""
+MOST_S = 10.0
+"""Seconds between two looks at most, also where one takes long or the server is away."""
 
 State = tuple[int, int]
 """When a file was changed last, in ns, and its size."""
@@ -35,7 +36,8 @@ class FolderSender:
         last: Files of this name are sent after the others: with them a folder of files is whole.
         say: Takes a line when the storage ceases to answer, and one when it answers again.
         every_s: Seconds between two looks, at least.
-        sign_of_life: A file that is sent again every `SIGN_S` seconds, also unchanged; "" sends none.
+        may_send: Whether this process may still write there.
+        unsent: A file that is there while not all has been sent; None makes none.
     """
 
     def __init__(
@@ -47,7 +49,8 @@ class FolderSender:
         last: str = "",
         say: Say,
         every_s: float = LOOK_S,
-        sign_of_life: str = "",
+        may_send: Callable[[], bool] = lambda: True,
+        unsent: Path | None = None,
     ) -> None:
         self.folder = folder
         self.remote = remote
@@ -55,8 +58,8 @@ class FolderSender:
         self.last = last
         self.say = say
         self.every_s = every_s
-        self.sign_of_life = sign_of_life
-        self._signed_at = time.monotonic()
+        self.may_send = may_send
+        self.unsent = unsent
         self._sent: dict[str, State] = {}
         self._is_away = False
         self._looking = threading.Lock()
@@ -91,9 +94,11 @@ class FolderSender:
     def close(self, within_s: float) -> bool:
         """Send what is left, and end; return whether all of it was sent within so many seconds."""
         self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join()
         deadline = time.monotonic() + within_s
+        if self._thread.ident is not None:
+            self._thread.join(max(1.0, within_s))
+            if self._thread.is_alive():
+                return False
         while not self._send_what_changed():
             if time.monotonic() > deadline:
                 return False
@@ -104,25 +109,28 @@ class FolderSender:
         wait = self.every_s
         while not self._ended.wait(wait):
             begun = time.monotonic()
-            if self.sign_of_life and begun - self._signed_at >= SIGN_S:
-                self._signed_at = begun
-                self._sent.pop(self.sign_of_life, None)
             self._send_what_changed()
-            wait = max(self.every_s, (time.monotonic() - begun) * (1 / SHARE - 1))
+            wait = max(self.every_s, min(MOST_S, (time.monotonic() - begun) * (1 / SHARE - 1)))
 
     def _send_what_changed(self) -> bool:
         """Send what has changed since it was sent; return whether the storage has all of it."""
         with self._looking:
+            if not self.may_send():
+                return False
             try:
                 self._send(dict(self._look()))
-            except (AwayError, RefusedError) as error:
+            except (AwayError, RefusedError, OSError) as error:
                 if not self._is_away:
-                    line = messages.refuses_now if isinstance(error, RefusedError) else messages.does_not_answer
-                    self.say(line(self.remote.url, str(error)))
+                    self.say(_line_of(error)(self.remote.url, str(error)))
+                    if self.unsent is not None:
+                        with suppress(OSError):
+                            self.unsent.touch()
                 self._is_away = True
                 return False
             if self._is_away:
                 self.say(messages.answers_again(self.remote.url))
+                if self.unsent is not None:
+                    self.unsent.unlink(missing_ok=True)
             self._is_away = False
             return True
 
@@ -134,7 +142,13 @@ class FolderSender:
             except FileNotFoundError:  # it has been deleted since
                 continue
             self._sent[name] = found[name]
-        for name in sorted(self._sent.keys() - found.keys()):
+        gone = self._sent.keys() - found.keys()
+        there = {name.rpartition("/")[0] for name in found}
+        for folder in sorted({name.rpartition("/")[0] for name in gone} - {"", *there}):
+            self.remote.delete_folder(folder)
+            for name in [name for name in gone if name.rpartition("/")[0] == folder]:
+                del self._sent[name]
+        for name in sorted(gone & self._sent.keys()):
             self.remote.delete([name])
             del self._sent[name]
 
@@ -152,6 +166,13 @@ class FolderSender:
                 name = (Path(root) / file).relative_to(self.folder).as_posix()
                 if not file.startswith(".") and self.wanted(name):
                     yield name
+
+
+def _line_of(error: Exception) -> Callable[[str, str], str]:
+    """Return what is said where something cannot be sent."""
+    if isinstance(error, AwayError):
+        return messages.does_not_answer
+    return messages.refuses_now if isinstance(error, RefusedError) else messages.cannot_be_read
 
 
 def _grows(name: str) -> bool:

@@ -121,6 +121,11 @@ class Checkpoints:
         """Whether the last epochs of a process that was lost may be lost with it: then they are trained again."""
         return False
 
+    @property
+    def seen_within_s(self) -> float:
+        """Seconds for which what another process has written is waited for."""
+        return SEEN_WITHIN_S
+
     @contextmanager
     def here(self, *, writes: bool = True, say: Say = print) -> Iterator["Checkpoints"]:  # noqa: ARG002
         """Yield the checkpoints for a process that trains; those that are kept elsewhere are on its own disk then.
@@ -174,9 +179,9 @@ class Checkpoints:
         """Return the history of the newest checkpoint, empty where there is none.
 
         Args:
-            at_least: How many epochs it must have, as another process knows: they are waited for, for a minute.
+            at_least: How many epochs it must have, as another process knows: they are waited for.
         """
-        seen(lambda: not at_least or self.has_seen(at_least))
+        seen(lambda: not at_least or self.has_seen(at_least), self.seen_within_s)
         newest = self.newest()
         return read_history(newest) if newest else []
 
@@ -285,7 +290,7 @@ class Checkpoints:
                 return True
             return False
 
-        return seen(taken, SEEN_WITHIN_S if at_least else 0.0)
+        return seen(taken, other.seen_within_s if at_least else 0.0)
 
     def remove(self) -> None:
         """Delete all checkpoints, and the folder that has them."""

@@ -10,6 +10,7 @@ from mis.track.base import TRAIN, Run, Tracker
 from mis.track.names import CHECKPOINT_TAG, RUN_KEY_TAG
 from mis.track.provenance import find_origin
 from mis.train.checkpoint import Checkpoints
+from mis.train.remote_checkpoints import RemoteCheckpoints
 
 RUN_KEY = "run-key"
 """The file beside the checkpoints that tells the run of this training from those of earlier ones."""
@@ -29,6 +30,8 @@ def key_of_run(checkpoints: Checkpoints) -> dict[str, str]:
 
     The name of the folder alone would find the run of an earlier training that has ended.
     """
+    if isinstance(checkpoints, RemoteCheckpoints):  # on whatever machine it goes on
+        return {CHECKPOINT_TAG: checkpoints.folder.parent.name, RUN_KEY_TAG: checkpoints.identity}
     path, key = checkpoints.folder / RUN_KEY, {CHECKPOINT_TAG: checkpoints.folder.name}
     if not checkpoints.newest():
         with new_file(path) as unfinished:

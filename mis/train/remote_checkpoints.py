@@ -20,13 +20,21 @@ from filelock import FileLock, Timeout
 from mis.errors import WorkerError
 from mis.files import make_folder, new_folder, remove_folder
 from mis.storage import messages
+from mis.storage.claim import SESSION
 from mis.storage.path import scratch_folder
 from mis.storage.remote import AwayError, RefusedError, RemoteFolder, Say
 from mis.storage.sender import FolderSender
-from mis.train.checkpoint import BEST, HISTORY, KEPT, STATE, Checkpoints, History
+from mis.train.checkpoint import BEST, HISTORY, KEPT, SEEN_WITHIN_S, STATE, Checkpoints, History
+from mis.train.progress import show_message
 
 PREFIX = "epoch-"
 """How the names of checkpoints begin."""
+
+IDENTITY = ".identity"
+"""The file on a node's disk that says of which training the checkpoints are."""
+
+OTHERS_WAIT_S = 10.0
+"""Seconds for which a process that attends to many trainings waits for an epoch of one."""
 
 INTERRUPTED_WAIT_S = 10.0
 """Seconds that a process which is interrupted waits until its last checkpoint is sent."""
@@ -39,18 +47,26 @@ LOCK_S = 60.0
 class RemoteCheckpoints(Checkpoints):
     """The checkpoints of one training, as a process sees them that does not train.
 
+    Its folder has what was seen of them: the histories, and the model once that was fetched.
+
     Attributes:
         remote: Where they are kept.
-        keeps_unsent: Whether a process goes on from epochs that an earlier one on the same node could not send.
+        identity: Which training it is of all that had the same name: a process goes on from epochs that an earlier one
+            of the same training could not send from the same node; "" never does.
     """
 
     remote: RemoteFolder = field(default_factory=lambda: RemoteFolder("s3://"), kw_only=True)
-    keeps_unsent: bool = field(default=True, kw_only=True)
+    identity: str = field(default="", kw_only=True)
 
     @property
     def may_lack_epochs(self) -> bool:
         """Whether the last epochs of a process that was lost may be lost with it: then they are trained again."""
         return True
+
+    @property
+    def seen_within_s(self) -> float:
+        """Seconds for which what another process has written is waited for: this one has others to attend to."""
+        return OTHERS_WAIT_S
 
     @contextmanager
     def here(self, *, writes: bool = True, say: Say = print) -> Iterator[Checkpoints]:
@@ -72,11 +88,15 @@ class RemoteCheckpoints(Checkpoints):
                 shutil.rmtree(folder, ignore_errors=True)
                 for name in self.remote.patiently(lambda: fetch(self.remote, folder), say):
                     sender.has(name)
+            make_folder(folder)
+            (folder / IDENTITY).write_text(self.identity, encoding="utf-8")
             sender.start()
             try:
                 yield _SentCheckpoints(folder, sender=sender)
-            except BaseException:
-                if sender.close(min(INTERRUPTED_WAIT_S, self.remote.wait_s)):
+            except BaseException as error:
+                # SystemExit is how a search ends a trial, whose last model counts.
+                wait_s = self.remote.wait_s if isinstance(error, SystemExit) else INTERRUPTED_WAIT_S
+                if sender.close(min(wait_s, self.remote.wait_s)):
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
             if not sender.close(self.remote.wait_s):
@@ -85,9 +105,10 @@ class RemoteCheckpoints(Checkpoints):
 
     def _has_unsent(self, folder: Path, say: Say) -> bool:
         """Return whether this node has more epochs of the same training than the storage."""
-        here = Checkpoints(folder).history() if self.keeps_unsent else []
-        if not here:
+        known = folder / IDENTITY
+        if not self.identity or not known.exists() or known.read_text(encoding="utf-8") != self.identity:
             return False
+        here = Checkpoints(folder).history()
         there = self.remote.patiently(lambda: _newest_history(self.remote), say)
         return len(here) > len(there) and here[: len(there)] == there
 
@@ -111,12 +132,18 @@ class RemoteCheckpoints(Checkpoints):
         """Delete all checkpoints, here and on the storage; where that does not answer, they stay there."""
         super().clear()
         with suppress(AwayError, RefusedError):
-            self.remote.delete([name for name in self.remote.list() if _is_checkpoint(name)])
+            for epoch in sorted({name.partition("/")[0] for name in self.remote.list() if _is_checkpoint(name)}):
+                self.remote.delete_folder(epoch)
 
     def remove(self) -> None:
-        """Delete all checkpoints, here and on the storage, and the folder that has them."""
-        self.clear()
-        super().remove()
+        """Delete all checkpoints, here and on the storage, with the sessions of their training, and its folder here."""
+        try:
+            self.remote.delete([SESSION])  # first: what is left then belongs to no training
+        except (AwayError, RefusedError):
+            show_message(messages.stays(self.remote.url))
+        else:
+            self.clear()
+        remove_folder(self.folder.parent)
 
     def _kept(self) -> list[Path]:
         """Return all checkpoints, the newest first, with their histories as the storage has them now."""
@@ -156,11 +183,39 @@ class _FetchedCheckpoints(Checkpoints):
 
     remote: RemoteFolder | None = None
 
+    @property
+    def seen_within_s(self) -> float:
+        """Seconds for which what another process has written is waited for."""
+        return SEEN_WITHIN_S if self.remote is None else max(SEEN_WITHIN_S, self.remote.wait_s)
+
     def _kept(self) -> list[Path]:
         if self.remote is not None:
             with suppress(AwayError, RefusedError):
                 fetch(self.remote, self.folder)
         return super()._kept()
+
+
+def send_checkpoints(plain: Checkpoints, kept: Checkpoints, say: Say) -> None:
+    """Send checkpoints that were written here alone, where the storage has fewer, and delete them here.
+
+    Args:
+        plain: Those of the folder.
+        kept: The same training's, perhaps on the storage.
+        say: Takes a line for people.
+
+    Raises:
+        MisError: The storage refuses.
+        WorkerError: It does not answer for as long as is waited for it.
+    """
+    history = plain.history() if isinstance(kept, RemoteCheckpoints) else []
+    if not history or not isinstance(kept, RemoteCheckpoints):
+        return
+    remote = kept.remote
+    if len(remote.patiently(lambda: _newest_history(remote), say)) < len(history):
+        say(messages.sent_there(plain.folder, remote.url))
+        sender = FolderSender(plain.folder, remote, wanted=_is_checkpoint, last=HISTORY, say=say)
+        remote.patiently(sender.send, say)
+    plain.clear()
 
 
 def fetch(remote: RemoteFolder, folder: Path) -> list[str]:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,12 +13,13 @@ import keras
 
 from mis.data.records.index import Records
 from mis.data.records.reader import check_patch, read_records
-from mis.data.records.source import RecordsSource, publish
+from mis.data.records.source import RecordsSource, publish, source_of
 from mis.errors import MisError
 from mis.files import exclusive_lock
 from mis.model.size import NetworkSize, network_size
 from mis.params.load import Params
 from mis.settings import Settings
+from mis.storage.claim import check_kept_here, claimed, sessions_there
 from mis.storage.path import remote_folder
 from mis.track.base import Run, tracked
 from mis.track.names import (
@@ -24,6 +27,7 @@ from mis.track.names import (
     MODEL_ACTIVATION_BYTES,
     MODEL_RECEPTIVE_FIELD,
     RESTARTED_PREFIX,
+    RUN_KEY_TAG,
 )
 from mis.track.recording import delivered_id, open_tracker
 from mis.train.batch_rule import for_replicas
@@ -34,8 +38,8 @@ from mis.train.in_force import in_force
 from mis.train.launch import Launcher, find_launcher
 from mis.train.profile import ProfileSteps
 from mis.train.progress import ProgressBar, show_message
-from mis.train.record import open_run
-from mis.train.remote_checkpoints import RemoteCheckpoints
+from mis.train.record import key_of_run, open_run
+from mis.train.remote_checkpoints import RemoteCheckpoints, send_checkpoints
 from mis.train.worker import Worker
 
 
@@ -70,16 +74,15 @@ def _train(params: Params, settings: Settings, launcher: Launcher, *, profile: b
     rule, replicas = params.distribute, params.distribute.devices
     resolved = params.model_copy(update={"train": for_replicas(params.train, rule, replicas)})
     folder = settings.checkpoints / "train" / fingerprint(resolved, records)
-    remote = remote_folder(settings, folder)
-    checkpoints = Checkpoints(folder) if remote is None else RemoteCheckpoints(folder, remote=remote)
-    source = publish(records, settings, show_message)
-    work = partial(
-        _train_in_worker, params=resolved, source=source, checkpoints=checkpoints, folder=folder, profile=profile
-    )
+    remote, what = remote_folder(settings, folder), f"training {folder.name}"
+    plain = Checkpoints(folder)
+    kept = plain if remote is None else RemoteCheckpoints(folder / "seen", remote=remote)
+    train_in_worker = partial(_train_in_worker, params=resolved, folder=folder, profile=profile)
     if not launcher.leads:
-        launcher.run(work)
+        launcher.run(partial(train_in_worker, source=source_of(records, settings), checkpoints=kept))
         return None
     lock = folder.with_suffix(".lock")
+    check_kept_here(folder, remote, what)
     running = MisError(
         "a training with the same records, model and train parameters must not run at the same time",
         got=f"another process that holds {lock}",
@@ -87,11 +90,13 @@ def _train(params: Params, settings: Settings, launcher: Launcher, *, profile: b
     )
     with (
         exclusive_lock(lock, running),
+        _claimed(kept, folder, what) as checkpoints,
         open_tracker(settings, show_message) as tracker,
         tracked(open_run(tracker, params, settings, checkpoints, records)) as run,
         ProgressBar(params.train.epochs, len(checkpoints.history())) as bar,
     ):
         run.log_params({**in_force(params.train, rule, replicas), "in_force.kind": rule.chosen})
+        work = partial(train_in_worker, source=publish(records, settings, show_message), checkpoints=checkpoints)
         parameters = launcher.run(work, _ReportLog(run, bar), partial(_log_restart, run))
         if isinstance(checkpoints, RemoteCheckpoints):
             checkpoints.fetch_model(show_message)
@@ -101,6 +106,21 @@ def _train(params: Params, settings: Settings, launcher: Launcher, *, profile: b
         if profile:
             _log_profile(run, folder)
     return replace(fitted, run_id=delivered_id(run))
+
+
+@contextmanager
+def _claimed(kept: Checkpoints, folder: Path, what: str) -> Iterator[Checkpoints]:
+    """Yield the checkpoints of a training that no other process goes on with; those of this machine are sent first."""
+    if not isinstance(kept, RemoteCheckpoints):
+        yield kept
+        return
+    plain = Checkpoints(folder)
+    begun = [key] if plain.newest() and (key := key_of_run(plain).get(RUN_KEY_TAG)) else []
+    before = sessions_there(kept.remote, show_message) or begun
+    with claimed(kept.remote, folder, what, show_message, before) as claim:
+        own = replace(kept, identity=claim.identity)
+        send_checkpoints(plain, own, show_message)
+        yield own
 
 
 def _log_profile(run: Run, folder: Path) -> None:

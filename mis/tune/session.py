@@ -43,7 +43,7 @@ from mis.tune.resources import Resources, resources
 from mis.tune.result import StudyResult
 from mis.tune.study import messages
 from mis.tune.study.code import code_version, is_other_code, name_of
-from mis.tune.study.copy import bring_back, bring_back_all, is_kept, kept_on_storage
+from mis.tune.study.kept import bring_back, bring_back_all, is_kept, kept_on_storage
 from mis.tune.study.layout import STUDY_JSON
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
@@ -169,7 +169,8 @@ def run(
         retry_failed: Whether trials that have failed are tried again; they are where all have failed.
     """
     store = replace(store, remote=remote_folder(context.settings, store.path))
-    with store.locked(), kept_on_storage(store, show_message), _saying_way_on(store):
+    with store.locked(), kept_on_storage(store, show_message) as kept, _saying_way_on(store):
+        store = kept
         show_message(f"study {store.name}; if it is interrupted: {store.way_on}")
         for line in store.mend():
             show_message(line)

@@ -1,10 +1,16 @@
 """A folder on a server of S3's kind: objects that are there whole or not at all, and a server that goes away."""
 
+import os
+import socket
 import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from mis.errors import MisError, WorkerError
+from mis.storage import remote as module
 from mis.storage.remote import AwayError, RefusedError, RemoteFolder
 from tests.s3 import SECRET
 
@@ -25,6 +31,28 @@ def test_what_is_put_is_listed_read_fetched_and_deleted(remote, tmp_path):
     assert remote.read("part") == b"other"
     remote.delete(["part", "a/whole", "never there"])
     assert list(remote.list()) == ["a/b/text"]
+
+
+def test_a_folder_is_deleted_with_all_that_is_in_it_and_no_object_stands_for_it(storage_server, remote):
+    top = remote.url.rpartition("/")[2]
+    for name in ("epochs/1/last.npz", "epochs/1/deep/er", "epochs/10/last.npz", "other"):
+        remote.write(b"x", name)
+    remote.delete(["epochs/1/deep/er"])
+    remote.delete_folder("epochs/1")
+    remote.delete_folder("never there")
+    below = [key.removeprefix(f"{top}/") for key in storage_server.raw_listing() if key.startswith(f"{top}/")]
+    assert below == ["epochs/", "epochs/10/last.npz", "other"], "only the folder that it was in has such an object"
+    assert set(remote.list()) == {"epochs/10/last.npz", "other"}
+    remote.below("epochs").delete_folder("10")
+    assert list(remote.list()) == ["other"]
+
+
+def test_one_object_is_looked_at_as_a_listing_has_it(remote):
+    remote.write(b"12345", "a/b")
+    assert remote.entry("a/b").size == 5
+    assert remote.entry("a/b").changed_ns // 10**9 == remote.list()["a/b"].changed_ns // 10**9
+    assert remote.entry("a") is None, "a folder"
+    assert remote.entry("a/c") is None
 
 
 def test_what_is_not_there_is_none_and_leaves_no_file(remote, tmp_path):
@@ -72,3 +100,89 @@ def test_a_server_that_is_away_is_waited_for_and_said_so(storage_server, remote)
         " does not answer (network connection: could not connect to server): it is waited for, for 60 s at most",
         " answers again: what has waited is there",
     ]
+
+
+@contextmanager
+def answering(status, code):
+    """Yield the address of a server that answers each request with this error."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>".encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "says"),
+    [
+        (403, "RequestTimeTooSkewed", RefusedError, "request time too skewed"),
+        (400, "RequestExpired", RefusedError, "request expired"),
+        (400, "ValidationError", RefusedError, "validation"),
+        (400, "ExpiredToken", RefusedError, "HTTP status 400: ExpiredToken"),
+        (403, "AccessDenied", RefusedError, "access denied"),
+        (503, "SlowDown", AwayError, "slow down"),
+        (500, "InternalError", AwayError, "internal failure"),
+    ],
+)
+def test_what_asking_again_does_not_mend_is_a_refusal(remote, monkeypatch, status, code, kind, says):
+    with answering(status, code) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(kind) as error:
+            remote.list()
+    assert str(error.value) == says
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["ftp://host", "http://", "http://[x", "a host", "https://user:PASSWORD@host:9000", "http://host:1/a?b=c"],
+)
+def test_an_endpoint_that_is_none_is_a_refusal_and_not_repeated(remote, monkeypatch, endpoint):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(RefusedError, match=r"^AWS_ENDPOINT_URL must be https://HOST:PORT or http://HOST:PORT$"):
+        remote.list()
+
+
+def fail(remote):
+    """Return how long a call takes that the server does not answer, and why it failed."""
+    begun = time.monotonic()
+    with pytest.raises(AwayError) as error:
+        remote.list()
+    return time.monotonic() - begun, str(error.value)
+
+
+def test_a_server_that_accepts_and_does_not_answer_is_away_and_is_waited_for_once(remote, monkeypatch):
+    monkeypatch.setattr(module, "REQUEST_S", 1.0)
+    there = os.environ["AWS_ENDPOINT_URL"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        took_s, reason = fail(remote)
+        assert reason == "network connection: timeout was reached"
+        assert 1.0 < took_s < 10.0, "two attempts"
+        for _ in range(5):
+            again_s, same = fail(remote)
+            assert same == reason
+            assert again_s < 0.5
+        monkeypatch.setenv("AWS_ENDPOINT_URL", there)
+        assert remote.list() == {}, "another server is asked"
+
+
+def test_a_server_that_was_away_is_asked_again_after_some_seconds(storage_server, remote, monkeypatch):
+    monkeypatch.setattr(module, "AWAY_S", 0.5)
+    monkeypatch.setattr("tests.s3.ask_again", lambda: None)
+    storage_server.down()
+    fail(remote)
+    until, _ = module._AWAY[storage_server.uri]
+    storage_server.up()
+    time.sleep(max(0.0, until - time.monotonic()))
+    assert remote.list() == {}

@@ -102,14 +102,36 @@ def test_who_closes_a_sender_while_the_server_is_away_learns_that_not_all_was_se
         storage_server.up()
 
 
-def test_a_sign_of_life_is_sent_again_unchanged(folder, remote, said, monkeypatch):
-    monkeypatch.setattr("mis.storage.sender.SIGN_S", 0.2)
-    (folder / "runner").write_text("me")
-    sender = sender_of(folder, remote, said, every_s=0.05, sign_of_life="runner")
-    sender.start()
-    deadline, seen = time.monotonic() + 60, set()
-    while len(seen) < 2 and time.monotonic() < deadline:
-        seen |= {entry.changed_ns for name, entry in remote.list().items() if name == "runner"}
-        time.sleep(0.1)
+def test_a_file_that_cannot_be_read_is_said_and_sent_when_it_can(folder, remote, said, monkeypatch):
+    (folder / "note").write_text("1")
+    sender = sender_of(folder, remote, said)
+    with monkeypatch.context() as patched:
+        patched.setattr(RemoteFolder, "put", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        sender.flush()
+    assert "cannot be read" in said[0]
     assert sender.close(10)
-    assert len(seen) == 2
+    assert remote.read("note") == b"1"
+
+
+def test_a_process_that_may_not_send_any_more_changes_nothing(folder, remote, said):
+    allowed = [True]
+    sender = sender_of(folder, remote, said, may_send=lambda: allowed[0])
+    (folder / "note").write_text("1")
+    sender.flush()
+    allowed.clear()
+    allowed.append(False)
+    (folder / "note").write_text("2")
+    assert not sender.close(0.1)
+    assert remote.read("note") == b"1"
+
+
+def test_while_not_all_is_sent_there_is_a_mark(folder, storage_server, remote, said):
+    mark = folder / ".unsent"
+    sender = sender_of(folder, remote, said, unsent=mark)
+    (folder / "note").touch()
+    storage_server.down()
+    sender.flush()
+    assert mark.exists()
+    storage_server.up()
+    assert sender.close(60)
+    assert not mark.exists()

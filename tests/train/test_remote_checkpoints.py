@@ -1,18 +1,20 @@
 """Checkpoints that are kept on a server: the training is on one node, and goes on on another."""
 
+from dataclasses import replace
+
 import pytest
 
 import mis.train.remote_checkpoints
 from mis.errors import WorkerError
 from mis.train.checkpoint import Checkpoints
-from mis.train.remote_checkpoints import RemoteCheckpoints
+from mis.train.remote_checkpoints import RemoteCheckpoints, send_checkpoints
 from tests.train.test_checkpoint import history, model, restore, same, state, train
 
 
 @pytest.fixture
 def kept(tmp_path, remote):
     """The checkpoints as the process sees them that has started the training."""
-    return RemoteCheckpoints(tmp_path / "project" / "checkpoints", remote=remote)
+    return RemoteCheckpoints(tmp_path / "project" / "training" / "seen", remote=remote, identity="first")
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_a_training_goes_on_on_another_node(kept, node, tmp_path, said):
     node(tmp_path / "n2")
     other = model(1)
     with kept.here(say=said.append) as own:
-        assert [path.name for path in sorted(own.folder.iterdir())] == ["epoch-0002", "epoch-0003"]
+        assert [path.name for path in sorted(own.folder.glob("epoch-*"))] == ["epoch-0002", "epoch-0003"]
         assert restore(other, own.newest()) == history(0.1, 0.1, 0.1)
         assert same(state(other), state(made))
     assert said == []
@@ -126,6 +128,37 @@ def test_what_waits_on_a_node_does_not_count_where_another_has_gone_on(kept, sto
     node(tmp_path / "n1")
     with kept.here() as own:
         assert own.history() == history(0.1, 0.5, 0.6)
+
+
+def test_what_waits_on_a_node_of_another_training_of_the_same_name_does_not_count(kept, storage_server, node, tmp_path):
+    node(tmp_path / "n1")
+    with pytest.raises(WorkerError):
+        lose_the_server(kept, storage_server)
+    storage_server.up()
+    kept.remove()
+    for identity in ("second", ""):
+        with replace(kept, identity=identity).here() as own:
+            assert own.history() == []
+
+
+def test_checkpoints_of_this_machine_are_sent_and_nothing_of_them_is_lost(kept, node, tmp_path, said):
+    plain, made = Checkpoints(tmp_path / "project" / "training"), model()
+    for epoch in range(1, 4):
+        train(made)
+        save(plain, made, *[0.1] * epoch)
+    assert kept.history() == []
+    assert len(plain.history()) == 3, "to look at what is on the server deletes nothing here"
+    send_checkpoints(plain, kept, said.append)
+    assert plain.history() == []
+    node(tmp_path / "n1")
+    with kept.here() as own:
+        other = model(1)
+        assert restore(other, own.newest()) == history(0.1, 0.1, 0.1)
+        assert same(state(other), state(made))
+    assert said == [f"the checkpoints in {plain.folder} go to {kept.remote.url}"]
+    save(plain, made, 0.5)
+    send_checkpoints(plain, kept, said.append)
+    assert kept.history() == history(0.1, 0.1, 0.1), "the server has more"
 
 
 def test_one_that_is_interrupted_sends_what_it_has(kept, node, tmp_path):

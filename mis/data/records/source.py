@@ -94,6 +94,16 @@ class RecordsSource:
         return self.folder / name if self.remote is None else f"{self.remote.url}/{name}"
 
 
+def source_of(records: Records, settings: Settings) -> RecordsSource:
+    """Return where all nodes find records once they are published; nothing is copied."""
+    if settings.is_remote:
+        remote = RemoteFolder(f"{settings.storage}/records/{records.digest}", settings.storage_wait_s)
+        return RecordsSource(records.folder, records.digest, remote, settings.stage_to)
+    shared = settings.shared_folder
+    folder = records.folder if shared is None else shared / "records" / records.digest
+    return RecordsSource(folder, records.digest, stage_to=settings.stage_to)
+
+
 def publish(records: Records, settings: Settings, say: Say = print) -> RecordsSource:
     """Return where all nodes find records; where there is a storage, they are copied to it, once.
 

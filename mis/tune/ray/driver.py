@@ -128,7 +128,7 @@ def _trainable(
     """Return what Ray runs for each trial; the records go once to each node."""
     trainable: Callable[[dict[str, Any]], None] = tune.with_parameters(
         run_worker,
-        store=StudyStore(store.path, store.params, store.remote),
+        store=StudyStore(store.path, store.params, store.remote, store.identity),
         share=share,
         records=records,
         contents=contents,

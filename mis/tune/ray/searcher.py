@@ -10,6 +10,7 @@ from mis.tune.ray.messages import TRIAL, config_of
 from mis.tune.study.budget import Budget
 from mis.tune.study.monitor import StudyMonitor
 from mis.tune.study.store import StudyStore
+from mis.tune.trial import Trial
 
 
 def make_searcher(monitor: StudyMonitor) -> tuple[dict[str, Any], Searcher | None]:
@@ -29,7 +30,11 @@ def _population(store: StudyStore, budget: Budget) -> dict[str, Any]:
     epochs = {trial.number: len(store.checkpoints(trial.number).history()) for trial in trials}
     interval = store.tune.scheduler.interval_epochs
     trials.sort(key=lambda trial: (epochs[trial.number] // interval, trial.number))  # Ray begins them in this order
-    return {TRIAL: tune.grid_search([config_of(trial, epochs[trial.number])[TRIAL] for trial in trials])}
+    return {TRIAL: tune.grid_search([_config(store, trial, epochs[trial.number])[TRIAL] for trial in trials])}
+
+
+def _config(store: StudyStore, trial: Trial, epochs: int) -> dict[str, Any]:
+    return config_of(trial, store.journal.suggested(trial.number).values, epochs)
 
 
 class TrialSearcher(Searcher):  # type: ignore[misc]  # Ray's classes are Any here
@@ -66,7 +71,7 @@ class TrialSearcher(Searcher):  # type: ignore[misc]  # Ray's classes are Any he
             budget.all_begun = True
             return Searcher.FINISHED
         budget.begin(trial.number)
-        return config_of(trial, len(store.checkpoints(trial.number).history()))
+        return _config(store, trial, len(store.checkpoints(trial.number).history()))
 
     def on_trial_complete(self, trial_id: str, result: object = None, error: bool = False) -> None:
         """Do nothing: the monitor tells the store."""

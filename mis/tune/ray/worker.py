@@ -16,12 +16,12 @@ from mis.train.allocate import Share
 from mis.train.checkpoint import History, is_finished
 from mis.train.progress import show_message
 from mis.tune.epochs import reports
-from mis.tune.ray.messages import ATTEMPT, EPOCHS, FINISHED, NODE, NUMBER, TRIAL, VALUES, WORKED_S
+from mis.tune.ray.messages import ATTEMPT, EPOCHS, FINISHED, FIRST, NODE, NUMBER, TRIAL, VALUES, WORKED_S
 from mis.tune.ray.placing import share_in_force
 from mis.tune.ray.stall import noting_steps
 from mis.tune.ray.task import Training, TrialTask
 from mis.tune.study import messages
-from mis.tune.study.copy import on_this_node
+from mis.tune.study.kept import for_worker
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Values
 
@@ -53,11 +53,12 @@ def run_worker(
         if not store.checkpoints(number).has_seen(handed[EPOCHS]):
             raise messages.checkpoints_not_seen(number, store.folder.trial(number).path, handed[EPOCHS], found)
     with (
-        on_this_node(store, number, handed[VALUES], show_message) as own,
+        for_worker(store, number, handed[FIRST], show_message) as own,
         noting_steps(own.folder.trial(number)) as steps,
     ):
-        own.take_over(number, handed[VALUES])
-        folder = records.on_this_node(show_message)
+        with steps.elsewhere():  # what is fetched from a server may take longer than a step
+            own.take_over(number, handed[VALUES])
+            folder = records.on_this_node(show_message)
         training(
             TrialTask(
                 own,

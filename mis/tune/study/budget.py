@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
-from mis.errors import MisError
+from mis.errors import MisError, NodeAwayError, WorkerError
 from mis.params.tune import TuneParams
 
 
@@ -74,6 +74,8 @@ class Budget:
             yield
         except MisError as error:
             self.give_up(error)
+        except WorkerError as error:  # of a server that does not answer
+            self.give_up(NodeAwayError(str(error)))
         except OSError as error:  # of a file system that fails for a while
             self.give_up(MisError(f"the study's files must be readable: {error}", do="the same command goes on"))
 

@@ -25,6 +25,7 @@ from mis.tune.trial import trial_name
 
 STUDY_JSON = "study.json"
 TRIALS = "trials"
+FINISHED = "finished"
 RAY_STATE_PREFIX = "ray-"
 
 
@@ -43,6 +44,11 @@ class TrialFolder:
     def checkpoints(self) -> Checkpoints:
         """The checkpoints of its training."""
         return Checkpoints(self.path)
+
+    @property
+    def seen(self) -> Path:
+        """The folder with what was seen of its checkpoints where these are kept on a server."""
+        return self.path / "seen"
 
     @property
     def values(self) -> Path:
@@ -109,7 +115,7 @@ class StudyFolder:
     @property
     def finished(self) -> Path:
         """The mark of a study that has ended, and whose results have been taken."""
-        return self.path / "finished"
+        return self.path / FINISHED
 
     @property
     def reopened(self) -> Path:

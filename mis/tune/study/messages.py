@@ -23,30 +23,9 @@ def other_version(study: Path) -> MisError:
     return MisError(f"{study} has parameters that this version does not take", do="go on with the version of then")
 
 
-def went_on_twice(path: Path, url: str) -> MisError:
-    """Return the error for a study that went on here and on another machine, each without knowing of the other."""
-    return MisError(
-        f"a study must go on in one place, got {path} and {url}, which have gone on apart",
-        do="keep one: delete the folder here, or the one there",
-    )
-
-
 def fetched(name: str, url: str) -> str:
     """Return the line for a study that another machine has gone on with."""
     return f"study {name} is fetched from {url}"
-
-
-def waits_for_sign_of_life(name: str, who: str, wait_s: float) -> str:
-    """Return the line for a study that another process may be running.
-
-    Args:
-        name: The study's name.
-        who: The process that ran it last.
-        wait_s: How long is waited for a sign of life, in seconds.
-    """
-    return (
-        f"study {name} was run by {who} and was not left in order: it is looked for {wait_s:.0f} s whether that lives"
-    )
 
 
 def not_sent(name: str, url: str) -> str:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from pydantic import ValidationError
 
 from mis.errors import MisError
-from mis.files import exclusive_lock, mark, new_folder, read_json, read_object, remove_file, write_json
+from mis.files import exclusive_lock, mark, new_folder, read_json, read_object, remove_file, remove_folder, write_json
 from mis.params.load import Params
 from mis.params.tune import TuneParams
 from mis.storage.remote import AwayError, RefusedError, RemoteFolder
@@ -43,11 +43,13 @@ class StudyStore:
         path: The folder.
         params: All parameters.
         remote: Where the study is kept on a server too; None where every node sees `path`.
+        identity: Which of all studies of its name it is; "" where it is not kept on a server, or not known.
     """
 
     path: Path
     params: Params
     remote: RemoteFolder | None = None
+    identity: str = ""
 
     @classmethod
     def create(
@@ -321,6 +323,7 @@ class StudyStore:
         self._send(self.folder.finished)
         for trial in self.folder.trials:
             trial.checkpoints.clear()
+            remove_folder(trial.seen)
         self._delete_checkpoints_there()
 
     def reopen(self) -> None:
@@ -333,6 +336,14 @@ class StudyStore:
                 remote.patiently(lambda: remote.delete([self.folder.finished.name]), show_message)
 
     # ---- What is kept on a server ----
+
+    def known_as(self, identity: str) -> "StudyStore":
+        """Return the study that knows which one of its name it is."""
+        return replace(self, identity=identity)
+
+    def at(self, path: Path) -> "StudyStore":
+        """Return the study in another folder: that of a worker, on its node's disk."""
+        return replace(self, path=path)
 
     def remote_trial(self, number: int) -> RemoteFolder | None:
         """Return where a trial is kept on a server; None where every node sees its folder."""
@@ -382,7 +393,8 @@ class StudyStore:
             return
         trials = remote.below(TRIALS)
         with suppress(AwayError, RefusedError):  # they are in nobody's way
-            trials.delete([name for name in trials.list() if name.count("/") > 1])
+            for folder in sorted({name.rpartition("/")[0] for name in trials.list() if name.count("/") > 1}):
+                trials.delete_folder(folder)
 
     # ---- Its trials ----
 
@@ -507,7 +519,9 @@ class StudyStore:
         folder, remote = self.folder.trial(number), self.remote_trial(number)
         if remote is None:
             return folder.checkpoints
-        return RemoteCheckpoints(folder.path, remote=remote, keeps_unsent=not self.is_population)
+        # In a population a trial may have others' weights: what waits on a node is of no use.
+        own = "" if self.is_population or not self.identity else f"{self.identity}-{number}"
+        return RemoteCheckpoints(folder.seen, remote=remote, identity=own)
 
     def values(self, number: int, suggested: Values) -> Values:
         """Return the values that a trial has by now."""
@@ -573,6 +587,6 @@ class StudyStore:
 
 
 def _read_outcome(folder: TrialFolder) -> Trial:
-    newest = folder.checkpoints.newest()
+    newest = folder.checkpoints.newest() or Checkpoints(folder.seen).newest()
     content = {**read_object(folder.outcome), "number": folder.number}
     return replace(Trial.from_json(content), best_model=newest / BEST if newest else None)
