@@ -1,8 +1,8 @@
 # mis with its libraries, for Kubernetes and for clusters with Apptainer:
 #   docker build --tag mis . ; apptainer build mis.sif docker-daemon://mis:latest
-# Without CUDA: docker build --build-arg EXTRAS=server .
+# Without CUDA: docker build --build-arg EXTRAS=k8s .
 FROM python:3.11-slim
-ARG EXTRAS=cuda
+ARG EXTRAS=cuda,k8s
 RUN apt-get update && apt-get install --yes --no-install-recommends git wget && rm -rf /var/lib/apt/lists/*
 WORKDIR /mis
 COPY pyproject.toml requirements.lock README.md LICENSE ./

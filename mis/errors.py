@@ -1,5 +1,7 @@
 """The errors that a command shows without a traceback."""
 
+from __future__ import annotations
+
 _NO_VALUE = object()
 
 

@@ -3,6 +3,8 @@
 No setting changes a result; what does is a parameter, in params.yaml.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
 from collections.abc import Iterator, Mapping

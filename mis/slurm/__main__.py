@@ -1,6 +1,7 @@
 """`python -m mis.slurm --nodes 8 --gpus-per-node 4 --time 24:00:00 tune ...`: write, check, submit a batch script."""
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from mis.files import new_file
 from mis.params.tune import STUDY_NAME
 from mis.settings import load_settings
 from mis.slurm import submit
-from mis.slurm.job import COMMANDS, OWN
+from mis.slurm.job import COMMANDS, OWN, with_task
 from mis.slurm.script import Script
 from mis.track.store import location_of, tracking_uri
 from mis.tune.study import messages
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def script_of(options: argparse.Namespace, argv: Sequence[str], *, takes_all_devices: bool) -> Script:
     """Return the script that the options of the command ask for."""
-    passed_on = [f"--{name}={value}" for name in PASSED_ON if (value := getattr(options, name)) is not None]
+    # sbatch takes the words of its lines apart as a shell does.
+    passed_on = [f"--{name}={shlex.quote(v)}" for name in PASSED_ON if (v := getattr(options, name)) is not None]
     return Script(
         options.command,
         options.words,
@@ -98,7 +100,7 @@ def _run(options: argparse.Namespace, argv: Sequence[str]) -> None:
 
 def _check(options: argparse.Namespace) -> bool:
     """Refuse parameters that the job would refuse; return whether a training is to take all devices of the job."""
-    own, _ = OWN.parse_known_args(options.words)
+    own, _ = OWN.parse_known_args(with_task(options.words, _first_task(options)))
     params, _ = cli.load(own.params, own.overrides)
     if options.command == "tune" and own.name is not None and not STUDY_NAME.fullmatch(own.name):
         raise messages.bad_name(own.name)
@@ -109,11 +111,20 @@ def _check(options: argparse.Namespace) -> bool:
     return bool(devices > 1)
 
 
+def _first_task(options: argparse.Namespace) -> str | None:
+    """Return the number of an element of the array that the job is to be; None where it is to be none."""
+    words = [f"--array={options.array or ''}", *options.sbatch]
+    found = [match[1] for word in words if (match := re.match(r"(?:--array[= ]|-a[= ]?)(\d+)", word))]
+    return found[-1] if found else None
+
+
 def _tell(number: str, options: argparse.Namespace) -> None:
     """Say where to look."""
-    own, _ = OWN.parse_known_args(options.words)
+    first = _first_task(options)
+    own, _ = OWN.parse_known_args(with_task(options.words, first))
     _, settings = cli.load(own.params, own.overrides)
-    task = "" if options.array is None else "-TASK"
+    own, _ = OWN.parse_known_args(with_task(options.words, None if first is None else "TASK"))
+    task = "" if first is None else "-TASK"
     print(f"submitted: job {number}")
     print(f"  its state    squeue --job {number}")
     print(f"  its output   slurm-mis-{options.command}-{number}{task.replace('-', '_')}.out")

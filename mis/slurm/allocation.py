@@ -1,13 +1,14 @@
 """What SLURM has given a job, read from the environment of its batch script.
 
-The modules that the batch script runs (`job.py`, `steps.py`, this one) need nothing but Python 3.9: where a container
-has the libraries, they run outside of it.
+What the batch script runs (`job.py`, `first_node.py`, and what they import, of `mis` too) needs nothing but Python 3.9:
+where a container has the libraries, it runs outside of it.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,38 @@ from mis.errors import MisError
 
 LIMIT_IS_NEAR_S = 180
 """Seconds before its time limit in which a job that is to end is thought to end because of it."""
+
+ANSWER_S = 20.0
+"""Seconds for which SLURM's controller is asked again: one that is restarted answers nothing for a moment."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What SLURM says of a job.
+
+    Attributes:
+        name: `RUNNING`; `COMPLETING` where it is being ended; `UNKNOWN` where SLURM knows nothing of it any more.
+        reason: Why, as `TimeLimit`; `None` where there is no reason.
+        left_s: The seconds until its time limit; None where it has none, and where that is over.
+        nodes: The names of its nodes that are not lost.
+    """
+
+    name: str
+    reason: str
+    left_s: int | None
+    nodes: tuple[str, ...]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether SLURM is ending the job, or has ended it."""
+        return self.name != "RUNNING"
+
+    @property
+    def limit_is_near(self) -> bool:
+        """Whether the job ends because of its time limit."""
+        if self.has_ended:
+            return self.reason == "TimeLimit"
+        return self.left_s is not None and self.left_s <= LIMIT_IS_NEAR_S
 
 
 @dataclass(frozen=True)
@@ -57,7 +90,7 @@ class Job:
             label=f"{array}-{task}" if array and task else number,
             array_task=task,
             restarts=int(env.get("SLURM_RESTART_COUNT") or 0),
-            nodes=tuple(_ask("scontrol", "show", "hostnames", nodes).split()),
+            nodes=_names(nodes),
             head=head,
         )
 
@@ -67,14 +100,52 @@ class Job:
         return tuple(node for node in self.nodes if node != self.head)
 
     @property
-    def limit_is_near(self) -> bool:
-        """Whether the job's time is nearly up."""
-        left = seconds_of(_ask("squeue", "--noheader", f"--job={self.number}", "--format=%L"))
-        return left is not None and left <= LIMIT_IS_NEAR_S
+    def id(self) -> str:
+        """The job for SLURM's commands: an element of an array may have the number of the whole array."""
+        return self.number if self.array_task is None else self.label.replace("-", "_")
+
+    def state(self) -> State:
+        """Return what SLURM says of the job now."""
+        return state_of(self.id)
 
     def requeue(self) -> None:
         """Queue the job again, which ends it."""
-        _ask("scontrol", "requeue", self.number)
+        requeue(self.id)
+
+
+def id_of(env: Mapping[str, str]) -> str:
+    """Return the job for SLURM's commands, from the environment of one of its steps."""
+    array, task = env.get("SLURM_ARRAY_JOB_ID"), env.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else env["SLURM_JOB_ID"]
+
+
+def state_of(job: str) -> State:
+    """Return what SLURM says of a job now.
+
+    Raises:
+        MisError: The controller does not answer.
+    """
+    said = _ask("squeue", "--noheader", "--states=all", f"--job={job}", "--format=%T|%r|%L|%N")
+    name, reason, left, nodes = [*said.split("|"), "", "", ""][:4] if said else ("UNKNOWN", "", "", "")
+    return State(name, reason, seconds_of(left), _names(nodes))
+
+
+def requeue(job: str) -> None:
+    """Queue a job again, which ends it.
+
+    Raises:
+        MisError: SLURM refuses it, or the controller does not answer.
+    """
+    _ask("scontrol", "requeue", job)
+
+
+def cancel(job: str) -> None:
+    """End a job for good.
+
+    Raises:
+        MisError: SLURM refuses it, or the controller does not answer.
+    """
+    _ask("scancel", job)
 
 
 def seconds_of(text: str) -> int | None:
@@ -90,9 +161,23 @@ def seconds_of(text: str) -> int | None:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
+def _names(nodes: str) -> tuple[str, ...]:
+    """Return the names of nodes from a list of SLURM's, as `n[1-3]`."""
+    return tuple(_ask("scontrol", "show", "hostnames", nodes).split()) if nodes else ()
+
+
 def _ask(*command: str) -> str:
-    """Return what a command of SLURM prints; a controller that does not answer is asked again by the command itself."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise MisError(f"{' '.join(command)} must succeed, got {done.stderr or done.stdout}")
-    return done.stdout.strip()
+    """Return what a command of SLURM prints; where it fails, it is tried again for some seconds."""
+    deadline = time.monotonic() + ANSWER_S
+    while True:
+        left = max(1.0, deadline - time.monotonic())
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=left)
+            said = done.stderr or done.stdout
+        except subprocess.TimeoutExpired:
+            done, said = None, "no answer"
+        if done is not None and done.returncode == 0:
+            return done.stdout.strip()
+        if time.monotonic() >= deadline:
+            raise MisError(f"{' '.join(command)} must succeed within {ANSWER_S:.0f} s", got=said)
+        time.sleep(1.0)

@@ -15,12 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 from mis.errors import MisError, WorkerError
 from mis.settings import load_settings
-from mis.slurm.allocation import Job
+from mis.slurm.allocation import Job, State
+from mis.slurm.signals import Signals
 from mis.slurm.steps import POLL_S, Ending, RayNodes, say, signal_group
 
 COMMANDS = ("tune", "train", "scaling", "repro")
@@ -36,6 +38,9 @@ OWN.add_argument("--resume")
 END_S = 45.0
 """Seconds in which the command ends by itself; then it is killed, which costs each trial its last epoch at most."""
 
+END_AFTER_SIGTERM_S = 10.0
+"""The same after SIGTERM: SLURM kills all of the job 30 s after it, and Ray has to end and SLURM to be asked before."""
+
 JOIN_S = 300.0
 """Seconds in which Ray must have started on all nodes, unless --join-s says otherwise."""
 
@@ -49,30 +54,29 @@ SILENT = "a-node-was-silent"
 """The file in the folder of such a turn."""
 
 
-class Signals:
-    """The signals that tell a job to end.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a turn.
 
     Attributes:
-        limit_is_near: Whether SIGUSR1 came, which the batch script asks for before the time limit.
-        terminated: Whether SIGTERM came: the limit itself, `scancel`, or a job that goes before.
+        code: The exit code of the command; None where it was ended, or never begun.
+        head_is_lost: Whether Ray's head ended, and with it the whole cluster.
+        not_joined: Why Ray has not started on all nodes; "" where it has.
     """
 
-    def __init__(self) -> None:
-        self.limit_is_near = False
-        self.terminated = False
-        signal.signal(signal.SIGUSR1, self._near)
-        signal.signal(signal.SIGTERM, self._terminate)
-
-    def _near(self, *_: object) -> None:
-        self.limit_is_near = True
-
-    def _terminate(self, *_: object) -> None:
-        self.terminated = True
+    code: int | None = None
+    head_is_lost: bool = False
+    not_joined: str = ""
 
     @property
-    def is_ending(self) -> bool:
-        """Whether the job is to end."""
-        return self.limit_is_near or self.terminated
+    def may_pass(self) -> bool:
+        """Whether the next turn may do better, though the command has ended by itself."""
+        return self.head_is_lost or self.code == os.EX_TEMPFAIL
+
+
+def with_task(words: Sequence[str], task: str | None) -> list[str]:
+    """Return words with the number of an array's element for `%a`; None leaves them as they are."""
+    return [word if task is None else word.replace("%a", task) for word in words]
 
 
 def words_of(command: str, given: Sequence[str], job: Job, python: Sequence[str]) -> list[str]:
@@ -87,7 +91,7 @@ def words_of(command: str, given: Sequence[str], job: Job, python: Sequence[str]
         job: The job.
         python: The command that runs Python.
     """
-    given = [word.replace("%a", job.array_task) if job.array_task else word for word in given]
+    given = with_task(given, job.array_task)
     if command == "repro":
         return [*python, "-m", "dvc", "repro", *given]
     start = [*python, "-m", f"mis.{command}"]
@@ -117,9 +121,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MisError as error:
         say(f"error: {error}")
         return 2
-    except WorkerError as error:
-        say(f"error: {error}")
-        return 1
 
 
 def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) -> int:
@@ -127,25 +128,28 @@ def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) 
     container = shlex.split(options.container)
     python = [*container, "python"] if container else [sys.executable]
     folder = settings.checkpoints / "slurm" / f"{job.label}-{job.restarts}"
+    (folder / SILENT).unlink(missing_ok=True)  # of an earlier job of the same number
     turn = "" if job.restarts == 0 else f", turn {job.restarts + 1}"
     say(f"job {job.label}{turn} on {', '.join(job.nodes)}; the outputs of the nodes: {folder}")
-    code = None
+    last_turn = job.restarts >= options.requeues
+    nodes = RayNodes(job, folder, env, python=python, join_s=options.join_s, signals=signals, last_turn=last_turn)
     try:
-        with RayNodes(
-            job, folder, env, python=python, join_s=options.join_s, is_ending=lambda: signals.is_ending
-        ) as nodes:
+        with nodes:
             words = words_of(options.command, options.words, job, python)
             say(shlex.join(words))
             code = _command(words, nodes, signals)
             nodes.look()
+        outcome = Outcome(code, nodes.head_is_lost)
     except Ending:
-        code = None
-    if code == os.EX_TEMPFAIL:
+        outcome = Outcome()
+    except WorkerError as error:
+        outcome = Outcome(not_joined=str(error))
+    if outcome.code == os.EX_TEMPFAIL:
         (folder / SILENT).touch()
         if (turns := _silent_turns(job, folder.parent)) >= SILENT_TURNS:
             say(f"error: in {turns} turns in a row a node did not answer; --sbatch=--exclude=NODE leaves it out")
-            return code
-    return _end(job, code, nodes.head_is_lost, signals, options.requeues)
+            return os.EX_TEMPFAIL
+    return end(job, outcome, signals, options.requeues)
 
 
 def _silent_turns(job: Job, folder: Path) -> int:
@@ -164,43 +168,65 @@ def _command(words: Sequence[str], nodes: RayNodes, signals: Signals) -> int | N
         time.sleep(POLL_S)
     if command.poll() is not None:
         return command.returncode
-    say("the time limit is near: the command is ended" if signals.limit_is_near else "SIGTERM: the command is ended")
-    _end_group(command)
+    say("SIGTERM: the command is ended" if signals.terminated else "the time limit is near: the command is ended")
+    _end_group(command, signals)
     return None
 
 
-def _end_group(command: subprocess.Popen[bytes]) -> None:
+def _end_group(command: subprocess.Popen[bytes], signals: Signals) -> None:
     """End a command and its children: DVC does not pass a signal on."""
     signal_group(command, signal.SIGTERM)
-    try:
-        command.wait(END_S)
-    except subprocess.TimeoutExpired:
-        say(f"it has not ended within {END_S:.0f} s and is killed")
+    begun = time.monotonic()
+    while command.poll() is None:
+        if time.monotonic() > signals.deadline(begun + END_S, END_AFTER_SIGTERM_S):
+            say(f"it has not ended within {time.monotonic() - begun:.0f} s and is killed")
+            break
+        time.sleep(POLL_S / 5)
     signal_group(command, signal.SIGKILL)
     command.wait()
 
 
-def _end(job: Job, code: int | None, head_is_lost: bool, signals: Signals, requeues: int) -> int:
-    """Queue the job again where it has more to do, and return the exit code of the batch script."""
-    if code == 0:
+def end(job: Job, outcome: Outcome, signals: Signals, requeues: int) -> int:
+    """Queue the job again where it has more to do, and return the exit code of the batch script.
+
+    Args:
+        job: The job.
+        outcome: What became of this turn.
+        signals: The signals that came.
+        requeues: How often the job may be queued again.
+    """
+    if outcome.not_joined:
+        say(f"error: {outcome.not_joined}")
+    elif outcome.code == 0 or not (outcome.may_pass or signals.is_ending):
+        return 1 if outcome.code is None else outcome.code
+    state = job.state()
+    why = _why_again(job, outcome, signals, state)
+    if why and job.restarts < requeues:
+        say(why)
+        job.requeue()
         return 0
-    if code == 2:  # what was asked for is at fault, and will be so next time
-        return 2
-    ended_by_limit = signals.limit_is_near or (signals.terminated and job.limit_is_near)
-    may_pass = head_is_lost or code == os.EX_TEMPFAIL
-    if not ended_by_limit and not (may_pass and not signals.terminated):
-        if code is None:
-            say("ended by SIGTERM; submit the same script again to go on")
-        return 143 if code is None else code
-    if job.restarts >= requeues:
+    if why:
         say(f"error: the job was queued {job.restarts} times, which is as often as it may be (--requeues)")
-        return 1
-    if ended_by_limit:
-        say("the job is queued again, and goes on where it was")
-    else:
-        say("Ray's head was lost: once more" if head_is_lost else "a node did not answer: once more")
-    job.requeue()
-    return 0
+    elif state.has_ended or signals.terminated:
+        say(f"ended by SIGTERM ({state.name}, {state.reason}); submit the same script again to go on")
+        return 128 + signal.SIGTERM
+    return 1
+
+
+def _why_again(job: Job, outcome: Outcome, signals: Signals, state: State) -> str:
+    """Return why a job is queued again that has not done what it is for, or "" where it is not."""
+    is_cancelled = state.has_ended and not state.limit_is_near
+    # SIGTERM after SIGUSR1 is somebody's wish, or the limit itself: SLURM knows which.
+    by_limit = state.limit_is_near if signals.terminated else signals.limit_is_near and not is_cancelled
+    if by_limit:
+        return "the job is queued again, and goes on where it was"
+    if is_cancelled or signals.terminated:
+        return ""
+    if outcome.head_is_lost:
+        return "Ray's head was lost: once more"
+    if outcome.code == os.EX_TEMPFAIL:
+        return "a node did not answer: once more"
+    return "Ray had started in an earlier turn: once more" if outcome.not_joined and job.restarts > 0 else ""
 
 
 if __name__ == "__main__":

@@ -28,11 +28,16 @@ from mis.ports import free_port
 from mis.settings import cores
 from mis.train.rendezvous import local_address
 
+RANDOM = "x" * 8
+"""As many letters as `tempfile.mkdtemp` adds to a folder's name."""
+
 LONGEST_FOLDER = 40
 """Letters of the folder of temporary files: Ray makes sockets some 65 letters below, and 107 is the most."""
 
 END_S = 10.0
-"""Seconds in which Ray ends by itself."""
+"""Seconds in which Ray ends by itself; then all that it has started is killed."""
+
+POLL_S = 0.2
 
 
 def own_address(env: Mapping[str, str]) -> str:
@@ -58,17 +63,20 @@ def own_address(env: Mapping[str, str]) -> str:
     return str(found[0])
 
 
-def local_folder(env: Mapping[str, str]) -> Path:
-    """Return the folder for Ray's temporary files, on this node's own disk and of this job alone.
+def make_local_folder(env: Mapping[str, str]) -> Path:
+    """Make the folder for Ray's temporary files, on this node's own disk, for this process and this user alone.
+
+    Its name is known to nobody before: one that another user has made beforehand is never taken.
 
     Args:
         env: The environment: SLURM_TMPDIR, TMPDIR, else the system's; where a path is too long for Ray's sockets, /tmp.
     """
     base = Path(env.get("SLURM_TMPDIR") or env.get("TMPDIR") or tempfile.gettempdir())
-    job = f"mis-{env.get('SLURM_JOB_ID', os.getpid())}-{env.get('SLURM_RESTART_COUNT') or 0}"
-    if len(str(base / job)) > LONGEST_FOLDER:
-        base = Path("/tmp")  # noqa: S108 - the folder itself is made by this process, for its user alone
-    return base / job
+    job = f"mis-{env.get('SLURM_JOB_ID', os.getpid())}-{env.get('SLURM_RESTART_COUNT') or 0}-"
+    if len(str(base / job) + RANDOM) > LONGEST_FOLDER:
+        base = Path("/tmp")  # noqa: S108 - mkdtemp makes the folder below it, with mode 0700
+    base.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=job, dir=base))
 
 
 def ray_command(address: str, folder: Path, label: str, *, head: str | None) -> list[str]:
@@ -82,8 +90,9 @@ def ray_command(address: str, folder: Path, label: str, *, head: str | None) -> 
     """
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--node-ip-address={address}"]
     ray += [f"--temp-dir={folder}", f"--num-cpus={cores()}", "--disable-usage-stats", f"--labels=mis/node={label}"]
-    # 0: each of Ray's servers takes a free port.
+    # 0: each of Ray's servers takes a free port; the agent listens where `ray[default]` is installed.
     ray += ["--min-worker-port=0", "--max-worker-port=0", "--node-manager-port=0", "--object-manager-port=0"]
+    ray += ["--dashboard-agent-listen-port=0"]
     if head is not None:
         return [*ray, f"--address={head}"]
     ray += ["--head", f"--port={free_port(address)}", "--include-dashboard=false"]
@@ -102,9 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(label: str, head_file: Path | None, head: str | None) -> int:
-    address, folder = own_address(os.environ), local_folder(os.environ)
+    address = own_address(os.environ)
+    folder = make_local_folder(os.environ)
     command = ray_command(address, folder, label, head=head)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The setting with which mis lets a Ray of one machine listen on the loopback address alone.
     env = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
     print(f"{label}: Ray listens at {address}; its temporary files: {folder}", flush=True)  # noqa: T201
@@ -113,7 +122,6 @@ def _run(label: str, head_file: Path | None, head: str | None) -> int:
 
     def end(*_: object) -> None:
         is_told.set()
-        ray.terminate()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
@@ -121,10 +129,11 @@ def _run(label: str, head_file: Path | None, head: str | None) -> int:
     try:
         if head_file is not None:
             port = next(word for word in command if word.startswith("--port=")).partition("=")[2]
-            _wait_until_listening(ray, address, int(port))
+            _wait_until_listening(ray, is_told, address, int(port))
             with new_file(head_file) as unfinished:
                 unfinished.write_text(f"{address}:{port}", encoding="utf-8")
-        code = ray.wait()
+        while (code := ray.poll()) is None and not is_told.wait(POLL_S):
+            pass
         return 0 if is_told.is_set() else code or 1
     finally:
         _end(ray)
@@ -137,21 +146,22 @@ def _call_after_input(end: Callable[[], None]) -> None:
     end()
 
 
-def _wait_until_listening(ray: "subprocess.Popen[bytes]", address: str, port: int) -> None:
-    while ray.poll() is None:
+def _wait_until_listening(ray: "subprocess.Popen[bytes]", is_told: threading.Event, address: str, port: int) -> None:
+    while ray.poll() is None and not is_told.is_set():
         with socket.socket() as probe:
             if probe.connect_ex((address, port)) == 0:
                 return
-        time.sleep(0.2)
+        time.sleep(POLL_S)
 
 
 def _end(ray: "subprocess.Popen[bytes]") -> None:
-    """End Ray and all that it has started on this node."""
+    """End Ray and all that it has started on this node: by itself it would wait for the tasks that run."""
     started = _descendants(ray.pid)
     ray.terminate()
     _, alive = psutil.wait_procs(started, timeout=END_S)
     for process in alive:
         process.kill()
+    ray.wait()
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

@@ -60,8 +60,14 @@ class Script:
         """Refuse what sbatch would refuse.
 
         Raises:
-            MisError: The time is none that SLURM reads, or a number is too small.
+            MisError: The time is none that SLURM reads, a number is too small, or something is longer than a line.
         """
+        texts = [self.venv, self.container, self.time or "", *self.words, *self.options, *self.modules, *self.setup]
+        texts.append(self.written_by)
+        for text in texts:
+            # What follows a line's end in a comment or in a line for sbatch would be a line of shell.
+            if len(text.splitlines()) > 1 or text.endswith(("\n", "\r")):
+                raise MisError("an option must be a single line", got=repr(text), do="put more into a file")
         if self.nodes < 1 or self.gpus_per_node < 0 or (self.cpus_per_node is not None and self.cpus_per_node < 1):
             raise MisError(
                 "--nodes and --cpus-per-node must be at least 1, --gpus-per-node at least 0",
@@ -82,9 +88,9 @@ class Script:
         if not any(option.startswith(("--output", "-o")) for option in self.options):
             is_array = any(option.startswith(("--array", "-a")) for option in self.options)
             asked.append(f"--output=slurm-%x-{'%A_%a' if is_array else '%j'}.out")
-        before = [f"module load {shlex.quote(module)}" for module in self.modules]
+        before = [f"module load {shlex.quote(module)} || exit 2" for module in self.modules]
         before += self.setup
-        before += [] if self.container else [f"source {shlex.quote(self.venv)}/bin/activate"]
+        before += [] if self.container else [f"source {shlex.quote(self.venv)}/bin/activate || exit 2"]
         lines = [
             "#!/bin/bash",
             *([f"# Written by: {self.written_by}"] if self.written_by else []),

@@ -8,16 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mis.errors import WorkerError
 from mis.slurm.allocation import Job
+from mis.slurm.signals import Signals
 
 POLL_S = 0.5
 
 END_S = 20.0
 """Seconds in which the steps end by themselves."""
+
+OTHERS_END_AFTER_SIGTERM_S, HEAD_ENDS_AFTER_SIGTERM_S = 14.0, 18.0
+"""Seconds after SIGTERM in which they must have ended: SLURM has sent it to them as well."""
 
 HEAD_FILE = "head"
 """The file in a job's folder to which the first node's step writes the address of Ray's head."""
@@ -46,17 +50,19 @@ class RayNodes:
         *,
         python: Sequence[str],
         join_s: float,
-        is_ending: Callable[[], bool],
+        signals: Signals,
+        last_turn: bool = False,
     ) -> None:
         """Start nothing yet.
 
         Args:
             job: The job.
-            folder: See above; it must not have been used before.
+            folder: See above.
             env: The environment of the batch script.
             python: The command that runs Python on a node, in a container where there is one.
             join_s: Seconds in which all nodes must have joined.
-            is_ending: Whether the job is to end.
+            signals: What tells the job to end.
+            last_turn: Whether the job is not to be queued again, also where the first node is lost.
         """
         self.job = job
         self.folder = folder
@@ -66,7 +72,8 @@ class RayNodes:
         self.lost: list[str] = []
         self._python = [*python]
         self._join_s = join_s
-        self._is_ending = is_ending
+        self._signals = signals
+        self._last_turn = last_turn
         self._steps: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> RayNodes:
@@ -97,7 +104,9 @@ class RayNodes:
         return self.job.head in self.lost
 
     def _start(self) -> None:
-        self.folder.mkdir(parents=True)
+        # A cluster that was set up anew counts its jobs from the start again.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / HEAD_FILE).unlink(missing_ok=True)
         deadline = time.monotonic() + self._join_s
         self._start_step(self.job.head, "--head-file", str(self.folder / HEAD_FILE))
         address = self._wait_for_head(deadline)
@@ -112,6 +121,10 @@ class RayNodes:
         srun = ["srun", "--nodes=1", "--ntasks=1", f"--nodelist={node}", "--overlap", "--export=ALL", "--unbuffered"]
         srun += ["--no-kill", f"--output={self.log(node)}", f"--job-name=ray-{node}"]
         inner = [*self._python, "-m", "mis.slurm.node", "--label", node, *options]
+        if node != self.job.head:
+            outlives = ["--node", self.job.head, "--address", self.env["RAY_ADDRESS"]]
+            outlives += ["--last-turn"] if self._last_turn else []
+            inner = [sys.executable, "-m", "mis.slurm.first_node", *outlives, "--", *inner]
         # A session of its own: a signal to the batch script's group is not one to the nodes.
         self._steps[node] = subprocess.Popen(
             [*srun, *inner], env=self.env, stdin=subprocess.PIPE, start_new_session=True
@@ -135,6 +148,7 @@ class RayNodes:
                 time.sleep(POLL_S)
         finally:
             asking.kill()
+            asking.wait()
         if asking.returncode != 0:
             logs = ", ".join(str(self.log(node)) for node in self.job.nodes)
             raise WorkerError(
@@ -143,7 +157,7 @@ class RayNodes:
 
     def _check(self, deadline: float, nodes: Sequence[str]) -> None:
         """Raise where the wait for some nodes is in vain."""
-        if self._is_ending():
+        if self._signals.is_ending:
             raise Ending
         for node in nodes:
             step = self._steps.get(node)
@@ -158,16 +172,19 @@ class RayNodes:
         """End the steps of this job, the head's last; no other job's Ray is touched, on the same nodes or elsewhere."""
         others = [step for node, step in self._steps.items() if node != self.job.head]
         head = [step for node, step in self._steps.items() if node == self.job.head]
-        for steps in (others, head):
+        for steps, after_sigterm_s in ((others, OTHERS_END_AFTER_SIGTERM_S), (head, HEAD_ENDS_AFTER_SIGTERM_S)):
             for step in steps:
                 if step.stdin is not None:
                     step.stdin.close()  # Ray ends on the node then; SIGTERM would have srun kill it
-            deadline = time.monotonic() + END_S
-            while any(step.poll() is None for step in steps) and time.monotonic() < deadline:
+            usual = time.monotonic() + END_S
+            while any(step.poll() is None for step in steps):
+                if time.monotonic() > self._signals.deadline(usual, after_sigterm_s):
+                    break
                 time.sleep(0.1)
             for step in steps:
                 if step.poll() is None:
                     signal_group(step, signal.SIGKILL)
+                    step.wait()
         self._steps.clear()
 
 

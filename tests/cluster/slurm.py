@@ -35,7 +35,7 @@ SelectTypeParameters=CR_CPU
 MpiDefault=none
 ReturnToService=2
 SlurmdTimeout={node_timeout}
-KillWait=10
+KillWait=30
 MinJobAge=3600
 OverTimeLimit=0
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0

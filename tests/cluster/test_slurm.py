@@ -72,8 +72,39 @@ def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(sl
     job = slurm.finish(number)
     printed = output(project, f"tune-{number}")
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
-    assert f"slurm: study {name} goes on" in printed
+    assert "it goes on: " in printed
     assert len(check_whole(project, name, 4).trials()) >= begun
+
+
+def test_a_limit_of_which_no_signal_told_is_one_all_the_same(slurm, project):
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", "--sbatch=--signal=B:USR1@0", words=sets(**LONG))
+    wait_for_epochs(slurm, project, f"slurm-{number}")
+    slurm.ask("scontrol", "update", f"JobId={number}", "TimeLimit=1")
+    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 150)
+    printed = output(project, f"tune-{number}")
+    assert "slurm: SIGTERM: the command is ended" in printed
+    job = slurm.finish(number)
+    printed = output(project, f"tune-{number}")
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
+    assert len(check_whole(project, f"slurm-{number}", 60).trials()) == 6
+
+
+@pytest.mark.parametrize("near_its_limit", [False, True])
+def test_a_job_that_is_cancelled_is_not_queued_again(slurm, project, near_its_limit):
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
+    name = f"slurm-{number}"
+    wait_for_epochs(slurm, project, name)
+    if near_its_limit:
+        slurm.ask("scontrol", "update", f"JobId={number}", "TimeLimit=3")
+        slurm.ask("scancel", "--batch", "--signal=USR1", number)
+    slurm.ask("scancel", number)
+    job = slurm.finish(number)
+    printed = output(project, f"tune-{number}")
+    assert (job["JobState"], job["Restarts"]) == ("CANCELLED", "0"), printed
+    assert "the job is queued again" not in printed
+    slurm.wait(lambda: not slurm.ask("squeue", "--noheader"), "the job's end")
+    assert slurm.job(number)["JobState"] == "CANCELLED"
+    assert StudyStore.open(project.folder / "checkpoints" / "tune" / name).interrupted()
 
 
 def test_jobs_of_an_array_share_a_node_and_one_that_is_ended_leaves_the_other_alone(slurm, project):
@@ -82,9 +113,9 @@ def test_jobs_of_an_array_share_a_node_and_one_that_is_ended_leaves_the_other_al
     names = [f"slurm-{number}-{task}" for task in range(2)]
     for name in names:
         wait_for_epochs(slurm, project, name)
-    # As the time limit does.
-    slurm.ask("scancel", "--batch", "--signal=USR1", f"{number}_0")
-    first, second = f"{number}_0", f"{number}_1"
+    # As the time limit does. The last element has the number of the whole array.
+    first, second = f"{number}_1", f"{number}_0"
+    slurm.ask("scancel", "--batch", "--signal=USR1", first)
     slurm.wait(lambda: slurm.job(first)["JobState"] == "PENDING", "the job to be queued again", 90)
     assert slurm.job(second)["JobState"] == "RUNNING"
     assert [slurm.finish(job)["JobState"] for job in (first, second)] == ["COMPLETED", "COMPLETED"]
@@ -141,6 +172,22 @@ def test_a_search_that_loses_a_node_goes_on_without_it(slurm, project):
     assert hosts(store) <= {"n1", "n2"}
 
 
+def test_a_search_that_loses_its_first_node_goes_on_in_its_next_turn(slurm, machines, project):
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
+    name = f"slurm-{number}"
+    folder = project.folder / "checkpoints" / "tune" / name
+    slurm.wait(lambda: {"n1", "n2"} == hosts_with_epochs(folder, 2), "trials on both nodes", 120)
+    slurm.lose("n1")  # with the batch script, the search and Ray's head
+    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 180)
+    machines.join("n1")
+    slurm.start_node("n1")
+    job = slurm.finish(number)
+    printed = output(project, f"tune-{number}")
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
+    assert "it goes on: " in printed
+    assert len(check_whole(project, name, 60).trials()) == 6
+
+
 def test_a_training_takes_all_devices_of_its_job(slurm, project):
     words = sets(train__epochs=6, train__patience=6, train__batch_size=4)
     # As in a container: what needs the libraries is started through a command.
@@ -189,3 +236,6 @@ def test_what_a_job_would_refuse_is_refused_before_it_waits_in_the_queue(slurm, 
     said = refused("--partition=nowhere")
     assert "SLURM must accept mis-tune.sbatch, got allocation failure: Invalid partition name specified; change" in said
     assert slurm.ask("squeue", "--noheader") == ""
+    # What is taken as it is reaches SLURM as one word.
+    submit(slurm, project, "--account=a b", "--sbatch=--hold", words=sets())
+    assert slurm.ask("squeue", "--noheader", "--format=%a") == "a b"

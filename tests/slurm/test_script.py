@@ -1,11 +1,15 @@
 """Batch scripts, as text; tests/cluster runs them."""
 
 import ast
+import json
 import os
 import shlex
+import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,9 +17,9 @@ import pytest
 import mis.slurm.job
 from mis.errors import MisError
 from mis.slurm.__main__ import main, parser, script_of
-from mis.slurm.allocation import Job, seconds_of
+from mis.slurm.allocation import Job, State, seconds_of
 from mis.slurm.job import words_of
-from mis.slurm.node import LONGEST_FOLDER, local_folder, own_address, ray_command
+from mis.slurm.node import LONGEST_FOLDER, make_local_folder, own_address, ray_command
 from mis.slurm.script import Script
 from tests.conftest import ROOT
 
@@ -67,22 +71,49 @@ def test_a_container_has_the_libraries_and_the_job_stays_outside_of_it():
         "tune", container="apptainer exec --nv mis.sif", modules=["cuda/12"], setup=["ulimit -n 65536"]
     ).text()
     assert "activate" not in text
-    assert "module load cuda/12\nulimit -n 65536\n" in text
+    assert "module load cuda/12 || exit 2\nulimit -n 65536\n" in text
     assert "exec python3 -m mis.slurm.job '--container=apptainer exec --nv mis.sif' tune" in text
 
 
-@pytest.mark.parametrize("name", ["allocation", "steps", "job"])
-def test_what_runs_outside_of_a_container_is_python_3_9_and_needs_no_library(name):
-    source = (ROOT / "mis" / "slurm" / f"{name}.py").read_text()
-    ast.parse(source, feature_version=(3, 9))
-    probe = "import sys, mis.slurm.job; print(*{name.split('.')[0] for name in sys.modules})"
-    loaded = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {probe}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+PROBE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import mis.slurm.job, mis.slurm.first_node
+ours = {name: module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "mis"}
+print(json.dumps([ours, sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+
+
+@pytest.fixture(scope="module")
+def outside():
+    """Return the files of `mis`, by module, that run outside of a container, and the names of all that they import."""
+    command = [sys.executable, "-I", "-S", "-c", PROBE, str(ROOT)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_what_runs_outside_of_a_container_needs_no_library(outside):
+    ours, loaded = outside
+    assert {"mis.errors", "mis.settings", "mis.slurm.job", "mis.slurm.first_node"} <= set(ours)
     assert set(loaded) - sys.stdlib_module_names - {"__main__", "mis"} <= {name for name in loaded if name[0] == "_"}
+
+
+def test_what_runs_outside_of_a_container_is_python_3_9(outside):
+    for name, path in outside[0].items():
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"), feature_version=(3, 9))
+        has_annotations = any(
+            isinstance(node, ast.AnnAssign)
+            or (isinstance(node, ast.arg) and node.annotation is not None)
+            or (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None)
+            for node in ast.walk(tree)
+        )
+        not_evaluated = any(
+            isinstance(node, ast.ImportFrom)
+            and node.module == "__future__"
+            and "annotations" in {alias.name for alias in node.names}
+            for node in tree.body
+        )
+        # Python 3.9 has no `X | None` for types: it must not come to evaluate one.
+        assert not_evaluated or not has_annotations, f"{name} needs `from __future__ import annotations`"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +121,10 @@ def test_what_runs_outside_of_a_container_is_python_3_9_and_needs_no_library(nam
     [
         (["--time=tomorrow"], "--time must be a time as SLURM reads it, got 'tomorrow'"),
         (["--nodes=0"], "--nodes and --cpus-per-node must be at least 1"),
+        (["--account=mine\nrm -rf x"], "an option must be a single line, got \"--account='mine"),
+        (["--setup=module purge\n"], "an option must be a single line, got 'module purge"),
+        (["--venv=.venv\rrm"], "an option must be a single line"),
+        (["--output=a\nrm -rf x.sbatch"], "an option must be a single line"),
     ],
 )
 def test_what_no_job_can_be_is_refused_and_nothing_written(tmp_path, monkeypatch, capsys, options, says):
@@ -98,6 +133,46 @@ def test_what_no_job_can_be_is_refused_and_nothing_written(tmp_path, monkeypatch
     assert main([*options, "tune"]) == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.glob("*.sbatch"))
+
+
+def test_what_comes_with_a_space_is_one_word_for_sbatch():
+    words = ["--account=a b", "--constraint=[rack1|rack2]", "--partition=gpu", "tune"]
+    text = script_of(parser().parse_args(words), words, takes_all_devices=False).text()
+    assert {"--account='a b'", "--constraint='[rack1|rack2]'", "--partition=gpu"} <= set(asked(text))
+
+
+@pytest.mark.parametrize("setup", [["--module=cuda/12"], []])
+def test_a_script_ends_where_its_environment_cannot_be_had(tmp_path, setup):
+    words = [*setup, "--venv=absent", "tune"]
+    text = script_of(parser().parse_args(words), words, takes_all_devices=False).text()
+    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert ("module: command not found" if setup else "absent/bin/activate: No such file") in done.stderr
+
+
+@pytest.mark.parametrize("array", ["--array=2-5%2", "--sbatch=--array=2,4", "--sbatch=-a2-5"])
+def test_the_number_of_an_element_may_be_in_any_option(tmp_path, monkeypatch, capsys, array):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")  # there is no sbatch
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    words = ["tune", "--set", "tune.sampler.seed=%a", "--name", "s-%a"]
+    assert main([array, *words]) == 0, capsys.readouterr().err
+    assert "tune --set tune.sampler.seed=%a --name s-%a" in Path("mis-tune.sbatch").read_text().replace("'", "")
+    assert main(words) == 2  # without an array there is no number
+    assert "tune.sampler.seed" in capsys.readouterr().err
+
+
+def test_what_is_said_of_an_array_names_its_studies(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "sbatch").write_text("#!/bin/sh\ntest $1 = --test-only || echo 17\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    words = ["tune", "--set", "tune.sampler.seed=%a", "--name", "s-%a"]
+    assert main(["--array=0-3", "--submit", *words]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "checkpoints/tune/s-TASK; by hand: python -m mis.tune --resume s-TASK" in said
+    assert "slurm-mis-tune-17_TASK.out" in said
 
 
 def test_a_training_takes_all_devices_and_is_refused_where_its_batch_cannot_be_divided(tmp_path, monkeypatch, capsys):
@@ -116,31 +191,21 @@ def test_a_training_takes_all_devices_and_is_refused_where_its_batch_cannot_be_d
 JOB = Job("17", "17", None, 0, ("n1", "n2"), "n1")
 
 
-class Studies:
-    """Settings with a folder of studies."""
-
-    def __init__(self, checkpoints):
-        self.checkpoints = checkpoints
+def words(given, job=JOB, command="tune"):
+    return words_of(command, given, job, ["python"])[3:]
 
 
-def words(given, folder, job=JOB, command="tune"):
-    return words_of(command, given, job, Studies(folder), ["python"])[3:]
+def test_a_search_has_the_name_of_its_job_and_goes_on_where_there_is_a_study_of_it():
+    assert words(["--set", "a=1"]) == ["--or-resume", "--name", "slurm-17", "--set", "a=1"]
+    assert words(["--set", "a=1", "--name=mine"]) == ["--or-resume", "--set", "a=1", "--name=mine"]
+    assert words(["--resume", "other"]) == ["--resume", "other"]
+    assert words(["--dry-run"]) == ["--dry-run"]
 
 
-def test_a_search_has_the_name_of_its_job_and_goes_on_where_that_study_is(tmp_path):
-    assert words(["--set", "a=1"], tmp_path) == ["--name", "slurm-17", "--set", "a=1"]
-    assert words(["--set", "a=1", "--name", "mine"], tmp_path) == ["--set", "a=1", "--name", "mine"]
-    for name in ("slurm-17", "mine"):
-        (tmp_path / "tune" / name).mkdir(parents=True)
-        (tmp_path / "tune" / name / "study.json").touch()
-    assert words(["--set", "a=1"], tmp_path) == ["--resume", "slurm-17"]
-    assert words(["--set", "a=1", "--name=mine"], tmp_path) == ["--resume", "mine"]
-    assert words(["--resume", "other"], tmp_path) == ["--resume", "other"]
-
-
-def test_an_element_of_an_array_has_a_name_of_its_own_and_its_number_in_its_words(tmp_path):
+def test_an_element_of_an_array_has_a_name_of_its_own_and_its_number_in_its_words():
     element = Job("20", "17-3", "3", 0, ("n1",), "n1")
-    assert words(["--set", "tune.sampler.seed=%a"], tmp_path, element) == [
+    assert words(["--set", "tune.sampler.seed=%a"], element) == [
+        "--or-resume",
         "--name",
         "slurm-17-3",
         "--set",
@@ -148,16 +213,18 @@ def test_an_element_of_an_array_has_a_name_of_its_own_and_its_number_in_its_word
     ]
 
 
-def test_a_training_and_a_pipeline_are_given_again_as_they_are(tmp_path):
-    assert words(["--set", "a=1"], tmp_path, command="train") == ["--set", "a=1"]
-    assert words_of("repro", ["tune"], JOB, Studies(tmp_path), ["python"]) == ["python", "-m", "dvc", "repro", "tune"]
+def test_a_training_and_a_pipeline_are_given_again_as_they_are():
+    assert words(["--set", "a=1"], command="train") == ["--set", "a=1"]
+    assert words_of("repro", ["tune"], JOB, ["python"]) == ["python", "-m", "dvc", "repro", "tune"]
 
 
 class ScriptedJob(Job):
     """A job that notes when it is queued again."""
 
     queued = ()
-    limit_is_near = False
+
+    def state(self):
+        return State("RUNNING", "None", 3000, self.nodes)
 
     def requeue(self):
         type(self).queued = (*self.queued, self.restarts)
@@ -238,13 +305,22 @@ def test_outside_of_a_job_nothing_is_begun():
         Job.of({"SLURM_JOB_ID": "3"})
 
 
-def test_temporary_files_are_of_the_job_alone_and_short_enough_for_sockets():
-    env = {"SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "2", "TMPDIR": "/scratch"}
-    assert local_folder(env) == Path("/scratch/mis-17-2")
-    assert local_folder(env | {"SLURM_TMPDIR": "/local/17"}) == Path("/local/17/mis-17-2")
-    long = local_folder(env | {"TMPDIR": "/scratch/" + "x" * 60})
-    assert long == Path("/tmp/mis-17-2")  # noqa: S108
-    assert len(str(long)) <= LONGEST_FOLDER
+def test_temporary_files_are_of_the_job_and_the_user_alone_and_short_enough_for_sockets(tmp_path):
+    scratch = Path(tempfile.mkdtemp(prefix="m"))  # short, as tmp_path is not
+    env = {"SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "2", "TMPDIR": str(scratch / "a")}
+    folders = [make_local_folder(env), make_local_folder(env)]
+    folders.append(make_local_folder(env | {"SLURM_TMPDIR": str(scratch / "b")}))
+    folders.append(make_local_folder(env | {"TMPDIR": str(tmp_path / ("x" * 60))}))
+    try:
+        assert len(set(folders)) == 4
+        assert [folder.parent for folder in folders] == [*[scratch / "a"] * 2, scratch / "b", Path("/tmp")]  # noqa: S108
+        for folder in folders:
+            assert folder.name.startswith("mis-17-2-")
+            assert len(str(folder)) <= LONGEST_FOLDER
+            assert (folder.stat().st_uid, stat.S_IMODE(folder.stat().st_mode)) == (os.getuid(), 0o700)
+    finally:
+        shutil.rmtree(scratch)
+        shutil.rmtree(folders[-1])
 
 
 def test_two_rays_on_a_node_have_no_port_in_common():
@@ -252,7 +328,7 @@ def test_two_rays_on_a_node_have_no_port_in_common():
         options = dict(word.partition("=")[::2] for word in ray_command("127.0.0.1", Path("t"), "n1", head=head))
         return [value for name, value in options.items() if name.endswith("port")]
 
-    assert ports("10.0.0.1:6000") == ["0"] * 4  # each server takes a free one
+    assert ports("10.0.0.1:6000") == ["0"] * 5  # each server takes a free one
     assert not (set(ports(None)) & set(ports(None))) - {"0"}
 
 
