@@ -48,7 +48,7 @@ APART = (
     # Where things are kept: what is fetched is what was sent.
     "mis/storage/",
     "mis/train/remote_checkpoints.py",
-    "mis/tune/study/copy.py",
+    "mis/tune/study/kept.py",
     # What starts, finds and ends processes, and reads a command line.
     "mis/cli.py",
     "mis/machine/",

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,6 +58,12 @@ def run_worker(
         with steps.elsewhere():  # what is fetched from a server may take longer than a step
             own.take_over(number, handed[VALUES])
             folder = records.on_this_node(show_message)
+        patience, reported = _patience(store, number, handed[VALUES]), list[History]()
+
+        def report(history: History) -> None:
+            reported.append(history)
+            _report_epoch(store, begun, patience, history)
+
         training(
             TrialTask(
                 own,
@@ -67,10 +72,12 @@ def run_worker(
                 share=share_in_force(share) if store.tune.allocation == "elastic" else share,
                 source=records,
                 records=replace(read_records(folder), in_memory=contents),
-                report=partial(_report_epoch, store, begun, _patience(store, number, handed[VALUES])),
+                report=report,
                 steps=steps,
             )
         )
+        if not reported and (history := own.checkpoints(number).history()):
+            report(history)  # its last epoch was trained by a process that did not live to report it
 
 
 def _patience(store: StudyStore, number: int, suggested: Values) -> int:
