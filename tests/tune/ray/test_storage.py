@@ -40,7 +40,7 @@ devices = 2 if "elastic" in values else 1  # one by one a population decides ali
 params, path, tracker = load_params(Path(plain), []).override(json.loads(values)), Path("study"), MemoryTracker()
 store = StudyStore.create(path.resolve(), params)
 store = StudyStore(store.path, params, RemoteFolder(url, 60.0) if url else None)
-with store.locked(), kept_on_storage(store, print) as store, cluster(None) as nodes:
+with store.locked(), kept_on_storage(store, print) as store, cluster(None, most_cores=devices) as nodes:
     trials = run_study(
         store,
         allocate(nodes, 1, limit=devices),
