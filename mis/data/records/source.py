@@ -53,14 +53,27 @@ class RecordsSource:
         """
         if self.remote is None and self.stage_to is None:
             return self.folder
-        folder = self._staged
+        self.copy_to(self._staged, say)
+        return self._staged
+
+    def copy_to(self, folder: Path, say: Say) -> None:
+        """Copy the records into a folder, where they are not there yet: one process does, while others wait for it.
+
+        Args:
+            folder: The folder, which is there whole or not at all.
+            say: Takes a line for people, where copying takes a while.
+
+        Raises:
+            MisError: As `on_this_node`.
+            WorkerError: As `on_this_node`.
+        """
         if (folder / INDEX).is_file():
-            return folder
+            return
         make_folder(folder.parent)
-        with FileLock(folder.with_suffix(".lock")):  # another process of this node may be copying the same
+        with FileLock(folder.with_suffix(".lock")):
             if not (folder / INDEX).is_file():
-                self._stage(folder, say)
-        return folder
+                with new_folder(folder, go_on=True) as unfinished:
+                    self._fill(unfinished, folder, say)
 
     @property
     def _staged(self) -> Path:
@@ -68,20 +81,26 @@ class RecordsSource:
             return scratch_folder() / "records" / self.digest
         return folder_of(self.stage_to, Path.cwd(), "storage.stage_to") / f"mis-records-{os.getuid()}" / self.digest
 
-    def _stage(self, folder: Path, say: Say) -> None:
-        with new_folder(folder, go_on=True) as unfinished:
-            for name in ALWAYS:
-                self._copy(name, unfinished, say)
-            records = read_records(unfinished, complete=False)
-            whole = {case for case in records.cases if _is_whole(records, case)}  # an earlier process was killed
-            missing = [case for case in records.split.all if case not in whole]
-            size = sum(records.cases[case].size_bytes for case in missing)
-            say(f"{len(missing)} records ({size / 1e6:.0f} MB) are copied to {folder} on {os.uname().nodename}")
-            for case in missing:
-                self._copy(records.path(case).name, unfinished, say)
-                if not _is_whole(records, case):
-                    records.path(case).unlink()
-                    raise errors.record_of_other_content(self._source(records.path(case).name))
+    def _fill(self, folder: Path, shown: Path, say: Say) -> None:
+        """Copy what is missing into a folder that an earlier process may have begun, and compare what was copied.
+
+        Args:
+            folder: The folder.
+            shown: The folder's name when it is whole.
+            say: Takes a line for people.
+        """
+        for file in ALWAYS:
+            self._copy(file, folder, say)
+        records = read_records(folder, complete=False)
+        missing = [case for case in records.split.all if not _is_whole(records, case)]
+        size = sum(records.cases[case].size_bytes for case in missing)
+        say(f"{len(missing)} records ({size / 1e6:.0f} MB) are copied to {shown} on {os.uname().nodename}")
+        for case in missing:
+            self._copy(records.path(case).name, folder, say)
+            if not _is_whole(records, case):
+                records.path(case).unlink()
+                raise errors.record_of_other_content(self._source(records.path(case).name))
+        read_records(folder)  # no process that the lock does not reach has taken away what was there
 
     def _copy(self, name: str, folder: Path, say: Say) -> None:
         remote = self.remote
@@ -94,6 +113,21 @@ class RecordsSource:
         return self.folder / name if self.remote is None else f"{self.remote.url}/{name}"
 
 
+def source_of(records: Records, settings: Settings) -> RecordsSource:
+    """Return where all nodes find records, once `publish` has copied them there.
+
+    Args:
+        records: The records.
+        settings: The machine's settings.
+    """
+    if settings.is_remote:
+        remote = RemoteFolder(f"{settings.storage}/records/{records.digest}", settings.storage_wait_s)
+        return RecordsSource(records.folder, records.digest, remote, settings.stage_to)
+    shared = settings.shared_folder
+    folder = records.folder if shared is None else shared / "records" / records.digest
+    return RecordsSource(folder, records.digest, stage_to=settings.stage_to)
+
+
 def publish(records: Records, settings: Settings, say: Say = print) -> RecordsSource:
     """Return where all nodes find records; where there is a storage, they are copied to it, once.
 
@@ -103,22 +137,15 @@ def publish(records: Records, settings: Settings, say: Say = print) -> RecordsSo
         say: Takes a line for people.
 
     Raises:
-        MisError: The storage refuses, or its disk is full.
+        MisError: The storage refuses, or its disk is full, or a record has another content than the index says.
         WorkerError: It does not answer for as long as is waited for it.
     """
-    if settings.is_remote:
-        remote = RemoteFolder(f"{settings.storage}/records/{records.digest}", settings.storage_wait_s)
-        _send(records, remote, say)
-        return RecordsSource(records.folder, records.digest, remote, settings.stage_to)
-    folder = records.folder
-    if settings.shared_folder is not None:
-        folder = settings.shared_folder / "records" / records.digest
-        if not (folder / INDEX).is_file():
-            say(f"the records are copied to {folder}")
-            with new_folder(folder) as unfinished:
-                for name in files_of(records):
-                    copy_file(records.folder / name, unfinished / name)
-    return RecordsSource(folder, records.digest, stage_to=settings.stage_to)
+    source = source_of(records, settings)
+    if source.remote is not None:
+        _send(records, source.remote, say)
+    elif source.folder != records.folder:
+        RecordsSource(records.folder, records.digest).copy_to(source.folder, say)
+    return source
 
 
 def _send(records: Records, remote: RemoteFolder, say: Say) -> None:

@@ -1,15 +1,22 @@
 """Records on each node's own disk: copied once, compared with their hashes, from a folder or from a server."""
 
+import json
 import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 
 import pytest
 
 from mis.data.records.reader import read_records
-from mis.data.records.source import RecordsSource, publish
+from mis.data.records.source import RecordsSource, publish, source_of
 from mis.errors import MisError, WorkerError
 from mis.settings import load_settings
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -110,6 +117,70 @@ def test_records_that_are_not_there_are_an_error_in_one_line(source, records, sa
         source.remote.delete([damaged])
         with pytest.raises(MisError, match="the records must exist, got none in s3://"):
             source.on_this_node(said.append)
+
+
+PUBLISH = """
+import json, sys
+from dataclasses import replace
+from pathlib import Path
+from mis.data.records.reader import read_records
+from mis.data.records.source import publish
+from mis.settings import load_settings
+
+records, shared = map(Path, sys.argv[1:])
+settings = replace(load_settings({}, shared), storage=str(shared))
+said = []
+sys.stdin.read()
+source = publish(read_records(records), settings, said.append)
+print(json.dumps([str(source.folder), said, len(read_records(source.folder).split.all)]))
+"""
+
+
+def test_many_processes_publish_into_a_shared_folder_once_and_whole(records, tmp_path):
+    command = [sys.executable, "-c", PUBLISH, records.folder, tmp_path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with ExitStack() as stack:
+        begun = [stack.enter_context(subprocess.Popen(command, text=True, cwd=ROOT, **pipes)) for _ in range(4)]
+        for process in begun:  # they begin together, when all have imported what they need
+            process.stdin.close()
+        ended = [(process.stdout.read(), process.stderr.read(), process.wait()) for process in begun]
+    assert [code for _, _, code in ended] == [0] * 4, ended
+    found = [json.loads(out) for out, _, _ in ended]
+    assert {folder for folder, _, _ in found} == {str(tmp_path / "records" / records.digest)}
+    assert {cases for _, _, cases in found} == {len(records.split.all)}
+    assert sum(len(said) for _, said, _ in found) == 1
+    assert {path.name for path in (tmp_path / "records").iterdir()} == {records.digest, f"{records.digest}.lock"}
+
+
+def test_threads_publish_into_a_shared_folder_once_and_whole(records, settings, tmp_path, said):
+    kept = replace(settings, storage=str(tmp_path))
+    with ThreadPool(6) as pool:
+        sources = pool.map(lambda _: publish(records, kept, said.append), range(6))
+    assert len(set(sources)) == len(said) == 1
+    assert read_records(sources[0].folder) == replace(records, folder=sources[0].folder)
+
+
+def test_where_records_will_be_is_known_without_copying_them(records, settings, remote, tmp_path, said):
+    for storage in (None, str(tmp_path), remote.url):
+        kept = replace(settings, storage=storage, stage_to="$TMPDIR")
+        source = source_of(records, kept)
+        assert remote.list() == {}
+        assert not (tmp_path / "records").exists()
+        if storage != remote.url:
+            assert source == publish(records, kept, said.append)
+            shutil.rmtree(tmp_path / "records", ignore_errors=True)
+    assert source.remote.url == f"{remote.url}/records/{records.digest}"
+    assert source == publish(records, kept, said.append)
+
+
+def test_a_damaged_record_is_not_published_into_a_shared_folder(records, settings, tmp_path, said):
+    case, damaged = records.split.val[0], tmp_path / "damaged"
+    shutil.copytree(records.folder, damaged)
+    (damaged / f"{case}.tfrecord").write_bytes(record_of(records, case))
+    kept = replace(settings, storage=str(tmp_path / "shared"))
+    with pytest.raises(MisError, match=rf"{damaged}/{case}\.tfrecord must be as it was written"):
+        publish(read_records(damaged), kept, said.append)
+    assert not source_of(records, kept).folder.exists()
 
 
 def test_a_server_gets_each_record_once_and_an_interrupted_copy_goes_on(records, settings, remote, said):
