@@ -6,11 +6,13 @@ node, and compared with the hashes of their index: what a node reads is what was
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from mis.data.records import errors
 from mis.data.records.index import INDEX, SPLIT, Records
@@ -22,6 +24,9 @@ from mis.storage.remote import RemoteFolder, Say
 
 ALWAYS = (INDEX, SPLIT)
 """The files that every folder of records has. The index comes last: with it the folder is whole."""
+
+SAY_AFTER_S = 5.0
+"""Seconds after which a process says that it waits for another one, which copies the records."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class RecordsSource:
         if (folder / INDEX).is_file():
             return
         make_folder(folder.parent)
-        with FileLock(folder.with_suffix(".lock")):
+        with _alone(folder, say):
             if not (folder / INDEX).is_file():
                 with new_folder(folder, go_on=True) as unfinished:
                     self._fill(unfinished, folder, say)
@@ -163,6 +168,22 @@ def _send(records: Records, remote: RemoteFolder, say: Say) -> None:
 def files_of(records: Records) -> list[str]:
     """Return the names of the files of records; the index is the last."""
     return [*(records.path(case).name for case in records.split.all), SPLIT, INDEX]
+
+
+@contextmanager
+def _alone(folder: Path, say: Say) -> Iterator[None]:
+    """Let no other process that copies into the folder run during the block; say so where one is waited for."""
+    path = folder.with_suffix(".lock")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=SAY_AFTER_S)
+    except Timeout:
+        say(f"another process is copying the records to {folder} and holds {path}: it is waited for")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _is_whole(records: Records, case: str) -> bool:

@@ -4,16 +4,19 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from mis.data.records.reader import read_records
 from mis.data.records.source import RecordsSource, publish, source_of
 from mis.errors import MisError, WorkerError
+from mis.files import make_folder
 from mis.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
@@ -77,6 +80,25 @@ def test_many_processes_of_a_node_copy_them_once(source, said):
     with ThreadPool(6) as pool:
         folders = pool.map(lambda _: source.on_this_node(said.append), range(6))
     assert len(set(folders)) == len(said) == 1
+
+
+def test_who_waits_for_another_process_says_so(source, said, monkeypatch):
+    monkeypatch.setattr("mis.data.records.source.SAY_AFTER_S", 0.05)
+    lock = source._staged.with_suffix(".lock")
+    make_folder(lock.parent)
+    waits = threading.Event()
+
+    def say(line):
+        said.append(line)
+        waits.set()
+
+    with ThreadPool(1) as pool:
+        with FileLock(lock):
+            copying = pool.apply_async(source.on_this_node, (say,))
+            assert waits.wait(60)
+        folder = copying.get(60)
+    assert said[0].endswith(f"copying the records to {folder} and holds {lock}: it is waited for")
+    assert read_records(folder).digest == source.digest
 
 
 def test_a_record_that_is_not_as_it_was_written_is_refused_and_copied_again_when_it_is(source, records, said):
