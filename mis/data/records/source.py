@@ -46,11 +46,13 @@ class RecordsSource:
     remote: RemoteFolder | None = None
     stage_to: str | None = None
 
-    def on_this_node(self, say: Say = print) -> Path:
+    def on_this_node(self, say: Say = print, *, index_only: bool = False) -> Path:
         """Return the folder of the records on this node; they are copied where they are not there yet.
 
         Args:
             say: Takes a line for people, where copying takes a while.
+            index_only: Whether the index and the split are enough, because the records are held in memory. Where
+                nodes do not see the records, the folder has nothing else: `read_records(folder, complete=False)`.
 
         Raises:
             MisError: A record has another content than the index says, the disk is full, or the server refuses.
@@ -58,8 +60,21 @@ class RecordsSource:
         """
         if self.remote is None and self.stage_to is None:
             return self.folder
+        if index_only:
+            return self.folder if self.remote is None else self._index_on_this_node(say)
         self.copy_to(self._staged, say)
         return self._staged
+
+    def _index_on_this_node(self, say: Say) -> Path:
+        folder = self._staged.with_name(f"{self._staged.name}-index")
+        if not (folder / INDEX).is_file():
+            make_folder(folder.parent)
+            with _alone(folder, say):
+                if not (folder / INDEX).is_file():
+                    with new_folder(folder) as unfinished:
+                        for name in ALWAYS:
+                            self._copy(name, unfinished, say)
+        return folder
 
     def copy_to(self, folder: Path, say: Say) -> None:
         """Copy the records into a folder, where they are not there yet: one process does, while others wait for it.

@@ -82,6 +82,21 @@ def test_many_processes_of_a_node_copy_them_once(source, said):
     assert len(set(folders)) == len(said) == 1
 
 
+def test_records_that_are_held_in_memory_are_not_copied(source, records, said):
+    with ThreadPool(4) as pool:
+        (folder,) = set(pool.map(lambda _: source.on_this_node(said.append, index_only=True), range(4)))
+    assert said == []
+    assert read_records(folder, complete=False) == replace(records, folder=folder)
+    if source.remote is None:
+        assert folder == source.folder, "nodes see it"
+        assert not source._staged.parent.exists()
+    else:
+        assert {path.name for path in folder.iterdir()} == {"index.json", "split.json"}
+        assert folder.name == f"{records.digest}-index"
+    whole = source.on_this_node(said.append)
+    assert read_records(whole) == replace(records, folder=whole), "they are copied where they are read"
+
+
 def test_who_waits_for_another_process_says_so(source, said, monkeypatch):
     monkeypatch.setattr("mis.data.records.source.SAY_AFTER_S", 0.05)
     lock = source._staged.with_suffix(".lock")
