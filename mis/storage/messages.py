@@ -36,6 +36,21 @@ def unset_variable(key: str, value: str) -> MisError:
     return MisError(f"{key} must be a path of set variables", got=value, do="set the variable on each node")
 
 
+def not_private(folder: Path, found: str) -> MisError:
+    """Return the error for a folder of this user that others may use too, or have made.
+
+    Args:
+        folder: The folder, below which are files of patients.
+        found: What it is instead.
+    """
+    return MisError(
+        f"{folder} must be a folder that this user alone can read and write",
+        got=found,
+        do="see who has made it, and remove it, or `chmod 700` it where it is yours; or set TMPDIR or storage.stage_to "
+        "to a folder of your own",
+    )
+
+
 def refused(url: str, reason: str) -> MisError:
     """Return the error for a storage that answers, and refuses.
 

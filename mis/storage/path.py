@@ -2,7 +2,9 @@
 
 import os
 import re
+import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,5 +73,32 @@ def folder_of(text: str, root: Path, key: str = "storage.path") -> Path:
 
 
 def scratch_folder() -> Path:
-    """Return this user's folder on this machine's own disk for what is on its way from the storage, or to it."""
-    return Path(tempfile.gettempdir()) / f"mis-storage-{os.getuid()}"
+    """Return this user's folder on this machine's own disk for what is on its way from the storage, or to it.
+
+    Raises:
+        MisError: As `private_folder`.
+    """
+    return private_folder(Path(tempfile.gettempdir()) / f"mis-storage-{os.getuid()}")
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder that no other user can read or write, in one that others may write to; return it.
+
+    Its name can be guessed: who makes it first could read what is put there, or put something else there.
+
+    Args:
+        folder: The folder. The one that it is in exists.
+
+    Raises:
+        MisError: It is there, and is a link, another user's, or others may read or write it.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise messages.not_private(folder, "a link, or a file")
+    if found.st_uid != os.getuid():
+        raise messages.not_private(folder, f"one of the user {found.st_uid}")
+    if found.st_mode & 0o077:
+        raise messages.not_private(folder, f"one with the permissions {stat.S_IMODE(found.st_mode):o}")
+    return folder

@@ -1,11 +1,15 @@
 """What `storage.path` may be."""
 
+import os
+import stat
+from pathlib import Path
+
 import pytest
 
 from mis.errors import MisError
 from mis.params.storage import StorageParams
 from mis.settings import load_settings
-from mis.storage.path import folder_of, remote_folder, with_storage
+from mis.storage.path import folder_of, private_folder, remote_folder, scratch_folder, with_storage
 
 
 @pytest.fixture
@@ -67,3 +71,43 @@ def test_the_folder_to_stage_to_may_be_another_on_each_node(tmp_path, monkeypatc
     monkeypatch.delenv("TMPDIR")
     with pytest.raises(MisError, match=r"storage\.stage_to must be a path of set variables, got \$TMPDIR/records"):
         folder_of("$TMPDIR/records", tmp_path, "storage.stage_to")
+
+
+def test_what_is_on_its_way_is_in_a_folder_that_others_cannot_read(node, tmp_path):
+    node(tmp_path / "temporary")
+    folder = scratch_folder()
+    assert folder == scratch_folder() == tmp_path / "temporary" / f"mis-storage-{os.getuid()}"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def others_may(path, mode):
+    path.mkdir()
+    path.chmod(mode)
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda path: others_may(path, 0o755), "one with the permissions 755"),
+        (lambda path: others_may(path, 0o720), "one with the permissions 720"),
+        (lambda path: path.symlink_to("/tmp"), "a link, or a file"),  # noqa: S108 - nothing is written there
+        (lambda path: path.symlink_to("nowhere"), "a link, or a file"),
+        (Path.touch, "a link, or a file"),
+    ],
+)
+def test_a_folder_that_another_may_have_made_is_refused(tmp_path, make, found):
+    folder = tmp_path / "mis-storage-1"
+    make(folder)
+    with pytest.raises(MisError) as error:
+        private_folder(folder)
+    assert str(error.value).startswith(
+        f"{folder} must be a folder that this user alone can read and write, got {found}; see who has made it"
+    )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_user_is_refused(tmp_path):
+    folder = private_folder(tmp_path / "mis-storage-1")
+    os.chown(folder, 12345, -1)
+    with pytest.raises(MisError, match="got one of the user 12345; see who has made it"):
+        private_folder(folder)

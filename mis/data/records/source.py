@@ -17,9 +17,10 @@ from filelock import FileLock, Timeout
 from mis.data.records import errors
 from mis.data.records.index import INDEX, SPLIT, Records
 from mis.data.records.reader import read_records, record_content
+from mis.errors import MisError
 from mis.files import copy_file, make_folder, new_folder
 from mis.settings import Settings
-from mis.storage.path import folder_of, scratch_folder
+from mis.storage.path import folder_of, private_folder, scratch_folder
 from mis.storage.remote import RemoteFolder, Say
 
 ALWAYS = (INDEX, SPLIT)
@@ -62,11 +63,13 @@ class RecordsSource:
             return self.folder
         if index_only:
             return self.folder if self.remote is None else self._index_on_this_node(say)
-        self.copy_to(self._staged, say)
-        return self._staged
+        folder = self._staged()
+        self.copy_to(folder, say)
+        return folder
 
     def _index_on_this_node(self, say: Say) -> Path:
-        folder = self._staged.with_name(f"{self._staged.name}-index")
+        staged = self._staged()
+        folder = staged.with_name(f"{staged.name}-index")
         if not (folder / INDEX).is_file():
             make_folder(folder.parent)
             with _alone(folder, say):
@@ -87,19 +90,24 @@ class RecordsSource:
             MisError: As `on_this_node`.
             WorkerError: As `on_this_node`.
         """
-        if (folder / INDEX).is_file():
+        if _has_all(folder):
             return
         make_folder(folder.parent)
         with _alone(folder, say):
-            if not (folder / INDEX).is_file():
-                with new_folder(folder, go_on=True) as unfinished:
-                    self._fill(unfinished, folder, say)
+            if _has_all(folder):
+                return
+            if folder.is_dir():  # what cleans up a disk has deleted some of it, or cut it off
+                self._fill(folder, folder, say)
+                return
+            with new_folder(folder, go_on=True) as unfinished:
+                self._fill(unfinished, folder, say)
 
-    @property
     def _staged(self) -> Path:
         if self.stage_to is None:
             return scratch_folder() / "records" / self.digest
-        return folder_of(self.stage_to, Path.cwd(), "storage.stage_to") / f"mis-records-{os.getuid()}" / self.digest
+        base = folder_of(self.stage_to, Path.cwd(), "storage.stage_to")
+        make_folder(base)
+        return private_folder(base / f"mis-records-{os.getuid()}") / self.digest
 
     def _fill(self, folder: Path, shown: Path, say: Say) -> None:
         """Copy what is missing into a folder that an earlier process may have begun, and compare what was copied.
@@ -199,6 +207,15 @@ def _alone(folder: Path, say: Say) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _has_all(folder: Path) -> bool:
+    """Return whether a folder has its index, and each record in the size that the index says."""
+    try:
+        read_records(folder)
+    except MisError:
+        return False
+    return True
 
 
 def _is_whole(records: Records, case: str) -> bool:

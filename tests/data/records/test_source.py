@@ -1,7 +1,9 @@
 """Records on each node's own disk: copied once, compared with their hashes, from a folder or from a server."""
 
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -89,7 +91,7 @@ def test_records_that_are_held_in_memory_are_not_copied(source, records, said):
     assert read_records(folder, complete=False) == replace(records, folder=folder)
     if source.remote is None:
         assert folder == source.folder, "nodes see it"
-        assert not source._staged.parent.exists()
+        assert not (folder.parent / "disk").exists()
     else:
         assert {path.name for path in folder.iterdir()} == {"index.json", "split.json"}
         assert folder.name == f"{records.digest}-index"
@@ -99,7 +101,7 @@ def test_records_that_are_held_in_memory_are_not_copied(source, records, said):
 
 def test_who_waits_for_another_process_says_so(source, said, monkeypatch):
     monkeypatch.setattr("mis.data.records.source.SAY_AFTER_S", 0.05)
-    lock = source._staged.with_suffix(".lock")
+    lock = source._staged().with_suffix(".lock")
     make_folder(lock.parent)
     waits = threading.Event()
 
@@ -126,6 +128,29 @@ def test_a_record_that_is_not_as_it_was_written_is_refused_and_copied_again_when
     assert read_records(folder).path(case).read_bytes() == records.path(case).read_bytes()
 
 
+def test_copied_records_that_are_gone_or_cut_off_are_copied_again_at_the_next_start(source, records, said):
+    folder = source.on_this_node(said.append)
+    first, second, *_ = records.split.all
+    (folder / f"{first}.tfrecord").unlink()
+    os.truncate(folder / f"{second}.tfrecord", 100)
+    assert source.on_this_node(said.append) == folder
+    assert "2 records" in said[-1]
+    assert read_records(folder) == replace(records, folder=folder)
+    for case in (first, second):
+        assert (folder / f"{case}.tfrecord").read_bytes() == records.path(case).read_bytes()
+    (folder / "index.json").write_text("{")
+    assert source.on_this_node(said.append) == folder
+    assert read_records(folder) == replace(records, folder=folder)
+
+
+def test_copied_records_are_in_a_folder_that_others_cannot_read(source, said):
+    folder = source.on_this_node(said.append)
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    folder.parent.chmod(0o755)
+    with pytest.raises(MisError, match=rf"{folder.parent} must be a folder that this user alone can read and write"):
+        source.on_this_node(said.append)
+
+
 def test_a_copy_that_was_killed_goes_on(source, said, monkeypatch):
     copied, copy = [], RecordsSource._copy
 
@@ -139,7 +164,7 @@ def test_a_copy_that_was_killed_goes_on(source, said, monkeypatch):
         patched.setattr(RecordsSource, "_copy", dies)
         with pytest.raises(KeyboardInterrupt):
             source.on_this_node(said.append)
-    assert not source._staged.exists()
+    assert not source._staged().exists()
     source.on_this_node(said.append)
     assert "5 records" in said[-1], "three were there"
 
@@ -220,7 +245,10 @@ def test_a_damaged_record_is_not_published_into_a_shared_folder(records, setting
     assert not source_of(records, kept).folder.exists()
 
 
-def test_a_server_gets_each_record_once_and_an_interrupted_copy_goes_on(records, settings, remote, said):
+def test_a_server_gets_each_record_once_and_an_interrupted_copy_goes_on(
+    records, settings, remote, node, tmp_path, said
+):
+    node(tmp_path / "temporary")
     bucket = remote.url.removeprefix("s3://").partition("/")[0]
     kept = replace(settings, storage=f"s3://{bucket}/{remote.url.rpartition('/')[2]}", storage_wait_s=0.5)
     there = remote.below("records", records.digest)
@@ -234,7 +262,8 @@ def test_a_server_gets_each_record_once_and_an_interrupted_copy_goes_on(records,
     assert len(said) == 1
     folder = replace(source, stage_to=None).on_this_node(said.append)
     assert read_records(folder).digest == records.digest
-    assert "mis-storage-" in str(folder), "without another folder: that of temporary files"
+    own = tmp_path / "temporary" / f"mis-storage-{os.getuid()}"
+    assert folder.parent.parent == own, "without another folder: that of temporary files"
 
 
 def test_a_server_that_is_away_is_waited_for(records, settings, storage_server, said):
