@@ -31,6 +31,13 @@ def not_a_folder(path: str) -> MisError:
     )
 
 
+def relative_stage_to(text: str) -> MisError:
+    """Return the error for a `storage.stage_to` that is another folder for each process that reads it."""
+    return MisError(
+        "storage.stage_to must be an absolute path, on each node", got=text, do="begin it with /, ~ or a variable"
+    )
+
+
 def unset_variable(key: str, value: str) -> MisError:
     """Return the error for a path with a variable that is not set."""
     return MisError(f"{key} must be a path of set variables", got=value, do="set the variable on each node")

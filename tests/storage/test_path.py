@@ -9,7 +9,7 @@ import pytest
 from mis.errors import MisError
 from mis.params.storage import StorageParams
 from mis.settings import load_settings
-from mis.storage.path import folder_of, private_folder, remote_folder, scratch_folder, with_storage
+from mis.storage.path import private_folder, remote_folder, scratch_folder, stage_folder, with_storage
 
 
 @pytest.fixture
@@ -65,12 +65,27 @@ def test_a_password_in_the_path_is_refused_and_not_repeated(settings, path):
     assert "PASSWORD" not in str(error.value)
 
 
-def test_the_folder_to_stage_to_may_be_another_on_each_node(tmp_path, monkeypatch):
+def test_the_folder_to_stage_to_may_be_another_on_each_node(settings, monkeypatch):
+    assert with_storage(settings, StorageParams(stage_to="$TMPDIR/records")).stage_to == "$TMPDIR/records"
     monkeypatch.setenv("TMPDIR", "/local/17")
-    assert str(folder_of("$TMPDIR/records", tmp_path)) == "/local/17/records"
+    monkeypatch.setenv("HOME", "/home/me")
+    assert str(stage_folder("$TMPDIR/records")) == "/local/17/records"
+    assert str(stage_folder("~/records")) == "/home/me/records"
     monkeypatch.delenv("TMPDIR")
     with pytest.raises(MisError, match=r"storage\.stage_to must be a path of set variables, got \$TMPDIR/records"):
-        folder_of("$TMPDIR/records", tmp_path, "storage.stage_to")
+        stage_folder("$TMPDIR/records")
+
+
+def test_a_relative_folder_to_stage_to_is_refused_by_the_command_or_by_the_node(settings, monkeypatch):
+    rule = r"^storage\.stage_to must be an absolute path, on each node, got"
+    for path in ("disk", "./disk", ""):
+        with pytest.raises(MisError, match=rf"{rule} {path}; begin it with /, ~ or a variable$"):
+            with_storage(settings, StorageParams(stage_to=path))
+    monkeypatch.setenv("OWN", "disk")
+    with pytest.raises(MisError, match=rf"{rule} \$OWN, which is disk; "):
+        stage_folder("$OWN")
+    with pytest.raises(MisError, match=rf"{rule} ~no-such-user/a, which is ~no-such-user/a; "):
+        stage_folder("~no-such-user/a")
 
 
 def test_what_is_on_its_way_is_in_a_folder_that_others_cannot_read(node, tmp_path):

@@ -20,7 +20,7 @@ from mis.data.records.reader import read_records, record_content
 from mis.errors import MisError
 from mis.files import copy_file, make_folder, new_folder
 from mis.settings import Settings
-from mis.storage.path import folder_of, private_folder, scratch_folder
+from mis.storage.path import private_folder, scratch_folder, stage_folder
 from mis.storage.remote import RemoteFolder, Say
 
 ALWAYS = (INDEX, SPLIT)
@@ -105,7 +105,7 @@ class RecordsSource:
     def _staged(self) -> Path:
         if self.stage_to is None:
             return scratch_folder() / "records" / self.digest
-        base = folder_of(self.stage_to, Path.cwd(), "storage.stage_to")
+        base = stage_folder(self.stage_to)
         make_folder(base)
         return private_folder(base / f"mis-records-{os.getuid()}") / self.digest
 
