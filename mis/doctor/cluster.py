@@ -10,6 +10,8 @@ from mis.machine.diagnosis import Diagnosis
 from mis.machine.disks import nearest_folder
 from mis.machine.facts import CHECKPOINTS, RECORDS, Machine, find_machine
 from mis.machine.judge import judge_machine, size
+from mis.storage.messages import CREDENTIALS
+from mis.storage.remote import RemoteFolder, probe
 from mis.train.allocate import Node
 from mis.train.cluster import cluster
 from mis.train.installation import Installation
@@ -21,25 +23,33 @@ PART_OF_GPU = 0.01
 """What is reserved of a GPU to look at it: without a reservation Ray shows a process none."""
 
 
-def diagnose_cluster(address: str | None, own: Installation, folders: Mapping[str, Path]) -> Iterator[Diagnosis]:
+STORAGE = "storage"
+
+
+def diagnose_cluster(
+    address: str | None, own: Installation, folders: Mapping[str, Path], remote: RemoteFolder | None
+) -> Iterator[Diagnosis]:
     """Yield what there is to say of the cluster.
 
     Args:
         address: Its address; None where there is none, and each command starts one on this machine.
         own: What this process has.
         folders: The folders that nodes use, by what is there.
+        remote: The storage, where that is on a server.
     """
     if address is None:
         yield Diagnosis("ok", "Ray", "RAY_ADDRESS is not set: each command starts Ray on this machine")
         return
     try:
         with cluster(address) as nodes:
-            yield from list(_diagnose_nodes(nodes, own, folders))
+            yield from list(_diagnose_nodes(nodes, own, folders, remote))
     except MisError as error:
         yield Diagnosis("error", "Ray", error.broken, error.do)
 
 
-def _diagnose_nodes(nodes: Sequence[Node], own: Installation, folders: Mapping[str, Path]) -> Iterator[Diagnosis]:
+def _diagnose_nodes(
+    nodes: Sequence[Node], own: Installation, folders: Mapping[str, Path], remote: RemoteFolder | None
+) -> Iterator[Diagnosis]:
     names = node_names()
     kinds = {node.name: node for node in nodes}
     yield Diagnosis("ok", "Ray", f"a cluster of {counted(len(names), 'node')} answers")
@@ -55,6 +65,24 @@ def _diagnose_nodes(nodes: Sequence[Node], own: Installation, folders: Mapping[s
     for name, machine in machines.items():
         yield from judge_node(name, kinds.get(names[name], Node(0, 0)), machine, gpus[name])
     yield from _shared_files(same, nodes, folders)
+    if remote is not None:
+        yield from judge_storage(remote, ask_nodes(same, probe, remote))
+
+
+def judge_storage(remote: RemoteFolder, answers: Mapping[str, Answer[str] | NoAnswer]) -> list[Diagnosis]:
+    """Return which nodes cannot use the storage, or a line that all can.
+
+    Args:
+        remote: The storage.
+        answers: What `mis.storage.remote.probe` has returned on each node, by what it is called.
+    """
+    found = []
+    for name, answer in answers.items():
+        reason = answer.reason if isinstance(answer, NoAnswer) else answer.value
+        if reason:
+            refuses = f"{remote.url} cannot be used on {name}: {reason}"
+            found.append(Diagnosis("error", STORAGE, refuses, f"set {CREDENTIALS} where `ray start` is given there"))
+    return found or [Diagnosis("ok", STORAGE, f"{remote.url} takes an object from each node and returns it")]
 
 
 def _ask_gpus(names: Mapping[str, str], kinds: Mapping[str, Node]) -> dict[str, Answer[Gpus] | NoAnswer]:

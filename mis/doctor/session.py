@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mis.doctor.cluster import diagnose_cluster
+from mis.doctor.cluster import STORAGE, diagnose_cluster
 from mis.doctor.gpus import ask_tensorflow, judge_gpus
 from mis.doctor.store import find_store, judge_store
 from mis.errors import MisError
 from mis.machine.diagnosis import Diagnosis
+from mis.machine.disks import find_disk
 from mis.machine.facts import CHECKPOINTS, LOGGED, RECORDS, find_machine
 from mis.machine.judge import judge_machine
 from mis.settings import Settings
@@ -18,8 +19,6 @@ from mis.storage.remote import RemoteFolder, probe
 from mis.track.provenance import UNKNOWN, git_commit
 from mis.train.cluster import OBJECT_STORE_BYTES
 from mis.train.installation import find_installation, judge_own
-
-STORAGE = "storage"
 
 
 def diagnose(settings: Settings) -> Iterator[Diagnosis]:
@@ -38,27 +37,39 @@ def diagnose(settings: Settings) -> Iterator[Diagnosis]:
         # On a cluster Ray's object stores are on its nodes.
         yield from judge_machine(machine, store_bytes=0 if settings.ray_address else OBJECT_STORE_BYTES)
         yield judge_gpus(machine.host, gpus.result())
-    yield from diagnose_cluster(settings.ray_address, own, on_nodes)
+    remote = RemoteFolder(settings.storage) if settings.storage and settings.is_remote else None
+    yield from diagnose_cluster(settings.ray_address, own, on_nodes, remote)
     yield from _store(settings)
     yield from _storage(settings)
     yield _records(settings.records)
 
 
 def _storage(settings: Settings) -> Iterator[Diagnosis]:
-    """Yield whether this machine, and each node of the cluster, can write to the storage and read it again."""
+    """Yield whether this machine can write to the storage and read it again."""
     if settings.storage is None:
         yield Diagnosis("ok", STORAGE, "storage.path is null: checkpoints and studies are in the project's folder")
-        return
-    if not settings.is_remote:
-        yield Diagnosis("ok", STORAGE, f"checkpoints, studies and records are in {settings.storage}")
-        return
-    begun = time.monotonic()
-    reason = probe(RemoteFolder(settings.storage))
-    if reason:
-        yield Diagnosis("error", STORAGE, f"{settings.storage} cannot be used: {reason}", f"set {CREDENTIALS}")
+    elif settings.shared_folder is not None:
+        yield _shared(settings.shared_folder)
     else:
-        took = time.monotonic() - begun
-        yield Diagnosis("ok", STORAGE, f"{settings.storage} takes an object and returns it, in {took:.1f} s")
+        yield _remote(RemoteFolder(settings.storage))
+
+
+def _shared(folder: Path) -> Diagnosis:
+    for path in (folder, folder / "records"):  # checkpoints are looked at on each node
+        disk = find_disk(path)
+        if disk.refusal:
+            do = "let this user write there, or name another folder in storage.path"
+            return Diagnosis("error", STORAGE, f"{disk.folder} cannot be written to: {disk.refusal}", do)
+    return Diagnosis("ok", STORAGE, f"checkpoints, studies and records are in {folder}, which can be written to")
+
+
+def _remote(remote: RemoteFolder) -> Diagnosis:
+    begun = time.monotonic()
+    reason = probe(remote)
+    if reason:
+        return Diagnosis("error", STORAGE, f"{remote.url} cannot be used: {reason}", f"set {CREDENTIALS}")
+    took = time.monotonic() - begun
+    return Diagnosis("ok", STORAGE, f"{remote.url} takes an object and returns it, in {took:.1f} s")
 
 
 def _commit(workspace: Path) -> Diagnosis:

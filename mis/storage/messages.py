@@ -31,9 +31,31 @@ def not_a_folder(path: str) -> MisError:
     )
 
 
+def relative_stage_to(text: str) -> MisError:
+    """Return the error for a `storage.stage_to` that is another folder for each process that reads it."""
+    return MisError(
+        "storage.stage_to must be an absolute path, on each node", got=text, do="begin it with /, ~ or a variable"
+    )
+
+
 def unset_variable(key: str, value: str) -> MisError:
     """Return the error for a path with a variable that is not set."""
     return MisError(f"{key} must be a path of set variables", got=value, do="set the variable on each node")
+
+
+def not_private(folder: Path, found: str) -> MisError:
+    """Return the error for a folder of this user that others may use too, or have made.
+
+    Args:
+        folder: The folder, below which are files of patients.
+        found: What it is instead.
+    """
+    return MisError(
+        f"{folder} must be a folder that this user alone can read and write",
+        got=found,
+        do="see who has made it, and remove it, or `chmod 700` it where it is yours; or set TMPDIR or storage.stage_to "
+        "to a folder of your own",
+    )
 
 
 def refused(url: str, reason: str) -> MisError:

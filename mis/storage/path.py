@@ -2,7 +2,9 @@
 
 import os
 import re
+import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +36,8 @@ def with_storage(settings: Settings, params: StorageParams) -> Settings:
     """Return the settings with the storage that params.yaml names.
 
     Raises:
-        MisError: It is of a kind that is not known, has a variable that is not set, or is a folder that does not exist.
+        MisError: It is of a kind that is not known, has a variable that is not set, or is a folder that does not exist;
+            or `storage.stage_to` is relative.
     """
     path = None if params.path is None else check_path(params.path)
     if path is not None and not path.startswith(S3):
@@ -42,6 +45,8 @@ def with_storage(settings: Settings, params: StorageParams) -> Settings:
         if not folder.is_dir():
             raise messages.not_a_folder(str(folder))
         path = str(folder)
+    if params.stage_to is not None and not params.stage_to.startswith(("/", "~", "$")):
+        raise messages.relative_stage_to(params.stage_to)
     return replace(settings, storage=path, stage_to=params.stage_to, storage_wait_s=params.wait_s)
 
 
@@ -53,23 +58,65 @@ def remote_folder(settings: Settings, folder: Path) -> RemoteFolder | None:
     return RemoteFolder(f"{settings.storage}/{name}", settings.storage_wait_s)
 
 
-def folder_of(text: str, root: Path, key: str = "storage.path") -> Path:
-    """Return the folder that a path of params.yaml names on this machine: `~` and `$NAME` stand for what they do.
+def folder_of(text: str, root: Path) -> Path:
+    """Return the folder that `storage.path` names on this machine: `~` and `$NAME` stand for what they do.
 
     Args:
         text: The path.
         root: What a relative one starts at.
-        key: The parameter, for the message.
 
     Raises:
         MisError: A variable is not set.
     """
+    return root / _expanded(text, "storage.path")
+
+
+def stage_folder(text: str) -> Path:
+    """Return the folder that `storage.stage_to` names on this node: `~` and `$NAME` stand for what they do here.
+
+    Raises:
+        MisError: A variable is not set, or the path is not absolute.
+    """
+    folder = _expanded(text, "storage.stage_to")
+    if not folder.is_absolute():
+        raise messages.relative_stage_to(f"{text}, which is {folder}")
+    return folder
+
+
+def _expanded(text: str, key: str) -> Path:
     expanded = os.path.expandvars(text)
     if "$" in expanded:
         raise messages.unset_variable(key, text)
-    return root / Path(expanded).expanduser()
+    return Path(os.path.expanduser(expanded))  # noqa: PTH111 - it leaves `~` of a user that there is not
 
 
 def scratch_folder() -> Path:
-    """Return this user's folder on this machine's own disk for what is on its way from the storage, or to it."""
-    return Path(tempfile.gettempdir()) / f"mis-storage-{os.getuid()}"
+    """Return this user's folder on this machine's own disk for what is on its way from the storage, or to it.
+
+    Raises:
+        MisError: As `private_folder`.
+    """
+    return private_folder(Path(tempfile.gettempdir()) / f"mis-storage-{os.getuid()}")
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder that no other user can read or write, in one that others may write to; return it.
+
+    Its name can be guessed: who makes it first could read what is put there, or put something else there.
+
+    Args:
+        folder: The folder. The one that it is in exists.
+
+    Raises:
+        MisError: It is there, and is a link, another user's, or others may read or write it.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise messages.not_private(folder, "a link, or a file")
+    if found.st_uid != os.getuid():
+        raise messages.not_private(folder, f"one of the user {found.st_uid}")
+    if found.st_mode & 0o077:
+        raise messages.not_private(folder, f"one with the permissions {stat.S_IMODE(found.st_mode):o}")
+    return folder

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -159,14 +160,45 @@ def refusal(warm, project, env, module, words):
     return err.splitlines()[-1]
 
 
-def test_a_storage_is_written_to_and_what_refuses_is_said(tmp_path, storage_server):
-    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+def keep_in(path, folder):
+    """Let the project in a folder have its storage there."""
+    (folder / "dvc.yaml").write_text("stages: {}\n")
     plain = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (folder / "params.yaml").write_text(plain.replace("  path: null", f"  path: {path}"), encoding="utf-8")
+
+
+def test_of_two_nodes_the_one_that_does_not_reach_the_storage_is_named(tmp_path, storage_server):
+    keep_in("s3://mis/nodes", tmp_path)
+    nowhere = {**storage_server.env, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    with TwoNodes(cores=1, second_env=nowhere) as cluster:
+        code, found = doctor(tmp_path, **cluster.env)
+    (line,) = [line for name, line in about(found, "error") if name == "storage"]
+    assert code == 1
+    assert line.startswith("s3://mis/nodes cannot be used on ")
+    assert line.endswith(": network connection: could not connect to server")
+    assert not storage_server.folder("nodes").list(), "nothing is left there"
+
+
+def test_a_shared_folder_is_written_to(tmp_path, full_disk):
+    keep_in(full_disk, tmp_path)
+    _, found = doctor(tmp_path)
+    assert ("storage", f"checkpoints, studies and records are in {full_disk}, which can be written to") in about(
+        found, "ok"
+    )
+    with suppress(OSError), (full_disk / "filled").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    code, found = doctor(tmp_path)
+    assert code == 1
+    assert ("storage", f"{full_disk} cannot be written to: No space left on device") in about(found, "error")
+
+
+def test_a_storage_is_written_to_and_what_refuses_is_said(tmp_path, storage_server):
     for path, mark, says in (
         ("s3://mis/project", "ok", "s3://mis/project takes an object and returns it"),
         ("s3://no-such-bucket/a", "error", "s3://no-such-bucket/a cannot be used: no such bucket"),
     ):
-        (tmp_path / "params.yaml").write_text(plain.replace("  path: null", f"  path: {path}"), encoding="utf-8")
+        keep_in(path, tmp_path)
         code, found = doctor(tmp_path, **storage_server.env)
         assert code == (mark == "error")
         (line,) = [text for name, text in about(found, mark) if name == "storage"]

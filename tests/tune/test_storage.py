@@ -135,7 +135,7 @@ def test_a_shared_folder_has_studies_and_records(warm_searches, project, tmp_pat
     _, err = running.communicate(timeout=300)
     assert running.returncode == 0, err
     assert (shared / "checkpoints" / "tune" / "mine" / "finished").exists()
-    (records,) = (shared / "records").iterdir()
+    (records,) = (path for path in (shared / "records").iterdir() if path.is_dir())
     (staged,) = (path for path in (project / "disk").glob("mis-records-*/*") if path.is_dir())
     assert {path.name for path in staged.iterdir()} == {path.name for path in records.iterdir()}
     assert not (project / "checkpoints").exists()

@@ -6,22 +6,28 @@ node, and compared with the hashes of their index: what a node reads is what was
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from mis.data.records import errors
 from mis.data.records.index import INDEX, SPLIT, Records
 from mis.data.records.reader import read_records, record_content
+from mis.errors import MisError
 from mis.files import copy_file, make_folder, new_folder
 from mis.settings import Settings
-from mis.storage.path import folder_of, scratch_folder
+from mis.storage.path import private_folder, scratch_folder, stage_folder
 from mis.storage.remote import RemoteFolder, Say
 
 ALWAYS = (INDEX, SPLIT)
 """The files that every folder of records has. The index comes last: with it the folder is whole."""
+
+SAY_AFTER_S = 5.0
+"""Seconds after which a process says that it waits for another one, which copies the records."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,13 @@ class RecordsSource:
     remote: RemoteFolder | None = None
     stage_to: str | None = None
 
-    def on_this_node(self, say: Say = print) -> Path:
+    def on_this_node(self, say: Say = print, *, index_only: bool = False) -> Path:
         """Return the folder of the records on this node; they are copied where they are not there yet.
 
         Args:
             say: Takes a line for people, where copying takes a while.
+            index_only: Whether the index and the split are enough, because the records are held in memory. Where
+                nodes do not see the records, the folder has nothing else: `read_records(folder, complete=False)`.
 
         Raises:
             MisError: A record has another content than the index says, the disk is full, or the server refuses.
@@ -53,35 +61,74 @@ class RecordsSource:
         """
         if self.remote is None and self.stage_to is None:
             return self.folder
-        folder = self._staged
-        if (folder / INDEX).is_file():
-            return folder
-        make_folder(folder.parent)
-        with FileLock(folder.with_suffix(".lock")):  # another process of this node may be copying the same
-            if not (folder / INDEX).is_file():
-                self._stage(folder, say)
+        if index_only:
+            return self.folder if self.remote is None else self._index_on_this_node(say)
+        folder = self._staged()
+        self.copy_to(folder, say)
         return folder
 
-    @property
+    def _index_on_this_node(self, say: Say) -> Path:
+        staged = self._staged()
+        folder = staged.with_name(f"{staged.name}-index")
+        if not (folder / INDEX).is_file():
+            make_folder(folder.parent)
+            with _alone(folder, say):
+                if not (folder / INDEX).is_file():
+                    with new_folder(folder) as unfinished:
+                        for name in ALWAYS:
+                            self._copy(name, unfinished, say)
+        return folder
+
+    def copy_to(self, folder: Path, say: Say) -> None:
+        """Copy the records into a folder, where they are not there yet: one process does, while others wait for it.
+
+        Args:
+            folder: The folder, which is there whole or not at all.
+            say: Takes a line for people, where copying takes a while.
+
+        Raises:
+            MisError: As `on_this_node`.
+            WorkerError: As `on_this_node`.
+        """
+        if _has_all(folder):
+            return
+        make_folder(folder.parent)
+        with _alone(folder, say):
+            if _has_all(folder):
+                return
+            if folder.is_dir():  # what cleans up a disk has deleted some of it, or cut it off
+                self._fill(folder, folder, say)
+                return
+            with new_folder(folder, go_on=True) as unfinished:
+                self._fill(unfinished, folder, say)
+
     def _staged(self) -> Path:
         if self.stage_to is None:
             return scratch_folder() / "records" / self.digest
-        return folder_of(self.stage_to, Path.cwd(), "storage.stage_to") / f"mis-records-{os.getuid()}" / self.digest
+        base = stage_folder(self.stage_to)
+        make_folder(base)
+        return private_folder(base / f"mis-records-{os.getuid()}") / self.digest
 
-    def _stage(self, folder: Path, say: Say) -> None:
-        with new_folder(folder, go_on=True) as unfinished:
-            for name in ALWAYS:
-                self._copy(name, unfinished, say)
-            records = read_records(unfinished, complete=False)
-            whole = {case for case in records.cases if _is_whole(records, case)}  # an earlier process was killed
-            missing = [case for case in records.split.all if case not in whole]
-            size = sum(records.cases[case].size_bytes for case in missing)
-            say(f"{len(missing)} records ({size / 1e6:.0f} MB) are copied to {folder} on {os.uname().nodename}")
-            for case in missing:
-                self._copy(records.path(case).name, unfinished, say)
-                if not _is_whole(records, case):
-                    records.path(case).unlink()
-                    raise errors.record_of_other_content(self._source(records.path(case).name))
+    def _fill(self, folder: Path, shown: Path, say: Say) -> None:
+        """Copy what is missing into a folder that an earlier process may have begun, and compare what was copied.
+
+        Args:
+            folder: The folder.
+            shown: The folder's name when it is whole.
+            say: Takes a line for people.
+        """
+        for file in ALWAYS:
+            self._copy(file, folder, say)
+        records = read_records(folder, complete=False)
+        missing = [case for case in records.split.all if not _is_whole(records, case)]
+        size = sum(records.cases[case].size_bytes for case in missing)
+        say(f"{len(missing)} records ({size / 1e6:.0f} MB) are copied to {shown} on {os.uname().nodename}")
+        for case in missing:
+            self._copy(records.path(case).name, folder, say)
+            if not _is_whole(records, case):
+                records.path(case).unlink()
+                raise errors.record_of_other_content(self._source(records.path(case).name))
+        read_records(folder)  # no process that the lock does not reach has taken away what was there
 
     def _copy(self, name: str, folder: Path, say: Say) -> None:
         remote = self.remote
@@ -95,7 +142,12 @@ class RecordsSource:
 
 
 def source_of(records: Records, settings: Settings) -> RecordsSource:
-    """Return where all nodes find records once they are published; nothing is copied."""
+    """Return where all nodes find records, once `publish` has copied them there.
+
+    Args:
+        records: The records.
+        settings: The machine's settings.
+    """
     if settings.is_remote:
         remote = RemoteFolder(f"{settings.storage}/records/{records.digest}", settings.storage_wait_s)
         return RecordsSource(records.folder, records.digest, remote, settings.stage_to)
@@ -113,22 +165,15 @@ def publish(records: Records, settings: Settings, say: Say = print) -> RecordsSo
         say: Takes a line for people.
 
     Raises:
-        MisError: The storage refuses, or its disk is full.
+        MisError: The storage refuses, or its disk is full, or a record has another content than the index says.
         WorkerError: It does not answer for as long as is waited for it.
     """
-    if settings.is_remote:
-        remote = RemoteFolder(f"{settings.storage}/records/{records.digest}", settings.storage_wait_s)
-        _send(records, remote, say)
-        return RecordsSource(records.folder, records.digest, remote, settings.stage_to)
-    folder = records.folder
-    if settings.shared_folder is not None:
-        folder = settings.shared_folder / "records" / records.digest
-        if not (folder / INDEX).is_file():
-            say(f"the records are copied to {folder}")
-            with new_folder(folder) as unfinished:
-                for name in files_of(records):
-                    copy_file(records.folder / name, unfinished / name)
-    return RecordsSource(folder, records.digest, stage_to=settings.stage_to)
+    source = source_of(records, settings)
+    if source.remote is not None:
+        _send(records, source.remote, say)
+    elif source.folder != records.folder:
+        RecordsSource(records.folder, records.digest).copy_to(source.folder, say)
+    return source
 
 
 def _send(records: Records, remote: RemoteFolder, say: Say) -> None:
@@ -146,6 +191,31 @@ def _send(records: Records, remote: RemoteFolder, say: Say) -> None:
 def files_of(records: Records) -> list[str]:
     """Return the names of the files of records; the index is the last."""
     return [*(records.path(case).name for case in records.split.all), SPLIT, INDEX]
+
+
+@contextmanager
+def _alone(folder: Path, say: Say) -> Iterator[None]:
+    """Let no other process that copies into the folder run during the block; say so where one is waited for."""
+    path = folder.with_suffix(".lock")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=SAY_AFTER_S)
+    except Timeout:
+        say(f"another process is copying the records to {folder} and holds {path}: it is waited for")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _has_all(folder: Path) -> bool:
+    """Return whether a folder has its index, and each record in the size that the index says."""
+    try:
+        read_records(folder)
+    except MisError:
+        return False
+    return True
 
 
 def _is_whole(records: Records, case: str) -> bool:

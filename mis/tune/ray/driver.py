@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from ray import tune
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.tune.schedulers import TrialScheduler
 
 from mis.data.records.source import RecordsSource
@@ -37,6 +38,9 @@ from mis.tune.study.layout import RAY_STATE_PREFIX
 from mis.tune.study.monitor import StudyMonitor
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial
+
+SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+"""The variables with keys that Ray Tune hands on by itself."""
 
 
 def run_study(
@@ -77,6 +81,7 @@ def run_study(
     monitor.end_decided()
     for ray_state in store.folder.ray_states:  # of a process that was killed
         shutil.rmtree(ray_state, ignore_errors=True)
+    _keep_secrets()
     with TemporaryDirectory(prefix=RAY_STATE_PREFIX, dir=store.path) as notes, monitor.console:
         if share.processes > 1 or (store.tune.allocation == "elastic" and len(alive_nodes()) > 1):
             monitor.console.say(WORKERS_LISTEN)
@@ -108,6 +113,15 @@ def run_study(
     store.keep_best()
     store.fetch_models()
     return store.trials()
+
+
+def _keep_secrets() -> None:
+    """Let Ray Tune not hand on the keys of this process' environment.
+
+    It makes them part of the environment of each trial's process, which Ray writes into a log that all users of the
+    machine can read. Each node has its own, from where Ray was started.
+    """
+    ENV_VARS_TO_PROPAGATE.difference_update(SECRETS)
 
 
 def _begun_in_order(at_once: int) -> AbstractContextManager[None]:

@@ -57,7 +57,7 @@ def run_worker(
     ):
         with steps.elsewhere():  # what is fetched from a server may take longer than a step
             own.take_over(number, handed[VALUES])
-            folder = records.on_this_node(show_message)
+            folder = records.on_this_node(show_message, index_only=contents is not None)
         patience, reported = _patience(store, number, handed[VALUES]), list[History]()
 
         def report(history: History) -> None:
@@ -71,7 +71,7 @@ def run_worker(
                 handed[VALUES],
                 share=share_in_force(share) if store.tune.allocation == "elastic" else share,
                 source=records,
-                records=replace(read_records(folder), in_memory=contents),
+                records=replace(read_records(folder, complete=contents is None), in_memory=contents),
                 report=report,
                 steps=steps,
             )
