@@ -71,6 +71,18 @@ def refused(url: str, reason: str) -> MisError:
     )
 
 
+NOT_ANSWERED, NOT_TAKEN = "has not answered for", "has not taken the last checkpoints for"
+
+
+def is_away(reason: str) -> bool:
+    """Return whether an error says that the storage does not answer.
+
+    >>> is_away(str(away("s3://a", "network connection", 600)))
+    True
+    """
+    return NOT_ANSWERED in reason or NOT_TAKEN in reason
+
+
 def away(url: str, reason: str, wait_s: float) -> WorkerError:
     """Return the error for a storage that has not answered for too long.
 
@@ -80,7 +92,7 @@ def away(url: str, reason: str, wait_s: float) -> WorkerError:
         wait_s: How long was waited, in seconds.
     """
     return WorkerError(
-        f"{url} has not answered for {wait_s:.0f} s ({reason}); what is kept on this machine is whole, and the same "
+        f"{url} {NOT_ANSWERED} {wait_s:.0f} s ({reason}); what is kept on this machine is whole, and the same "
         "command goes on when the storage answers again"
     )
 
@@ -180,6 +192,4 @@ def not_delivered(url: str, folder: Path, wait_s: float) -> WorkerError:
         folder: Where they are.
         wait_s: How long was waited, in seconds.
     """
-    return WorkerError(
-        f"{url} has not taken the last checkpoints for {wait_s:.0f} s; they wait in {folder} on this node"
-    )
+    return WorkerError(f"{url} {NOT_TAKEN} {wait_s:.0f} s; they wait in {folder} on this node")

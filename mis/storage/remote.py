@@ -221,16 +221,31 @@ class RemoteFolder:
         return f"{self._key}/{name}"
 
 
-def probe(remote: RemoteFolder) -> str:
-    """Write, read and delete an object; return why that was not possible, "" where it was."""
-    name = f"probe-{os.uname().nodename}-{secrets.token_hex(4)}"
-    try:
-        remote.write(b"here", name)
-        content = remote.read(name)
-        remote.delete([name])
-    except (AwayError, RefusedError) as error:
-        return str(error)
-    return "" if content == b"here" else "it does not return what was written"
+NO_ANSWER = "it does not answer"
+"""How `probe` begins what it says of a server that may answer later."""
+
+
+def probe(remote: RemoteFolder, within_s: float = 0.0) -> str:
+    """Write, read and delete an object; return why that was not possible, "" where it was.
+
+    Args:
+        remote: The folder in which that is tried.
+        within_s: Seconds for which a server is waited for that does not answer.
+    """
+    name, deadline = f"probe-{os.uname().nodename}-{secrets.token_hex(4)}", time.monotonic() + within_s
+    while True:
+        try:
+            remote.write(b"here", name)
+            content = remote.read(name)
+            remote.delete([name])
+        except RefusedError as error:
+            return str(error)
+        except AwayError as error:
+            if time.monotonic() >= deadline:
+                return f"{NO_ANSWER}: {error}"
+            time.sleep(AGAIN_S)
+        else:
+            return "" if content == b"here" else "it does not return what was written"
 
 
 _AWAY: dict[str | None, tuple[float, str]] = {}

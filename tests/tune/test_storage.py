@@ -130,7 +130,13 @@ def test_a_storage_that_cannot_be_used_is_refused_at_the_start(warm_searches, pr
 
 def test_a_shared_folder_has_studies_and_records(warm_searches, project, tmp_path_factory):
     shared = tmp_path_factory.mktemp("shared")
-    sets = (*SMALL, f"storage.path={shared}", "storage.stage_to=$OWN_DISK", "tune.num_samples=1", "tune.data_memory_share=0.0")
+    sets = (
+        *SMALL,
+        f"storage.path={shared}",
+        "storage.stage_to=$OWN_DISK",
+        "tune.num_samples=1",
+        "tune.data_memory_share=0.0",
+    )
     running = start(warm_searches, project, "--name", "mine", sets=sets, OWN_DISK=f"{project}/disk")
     _, err = running.communicate(timeout=300)
     assert running.returncode == 0, err

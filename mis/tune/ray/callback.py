@@ -5,7 +5,7 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial as RayTrial
 
-from mis.tune.ray.errors import disk_full_in, is_out_of_memory, is_own_fault, reason_of
+from mis.tune.ray.errors import disk_full_in, is_no_nodes_fault, is_out_of_memory, reason_of
 from mis.tune.ray.messages import ATTEMPT, NODE, WORKED_S, suggested_trial
 from mis.tune.ray.stall import Processes, StallWatch
 from mis.tune.study.budget import Budget
@@ -118,6 +118,6 @@ class MonitorCallback(tune.Callback):  # type: ignore[misc]
     def _start_failed(self, trial: Any, number: int, reason: str) -> bool:
         """Note that a start of a trial has failed, and return whether its node is at fault."""
         node = self.nodes.pop(trial.trial_id, None)  # once: the process of its next start may be on another one
-        if is_own_fault(reason) or node is None:
+        if is_no_nodes_fault(reason) or node is None:
             return False
         return self.monitor.start_failed(number, reason, node, self.processes.host(node))

@@ -7,7 +7,8 @@ from typing import Any
 
 from mis.errors import MisError, NodeAwayError
 from mis.files import DiskFullError
-from mis.storage.messages import CREDENTIALS
+from mis.storage.messages import CREDENTIALS, is_away
+from mis.storage.remote import NO_ANSWER
 from mis.train.nodes import GIVE_AGAIN
 
 DIED = "worker process has died"
@@ -95,8 +96,9 @@ def node_cannot_run(node: str, reason: str) -> MisError:
 
 
 def node_does_not_reach(host: str, url: str, reason: str) -> MisError:
-    """Return the error for a node that cannot write to the storage."""
-    return MisError(
+    """Return the error for a node that cannot write to the storage: later it may, where the server does not answer."""
+    kind = NodeAwayError if reason.startswith(NO_ANSWER) else MisError
+    return kind(
         f"every node must write to {url}",
         got=f"one that cannot: {host} ({reason})",
         do=f"set {CREDENTIALS} where `ray start` is given there, or leave that node out",
@@ -131,6 +133,11 @@ def is_own_fault(reason: str) -> bool:
     (True, False)
     """
     return OWN_FAULT.match(reason) is not None or LOW_ON_MEMORY in reason
+
+
+def is_no_nodes_fault(reason: str) -> bool:
+    """Return whether a start of a trial has failed for what is as it is on every node."""
+    return is_own_fault(reason) or is_away(reason)
 
 
 def disk_full_in(reason: str, study: Path) -> MisError | None:

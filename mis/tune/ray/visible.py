@@ -18,6 +18,9 @@ from mis.train.checkpoint import SEEN_WITHIN_S, seen
 from mis.train.nodes import LOST, NOT_ANSWERED, NoAnswer, ask_nodes, node_names
 from mis.tune.ray import errors
 
+PROBE_S = 30.0
+"""Seconds for which a node waits for a server that does not answer; less than it is waited for the node itself."""
+
 ANSWER_S = 60.0
 """Seconds beyond `SEEN_WITHIN_S` in which a node must have started a process that looks."""
 
@@ -42,9 +45,10 @@ def check_nodes_reach(remote: RemoteFolder) -> None:
     """Refuse a cluster with a node whose processes may not write to the storage, or do not reach it.
 
     Raises:
-        MisError: The message has the node's name.
+        MisError: The server refuses it; the message has the node's name.
+        NodeAwayError: The node does not answer, or the server does not answer it.
     """
-    for name, answer in ask_nodes(node_names(), probe, remote).items():
+    for name, answer in ask_nodes(node_names(), probe, remote, PROBE_S).items():
         if isinstance(answer, NoAnswer):
             if answer.reason.startswith(NOT_ANSWERED):
                 raise errors.node_does_not_answer(name)
