@@ -42,7 +42,7 @@ def study(params, tmp_path, monkeypatch):
 
     def begin(trial):
         metadata = SimpleNamespace(num_failures=1, metric_analysis={}, metric_n_steps={})
-        config = config_of(trial, 0)
+        config = config_of(trial, trial.values, 0)
         known = SimpleNamespace(trial_id=str(len(callback.numbers)), config=config, error_file=None)
         known.run_metadata = metadata
         return known
