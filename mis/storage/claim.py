@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from mis.files import read_json, write_json
 from mis.storage import messages
 from mis.storage.remote import AwayError, RefusedError, RemoteFolder, Say
@@ -72,7 +74,7 @@ def is_part(first: Sequence[str], second: Sequence[str]) -> bool:
 
 
 def check_nobody_runs(remote: RemoteFolder, what: str, say: Say) -> None:
-    """Refuse to go on where a process shows that it lives; one that was killed shows nothing.
+    """Refuse to go on where a process shows that it lives; one that was killed shows nothing, and is forgotten.
 
     Args:
         remote: What is gone on with.
@@ -86,6 +88,9 @@ def check_nobody_runs(remote: RemoteFolder, what: str, say: Say) -> None:
     if seen is None:
         return
     who = (remote.patiently(lambda: remote.read(RUNNER), say) or b"").decode()
+    if _is_dead(who):
+        remote.patiently(lambda: remote.delete([RUNNER]), say)
+        return
     say(messages.waits_for_sign_of_life(what, who, SILENT_S))
     deadline, signs = time.monotonic() + SILENT_S, 0
     while time.monotonic() < deadline:
@@ -97,6 +102,7 @@ def check_nobody_runs(remote: RemoteFolder, what: str, say: Say) -> None:
         seen = now
         if signs == ENOUGH_SIGNS:
             raise messages.runs_elsewhere(what, who)
+    remote.patiently(lambda: remote.delete([RUNNER]), say)
 
 
 def end_this_process() -> None:
@@ -207,3 +213,9 @@ def check_kept_here(folder: Path, remote: RemoteFolder | None, what: str) -> Non
 
 def _process() -> str:
     return f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def _is_dead(process: str) -> bool:
+    """Return whether a process was one of this machine, and is no more."""
+    words = process.split()
+    return len(words) == 4 and words[3] == os.uname().nodename and not psutil.pid_exists(int(words[1]))

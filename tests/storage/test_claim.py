@@ -1,5 +1,7 @@
 """One process at a time goes on with what is kept on a server, from what the last one has left."""
 
+import os
+import subprocess
 import threading
 import time
 
@@ -61,6 +63,16 @@ def test_a_process_that_lives_is_not_taken_over_and_one_that_is_killed_is(begin,
     second.take(first.sessions)
     second.release()
     assert remote.entry(RUNNER) is None
+
+
+def test_a_process_of_this_machine_that_is_no_more_is_not_waited_for(begin, remote, said):
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    remote.write(f"process {process.pid} on {os.uname().nodename}".encode(), RUNNER)
+    first = begin("one")
+    first.take()
+    first.release()
+    assert said == []
 
 
 def test_who_was_taken_for_dead_learns_it_and_writes_nothing_any_more(begin, remote, said):
