@@ -15,6 +15,11 @@ def exit_in_order(number: int, frame: object) -> None:  # noqa: ARG001 - Python'
     raise SystemExit(128 + number)
 
 
+def was_terminated() -> bool:
+    """Return whether SIGTERM is ending this process."""
+    return bool(_received)
+
+
 @contextmanager
 def exiting_upon_sigterm() -> Iterator[None]:
     """In this block SIGTERM raises SystemExit(143) in the main thread.

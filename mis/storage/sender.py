@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,9 @@ LOOK_S = 1.0
 
 SHARE = 0.1
 """Of its time a sender looks and sends for at most about so much, where it is not waited for."""
+
+AT_ONCE = 8
+"""Files that are sent at once: most are small, and wait for the server's answer."""
 
 MOST_S = 10.0
 """Seconds between two looks at most, also where one takes long or the server is away."""
@@ -136,12 +140,19 @@ class FolderSender:
 
     def _send(self, found: dict[str, State]) -> None:
         changed = [name for name, state in found.items() if self._sent.get(name) != state]
-        for name in sorted(changed, key=lambda name: (_grows(name), name.rpartition("/")[2] == self.last, name)):
+
+        def put(name: str) -> None:
             try:
                 self.remote.put(self.folder / name, name, found[name][1] if _grows(name) else None)
             except FileNotFoundError:  # it has been deleted since
-                continue
+                return
             self._sent[name] = found[name]
+
+        logs, last = list(filter(_grows, changed)), [name for name in changed if name.rpartition("/")[2] == self.last]
+        others = [name for name in changed if name not in {*logs, *last}]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for part in (others, last, logs):
+                list(pool.map(put, part))
         gone = self._sent.keys() - found.keys()
         there = {name.rpartition("/")[0] for name in found}
         for folder in sorted({name.rpartition("/")[0] for name in gone} - {"", *there}):

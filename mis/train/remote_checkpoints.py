@@ -24,6 +24,7 @@ from mis.storage.claim import SESSION
 from mis.storage.path import scratch_folder
 from mis.storage.remote import AwayError, RefusedError, RemoteFolder, Say
 from mis.storage.sender import FolderSender
+from mis.termination import was_terminated
 from mis.train.checkpoint import BEST, HISTORY, KEPT, SEEN_WITHIN_S, STATE, Checkpoints, History
 from mis.train.progress import show_message
 
@@ -94,8 +95,9 @@ class RemoteCheckpoints(Checkpoints):
             try:
                 yield _SentCheckpoints(folder, sender=sender)
             except BaseException as error:
-                # SystemExit is how a search ends a trial, whose last model counts.
-                wait_s = self.remote.wait_s if isinstance(error, SystemExit) else INTERRUPTED_WAIT_S
+                # SystemExit is also how a search ends a trial, whose last model counts.
+                is_ended = isinstance(error, SystemExit) and not was_terminated()
+                wait_s = self.remote.wait_s if is_ended else INTERRUPTED_WAIT_S
                 if sender.close(min(wait_s, self.remote.wait_s)):
                     shutil.rmtree(folder, ignore_errors=True)
                 raise

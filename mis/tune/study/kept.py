@@ -6,6 +6,7 @@ with what it needs of its trial. Neither needs a folder that it has in common wi
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +27,7 @@ from mis.storage.claim import (
 )
 from mis.storage.path import scratch_folder
 from mis.storage.remote import RemoteFolder, Say
-from mis.storage.sender import FolderSender
+from mis.storage.sender import AT_ONCE, FolderSender
 from mis.train.checkpoint import Checkpoints
 from mis.train.remote_checkpoints import INTERRUPTED_WAIT_S, send_checkpoints
 from mis.tune.study import messages
@@ -89,8 +90,8 @@ def bring_back(path: Path, remote: RemoteFolder, say: Say) -> None:
 def _fetch(path: Path, remote: RemoteFolder) -> None:
     """Make a folder what the server has; the sessions come last: with them it is whole."""
     names = [name for name in remote.list() if is_drivers(name)]
-    for name in names:
-        remote.get(name, path / name)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda name: remote.get(name, path / name), names))
     for file in [file for file in path.rglob("*") if file.is_file()]:
         name = file.relative_to(path).as_posix()
         if is_drivers(name) and name not in names and not file.name.startswith("."):
