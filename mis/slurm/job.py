@@ -95,6 +95,8 @@ def words_of(command: str, given: Sequence[str], job: Job, python: Sequence[str]
     if command == "repro":
         return [*python, "-m", "dvc", "repro", *given]
     start = [*python, "-m", f"mis.{command}"]
+    if command == "scaling" and (not given or given[0].startswith("-")):
+        start.append("measure")  # what a job is for; the other commands of `mis.scaling` need no devices
     own, _ = OWN.parse_known_args(given)
     if command != "tune" or own.resume is not None or "--dry-run" in given:
         return [*start, *given]

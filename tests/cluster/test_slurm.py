@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from mis.settings import Settings
-from mis.track.base import TRAIN
+from mis.track.base import SCALING, TRAIN
 from mis.track.mlflow import MlflowTracker
 from mis.tune.study.store import StudyStore
 from tests.cluster.conftest import check_whole, epochs_of, hosts, hosts_with_epochs, sets
@@ -203,6 +203,24 @@ def test_a_training_takes_all_devices_of_its_job(slurm, project):
     (run,) = client.search_runs([client.get_experiment_by_name(TRAIN).experiment_id])
     points = client.get_metric_history(run.info.run_id, "time/devices")
     assert [(point.step, point.value) for point in points] == [(epoch, 2.0) for epoch in range(1, 7)]
+
+
+def test_modes_are_compared_over_the_nodes_of_a_job(slurm, project):
+    trials = [{"train.learning_rate": rate} for rate in (0.005, 0.01)]
+    words = sets(
+        scaling__devices=[1, 2], scaling__modes=["data", "experiment"], scaling__rounds=1, scaling__epochs=1,
+        scaling__trials=trials,
+    )  # fmt: skip
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", command="scaling", words=words)
+    job = slurm.finish(number)
+    printed = output(project, f"scaling-{number}")
+    assert job["JobState"] == "COMPLETED", printed
+    assert "speed-up: medians of 1 round" in printed
+    settings = Settings(project.folder, project.folder, f"sqlite:///{project.folder}/mlruns/mlflow.db")
+    client = MlflowTracker(settings).client
+    runs = client.search_runs([client.get_experiment_by_name(SCALING).experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.tags.get("mis.mode") for run in runs} >= {"data", "experiment"}
 
 
 def test_a_node_that_does_not_join_is_named(slurm, machines, project):

@@ -213,6 +213,12 @@ def test_an_element_of_an_array_has_a_name_of_its_own_and_its_number_in_its_word
     ]
 
 
+def test_a_comparison_is_measured_unless_something_else_is_asked_for():
+    assert words_of("scaling", ["--set", "a=1"], JOB, ["python"])[2:] == ["mis.scaling", "measure", "--set", "a=1"]
+    assert words_of("scaling", [], JOB, ["python"])[2:] == ["mis.scaling", "measure"]
+    assert words_of("scaling", ["recommend"], JOB, ["python"])[2:] == ["mis.scaling", "recommend"]
+
+
 def test_a_training_and_a_pipeline_are_given_again_as_they_are():
     assert words(["--set", "a=1"], command="train") == ["--set", "a=1"]
     assert words_of("repro", ["tune"], JOB, ["python"]) == ["python", "-m", "dvc", "repro", "tune"]
