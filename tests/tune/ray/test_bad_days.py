@@ -197,3 +197,22 @@ def test_a_node_that_does_not_see_the_study_is_refused_before_a_trial_begins(rec
     assert "keep the project in a folder that all nodes share" in line
     assert not list(folder.glob("tune/study/.proof*"))
     assert StudyStore.open(folder / "tune" / "study").journal.numbers() == []
+
+
+@pytest.mark.parametrize(("scheduler", "epochs"), [("none", 1), ("asha", 4), ("pbt", 4)])
+def test_a_last_epoch_that_nobody_has_reported_counts(search, tmp_path, scheduler, epochs):
+    """As on a node that was cut off: its checkpoint is there, and there is nothing left to train."""
+    rules = {"name": scheduler, "grace_epochs": 1, "reduction_factor": 2, "interval_epochs": 2}
+    trials, _ = search(
+        training=Curves(epoch_s=0.0, unreported=tmp_path / "died"),
+        tune__num_samples=4,
+        tune__epochs=epochs,
+        tune__space=LEARNING_RATE,
+        tune__sampler={"name": "random", "seed": 0},
+        tune__scheduler=rules,
+    )
+    assert (tmp_path / "died").exists()
+    assert "completed" in [str(trial.state) for trial in trials]
+    for trial, known in zip(trials, search.store.journal.study.get_trials(), strict=True):
+        assert sorted(known.intermediate_values) == list(range(1, len(trial.history) + 1))
+        assert str(trial.state) != "failed", trial.error
