@@ -16,6 +16,7 @@ from mis.errors import MisError, NodeAwayError, WorkerError
 from mis.files import DiskFullError, is_disk_full
 from mis.params.load import Params, load_params
 from mis.settings import Settings, load_settings
+from mis.storage.messages import is_away
 from mis.storage.path import with_storage
 from mis.termination import exiting_upon_sigterm
 
@@ -115,7 +116,7 @@ def exit_code(command: Callable[[], int | None]) -> int:
         return 2
     except WorkerError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+        return os.EX_TEMPFAIL if is_away(str(error)) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         return 130

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from mis import cli
 from mis.machine.diagnosis import Diagnosis
@@ -21,12 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="print what is found as JSON")
+    parser.add_argument("--params", type=Path, metavar="FILE", help="instead of the project's params.yaml")
+    cli.add_overrides(parser)
     options = parser.parse_args(argv)
-    return cli.exit_code(lambda: _run(as_json=options.json))
+    return cli.exit_code(lambda: _run(_settings(options.params, options.overrides), as_json=options.json))
 
 
-def _run(*, as_json: bool) -> int:
-    settings = _settings()
+def _run(settings: Settings, *, as_json: bool) -> int:
     from mis.doctor.session import diagnose
 
     found: list[Diagnosis] = []
@@ -44,10 +46,12 @@ def _run(*, as_json: bool) -> int:
     return 1 if errors else 0
 
 
-def _settings() -> Settings:
+def _settings(params: Path | None, overrides: Sequence[str]) -> Settings:
     """Return the settings; outside of a project there is no params.yaml that names a storage."""
     settings = load_settings()
-    return cli.load()[1] if (settings.workspace / "params.yaml").is_file() else settings
+    if params is None and not overrides and not (settings.workspace / "params.yaml").is_file():
+        return settings
+    return cli.load(params, overrides)[1]
 
 
 def _show(diagnosis: Diagnosis) -> None:

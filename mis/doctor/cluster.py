@@ -10,7 +10,7 @@ from mis.machine.diagnosis import Diagnosis
 from mis.machine.disks import nearest_folder
 from mis.machine.facts import CHECKPOINTS, RECORDS, Machine, find_machine
 from mis.machine.judge import judge_machine, size
-from mis.storage.messages import CREDENTIALS
+from mis.storage.messages import advice
 from mis.storage.remote import RemoteFolder, probe
 from mis.train.allocate import Node
 from mis.train.cluster import cluster
@@ -81,7 +81,7 @@ def judge_storage(remote: RemoteFolder, answers: Mapping[str, Answer[str] | NoAn
         reason = answer.reason if isinstance(answer, NoAnswer) else answer.value
         if reason:
             refuses = f"{remote.url} cannot be used on {name}: {reason}"
-            found.append(Diagnosis("error", STORAGE, refuses, f"set {CREDENTIALS} where `ray start` is given there"))
+            found.append(Diagnosis("error", STORAGE, refuses, advice(reason, on_node=True)))
     return found or [Diagnosis("ok", STORAGE, f"{remote.url} takes an object from each node and returns it")]
 
 

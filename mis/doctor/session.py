@@ -14,7 +14,7 @@ from mis.machine.disks import find_disk
 from mis.machine.facts import CHECKPOINTS, LOGGED, RECORDS, find_machine
 from mis.machine.judge import judge_machine
 from mis.settings import Settings
-from mis.storage.messages import CREDENTIALS
+from mis.storage.messages import advice
 from mis.storage.remote import RemoteFolder, probe
 from mis.track.provenance import UNKNOWN, git_commit
 from mis.train.cluster import OBJECT_STORE_BYTES
@@ -67,7 +67,7 @@ def _remote(remote: RemoteFolder) -> Diagnosis:
     begun = time.monotonic()
     reason = probe(remote)
     if reason:
-        return Diagnosis("error", STORAGE, f"{remote.url} cannot be used: {reason}", f"set {CREDENTIALS}")
+        return Diagnosis("error", STORAGE, f"{remote.url} cannot be used: {reason}", advice(reason))
     took = time.monotonic() - begun
     return Diagnosis("ok", STORAGE, f"{remote.url} takes an object and returns it, in {took:.1f} s")
 

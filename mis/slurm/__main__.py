@@ -13,8 +13,9 @@ from mis.files import new_file
 from mis.params.tune import STUDY_NAME
 from mis.settings import load_settings
 from mis.slurm import submit
-from mis.slurm.job import COMMANDS, OWN, with_task
-from mis.slurm.script import Script
+from mis.slurm.allocation import seconds_of
+from mis.slurm.job import COMMANDS, OWN, TASK, with_task
+from mis.slurm.script import SIGNAL_S, Script
 from mis.track.store import location_of, tracking_uri
 from mis.tune.study import messages
 
@@ -55,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.exit_code(lambda: _run(options, argv))
 
 
+SHORT_S = 300
+"""Seconds of a time limit below which a turn may end before it has done anything."""
+
+
 def script_of(options: argparse.Namespace, argv: Sequence[str], *, takes_all_devices: bool) -> Script:
     """Return the script that the options of the command ask for."""
     # sbatch takes the words of its lines apart as a shell does.
@@ -88,6 +93,12 @@ def _run(options: argparse.Namespace, argv: Sequence[str]) -> None:
     with new_file(path) as unfinished:
         unfinished.write_text(script.text(), encoding="utf-8")
     print(f"written: {path}")
+    limit_s = _limit_s(options.time)
+    if limit_s is not None and limit_s < SHORT_S:
+        print(
+            f"note: a job is told {SIGNAL_S} s before its limit, and takes a minute or two to begin: with a --time of "
+            f"less than {SHORT_S // 60} minutes a turn may end before it has done anything"
+        )
     if not submit.is_there():
         print("not checked: there is no sbatch on this machine; on the cluster: sbatch --test-only", path)
         return
@@ -98,12 +109,26 @@ def _run(options: argparse.Namespace, argv: Sequence[str]) -> None:
     _tell(submit.submit(path), options)
 
 
+def _limit_s(text: str | None) -> int | None:
+    """Return the seconds of a time limit as sbatch reads it: a number alone is minutes; None where there is none."""
+    if text is None:
+        return None
+    return 60 * int(text) if text.isdecimal() else seconds_of(text)
+
+
 def _check(options: argparse.Namespace) -> bool:
     """Refuse parameters that the job would refuse; return whether a training is to take all devices of the job."""
     own, _ = OWN.parse_known_args(with_task(options.words, _first_task(options)))
     params, _ = cli.load(own.params, own.overrides)
     if options.command == "tune" and own.name is not None and not STUDY_NAME.fullmatch(own.name):
         raise messages.bad_name(own.name)
+    if options.command == "tune" and own.name is not None and _first_task(options) is not None:
+        given, _ = OWN.parse_known_args(options.words)
+        if TASK not in given.name:
+            raise MisError(
+                "each element of an array must have a study of its own", got=f"--name {own.name} for all",
+                do=f"--name {own.name}-{TASK}",
+            )  # fmt: skip
     if options.command != "train" or params.distribute.devices > 1:
         return False
     devices = options.nodes * max(1, options.gpus_per_node)

@@ -54,6 +54,10 @@ SILENT = "a-node-was-silent"
 """The file in the folder of such a turn."""
 
 
+TASK = "%a"
+"""What stands for the number of an array's element, as in the names of SLURM's files."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a turn.
@@ -76,7 +80,7 @@ class Outcome:
 
 def with_task(words: Sequence[str], task: str | None) -> list[str]:
     """Return words with the number of an array's element for `%a`; None leaves them as they are."""
-    return [word if task is None else word.replace("%a", task) for word in words]
+    return [word if task is None else word.replace(TASK, task) for word in words]
 
 
 def words_of(command: str, given: Sequence[str], job: Job, python: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """What is said of the storage."""
 
+import os
 from pathlib import Path
 
 from mis.errors import MisError, WorkerError
@@ -40,7 +41,11 @@ def relative_stage_to(text: str) -> MisError:
 
 def unset_variable(key: str, value: str) -> MisError:
     """Return the error for a path with a variable that is not set."""
-    return MisError(f"{key} must be a path of set variables", got=value, do="set the variable on each node")
+    return MisError(
+        f"{key} must be a path of set variables",
+        got=value,
+        do="set the variable, in the command's environment for storage.path, on each node for storage.stage_to",
+    )
 
 
 def not_private(folder: Path, found: str) -> MisError:
@@ -58,6 +63,24 @@ def not_private(folder: Path, found: str) -> MisError:
     )
 
 
+def advice(reason: str, *, on_node: bool = False) -> str:
+    """Return what to do about a storage that cannot be used.
+
+    Args:
+        reason: What the server, or the library, says.
+        on_node: Whether a node of a cluster says so, whose variables are those of `ray start`.
+    """
+    where = ", where `ray start` is given there" if on_node else ""
+    server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if "bucket" in reason:
+        return "make the bucket, or name another one in storage.path"
+    if "network connection" in reason or "resolve" in reason:
+        shown = "" if server is None or "@" in server else f" {server}"  # it may have a password
+        asked = "that of AWS, as AWS_ENDPOINT_URL is not set" if server is None else f"AWS_ENDPOINT_URL{shown}"
+        return f"see that the server answers from there; the one that was asked is {asked}{where}"
+    return f"set {CREDENTIALS}{where}"
+
+
 def refused(url: str, reason: str) -> MisError:
     """Return the error for a storage that answers, and refuses.
 
@@ -67,7 +90,7 @@ def refused(url: str, reason: str) -> MisError:
     """
     return MisError(
         f"the storage must let this process read and write {url} ({reason})",
-        do=f"set {CREDENTIALS}, here and on each node where `ray start` is given; make the bucket if there is none",
+        do=advice(reason),
     )
 
 

@@ -14,6 +14,9 @@ from mis.storage import messages
 from mis.storage.remote import RemoteFolder
 
 S3 = "s3://"
+CHECKPOINTS = "checkpoints"
+"""The folder in which checkpoints and studies are kept."""
+
 URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]*[a-z0-9](/[\w.=+,() -]+)*/?")
 
 
@@ -56,6 +59,15 @@ def remote_folder(settings: Settings, folder: Path) -> RemoteFolder | None:
         return None
     name = folder.relative_to(settings.checkpoints.parent).as_posix()
     return RemoteFolder(f"{settings.storage}/{name}", settings.storage_wait_s)
+
+
+def storage_of(url: str) -> str:
+    """Return the `storage.path` in which something of a project's checkpoints is kept.
+
+    >>> storage_of("s3://bucket/project/checkpoints/tune/mine")
+    's3://bucket/project'
+    """
+    return url.rpartition(f"/{CHECKPOINTS}/")[0]
 
 
 def folder_of(text: str, root: Path) -> Path:

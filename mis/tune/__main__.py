@@ -59,6 +59,13 @@ def _read(arguments: argparse.Namespace) -> tuple[str | None, list[str], Params 
     return name, [text for text in overrides if not text.startswith(STORAGE)], None, settings
 
 
+def _budget_of(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that a study takes which goes on."""
+    from mis.tune.study.store import BUDGET
+
+    return [text for text in overrides if text.partition("=")[0].strip() in BUDGET]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = cli.params_parser("Search over the parameters that params.yaml lists under tune.space.")
@@ -88,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from mis.tune.study import messages
 
         if arguments.or_resume and is_there(arguments.name, settings):
-            name, overrides = arguments.name, []
+            name, overrides = arguments.name, _budget_of(overrides)
         elif arguments.name is not None:
             check_name(arguments.name, settings)
         if arguments.dry_run and params is not None:
@@ -96,7 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return
         if name is None and params is not None:
             settings = replace(settings, records_folder=find_records(params.data, settings))
-            study = tune(params, settings, draw=write_figures, name=arguments.name)
+            try:
+                study = tune(params, settings, draw=write_figures, name=arguments.name)
+            except messages.NameTakenError:  # by another process, since
+                if not arguments.or_resume:
+                    raise
+                study = resume(arguments.name, settings, _budget_of(overrides), draw=write_figures)
         elif name is not None:
             study = resume(name, settings, overrides, draw=write_figures, retry_failed=arguments.retry_failed)
         show(study, settings)

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from mis.data.records.prepare import find_records
 from mis.data.records.reader import read_records
+from mis.data.records.source import kept_source
 from mis.errors import MisError
 from mis.params.load import parse_override
 from mis.settings import Settings
 from mis.track.recording import open_tracker, reader
+from mis.train.progress import show_message
 from mis.tune.result import StudyResult
 from mis.tune.session import Draw, StudyContext, fetch_study, run
 from mis.tune.study.store import BUDGET, StudyStore
@@ -42,7 +45,7 @@ def resume(
     values = dict(parse_override(text) for text in overrides)
     for key in values.keys() - set(BUDGET):
         raise MisError(f"a study that goes on may change {', '.join(BUDGET)}", got=key, do="begin a new one")
-    settings = replace(settings, records_folder=find_records(store.params.data, settings))
+    settings = replace(settings, records_folder=_records_of(store, settings))
     records = read_records(settings.records)
     if records.digest != store.records:
         raise MisError(
@@ -53,3 +56,14 @@ def resume(
     with open_tracker(settings) as tracker:
         context = StudyContext(records, tracker, reader(settings), settings, draw)
         return run(store, context, params, retry_failed=retry_failed)
+
+
+def _records_of(store: StudyStore, settings: Settings) -> Path:
+    """Return the folder of a study's records: those of this machine or, where it has none, those of the storage."""
+    try:
+        return find_records(store.params.data, settings)
+    except MisError:
+        source = kept_source(store.records, settings, show_message)
+        if source is None:
+            raise
+        return source.on_this_node(show_message)

@@ -162,6 +162,25 @@ def test_the_number_of_an_element_may_be_in_any_option(tmp_path, monkeypatch, ca
     assert "tune.sampler.seed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("array", ["--array=2-5%2", "--sbatch=-a2-5"])
+def test_one_name_for_all_elements_of_an_array_is_refused(tmp_path, monkeypatch, capsys, array):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")  # there is no sbatch
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    assert main([array, "tune", "--name", "mine"]) == 2
+    assert "must have a study of its own, got --name mine for all; --name mine-%a" in capsys.readouterr().err
+    assert main([array, "tune", "--name", "mine-%a"]) == 0
+
+
+def test_a_time_in_which_nothing_can_be_done_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    for time, is_short in (("4:00", True), ("2", True), ("5", False), ("1-0", False), ("24:00:00", False)):
+        assert main(["--time", time, "tune"]) == 0
+        assert ("may end before it has done anything" in capsys.readouterr().out) == is_short, time
+
+
 def test_what_is_said_of_an_array_names_its_studies(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())

@@ -156,6 +156,23 @@ def source_of(records: Records, settings: Settings) -> RecordsSource:
     return RecordsSource(folder, records.digest, stage_to=settings.stage_to)
 
 
+def kept_source(digest: str, settings: Settings, say: Say) -> RecordsSource | None:
+    """Return the records of a digest that the storage has; None where it has none.
+
+    Raises:
+        MisError: The storage refuses.
+        WorkerError: It does not answer for as long as is waited for it.
+    """
+    if settings.is_remote:
+        remote = RemoteFolder(f"{settings.storage}/records/{digest}", settings.storage_wait_s)
+        is_there = remote.patiently(lambda: remote.entry(INDEX), say) is not None
+        return RecordsSource(scratch_folder(), digest, remote, settings.stage_to) if is_there else None
+    shared = settings.shared_folder
+    if shared is None or not (shared / "records" / digest / INDEX).is_file():
+        return None
+    return RecordsSource(shared / "records" / digest, digest)
+
+
 def publish(records: Records, settings: Settings, say: Say = print) -> RecordsSource:
     """Return where all nodes find records; where there is a storage, they are copied to it, once.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mis.errors import MisError, NodeAwayError
 from mis.files import DiskFullError
-from mis.storage.messages import CREDENTIALS, is_away
+from mis.storage.messages import advice, is_away
 from mis.storage.remote import NO_ANSWER
 from mis.train.nodes import GIVE_AGAIN
 
@@ -101,7 +101,7 @@ def node_does_not_reach(host: str, url: str, reason: str) -> MisError:
     return kind(
         f"every node must write to {url}",
         got=f"one that cannot: {host} ({reason})",
-        do=f"set {CREDENTIALS} where `ray start` is given there, or leave that node out",
+        do=f"{advice(reason, on_node=True)}, or leave that node out",
     )
 
 

@@ -170,10 +170,14 @@ def bad_name(name: str) -> MisError:
     return MisError(rule, got=repr(name))
 
 
+class NameTakenError(MisError):
+    """There is a study of this name already."""
+
+
 def name_taken(name: str, *, has_folder: bool) -> MisError:
     """Return the error for a name that another study has, or had before its folder was deleted."""
     if has_folder:
-        return MisError("a new study must have a new name", got=name, do=f"go on with it: --resume {name}")
+        return NameTakenError("a new study must have a new name", got=name, do=f"go on with it: --resume {name}")
     return MisError("a new study must have a new name", got=f"{name}, of which MLflow has runs", do="choose another")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -10,12 +11,25 @@ from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 
+from filelock import FileLock
 from pydantic import ValidationError
 
 from mis.errors import MisError
-from mis.files import exclusive_lock, mark, new_folder, read_json, read_object, remove_file, remove_folder, write_json
+from mis.files import (
+    exclusive_lock,
+    make_folder,
+    mark,
+    new_folder,
+    read_json,
+    read_object,
+    remove_file,
+    remove_folder,
+    write_json,
+)
 from mis.params.load import Params
 from mis.params.tune import TuneParams
+from mis.storage.claim import url_of
+from mis.storage.path import storage_of
 from mis.storage.remote import AwayError, RefusedError, RemoteFolder
 from mis.track.names import BEST_DICE, VAL_DICE
 from mis.train.checkpoint import BEST, DAMAGED, Checkpoints, patiently
@@ -33,6 +47,10 @@ BUDGET = ("tune.num_samples", "tune.hours", "tune.target_dice", "tune.max_failur
 """What may change when a study goes on: nothing that what has been suggested and measured depends on."""
 
 BATCH_SIZE = "train.batch_size"
+
+
+CREATED_S = 60.0
+"""Seconds in which other processes must have made the folders of their studies."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,9 @@ class StudyStore:
             folds: Whether its trials are the folds of a training.
             stage: Whether a stage of the pipeline begins it, which is to take its results.
             code: Which code begins it, see `mis.tune.study.code`.
+
+        Raises:
+            MisError: There is one of this name.
         """
         content = {
             "params": params.model_dump(mode="json"),
@@ -83,9 +104,14 @@ class StudyStore:
             "trials": params.tune.num_samples,
             "code": dict(code),
         }
-        with new_folder(path) as unfinished:
-            write_json(StudyFolder(unfinished).study, content)
-            (unfinished / TRIALS).mkdir()
+        make_folder(path.parent)
+        # One at a time: of two processes that begin the same, the second finds that of the first.
+        with FileLock(path.parent.with_name(f"{path.parent.name}.lock"), timeout=CREATED_S):
+            if (path / STUDY_JSON).exists():
+                raise messages.name_taken(path.name, has_folder=True)
+            with new_folder(path) as unfinished:
+                write_json(StudyFolder(unfinished).study, content)
+                (unfinished / TRIALS).mkdir()
         return cls(path, params)
 
     @classmethod
@@ -287,7 +313,11 @@ class StudyStore:
         """How a person goes on with it where it is interrupted."""
         if self.has_folds:
             return "the same command again"
-        return "dvc repro" if self.awaits_stage else f"python -m mis.tune --resume {self.name}"
+        if self.awaits_stage:
+            return "dvc repro"
+        kept = url_of(self.path)
+        where = "" if kept is None else f" --set storage.path={shlex.quote(storage_of(kept))}"
+        return f"python -m mis.tune --resume {self.name}{where}"
 
     @cached_property
     def journal(self) -> Journal:

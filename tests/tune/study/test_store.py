@@ -3,8 +3,11 @@
 import json
 import os
 import platform
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from mis.errors import MisError
 from mis.files import DiskFullError
 from mis.tune.study.store import StudyStore
 from mis.tune.trial import Trial, TrialState, best_trial
+
+ROOT = Path(__file__).parents[3]
 
 HISTORY = [{"val/dice": 0.3, "train/loss": 0.7}, {"val/dice": 0.5, "train/loss": 0.5}]
 
@@ -367,3 +372,26 @@ def test_a_full_disk_leaves_the_journal_as_it_was_and_the_study_goes_on(params, 
     store.end(ended(first))
     assert again(store).trials() == [ended(first)]
     assert [trial.number for trial in again(store).interrupted()] == list(range(1, begun + 1))
+
+
+def test_of_processes_that_begin_the_same_study_at_once_one_does(tmp_path, tiny_params):
+    source = (
+        "import sys; from pathlib import Path; from mis.params.load import Params; "
+        "from mis.tune.study.store import StudyStore; from mis.tune.study.messages import NameTakenError\n"
+        "params = Params.model_validate_json(Path(sys.argv[1]).read_text())\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "try:\n    StudyStore.create(Path(sys.argv[2]), params)\nexcept NameTakenError:\n    print('taken')\n"
+        "else:\n    print('begun')\n"
+    )
+    (tmp_path / "params.json").write_text(tiny_params.model_dump_json())
+    command = [sys.executable, "-c", source, str(tmp_path / "params.json"), str(tmp_path / "tune" / "mine")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(4)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ends = sorted(process.communicate(timeout=100)[0].strip() for process in processes)
+    assert ends == ["begun", "taken", "taken", "taken"]
+    assert StudyStore.open(tmp_path / "tune" / "mine").params == tiny_params
