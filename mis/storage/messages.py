@@ -39,6 +39,15 @@ def relative_stage_to(text: str) -> MisError:
     )
 
 
+def cannot_stage(folder: Path, reason: str) -> MisError:
+    """Return the error for a `storage.stage_to` in which nothing can be written."""
+    return MisError(
+        f"storage.stage_to must be a folder that can be written on {os.uname().nodename} ({reason})",
+        got=folder,
+        do="name another one, or null to read the records where they are",
+    )
+
+
 def unset_variable(key: str, value: str) -> MisError:
     """Return the error for a path with a variable that is not set."""
     return MisError(

@@ -18,8 +18,9 @@ from mis.data.records import errors
 from mis.data.records.index import INDEX, SPLIT, Records
 from mis.data.records.reader import read_records, record_content
 from mis.errors import MisError
-from mis.files import copy_file, make_folder, new_folder
+from mis.files import copy_file, is_disk_full, make_folder, new_folder
 from mis.settings import Settings
+from mis.storage import messages
 from mis.storage.path import private_folder, scratch_folder, stage_folder
 from mis.storage.remote import RemoteFolder, Say
 
@@ -106,8 +107,13 @@ class RecordsSource:
         if self.stage_to is None:
             return scratch_folder() / "records" / self.digest
         base = stage_folder(self.stage_to)
-        make_folder(base)
-        return private_folder(base / f"mis-records-{os.getuid()}") / self.digest
+        try:
+            make_folder(base)
+            return private_folder(base / f"mis-records-{os.getuid()}") / self.digest
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise messages.cannot_stage(base, error.strerror or str(error)) from None
 
     def _fill(self, folder: Path, shown: Path, say: Say) -> None:
         """Copy what is missing into a folder that an earlier process may have begun, and compare what was copied.
@@ -173,6 +179,18 @@ def kept_source(digest: str, settings: Settings, say: Say) -> RecordsSource | No
     return RecordsSource(shared / "records" / digest, digest)
 
 
+def check_stage_to(settings: Settings) -> None:
+    """Refuse a `storage.stage_to` that cannot be used here: it will be the same on most nodes.
+
+    One with a variable that is not set here is left to the nodes.
+
+    Raises:
+        MisError: It cannot.
+    """
+    if settings.stage_to is not None and "$" not in os.path.expandvars(settings.stage_to):
+        RecordsSource(settings.records, stage_to=settings.stage_to)._staged()
+
+
 def publish(records: Records, settings: Settings, say: Say = print) -> RecordsSource:
     """Return where all nodes find records; where there is a storage, they are copied to it, once.
 
@@ -185,6 +203,7 @@ def publish(records: Records, settings: Settings, say: Say = print) -> RecordsSo
         MisError: The storage refuses, or its disk is full, or a record has another content than the index says.
         WorkerError: It does not answer for as long as is waited for it.
     """
+    check_stage_to(settings)
     source = source_of(records, settings)
     if source.remote is not None:
         _send(records, source.remote, say)

@@ -274,3 +274,9 @@ def test_a_server_that_is_away_is_waited_for(records, settings, storage_server, 
             publish(records, kept, said.append)
     finally:
         storage_server.up()
+
+
+def test_a_folder_to_which_nothing_can_be_copied_is_refused_before_a_training_begins(records, settings, said):
+    says = r"storage\.stage_to must be a folder that can be written on .*got /proc/nowhere"
+    with pytest.raises(MisError, match=says):
+        publish(records, replace(settings, stage_to="/proc/nowhere"), said.append)
