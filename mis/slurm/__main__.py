@@ -19,6 +19,9 @@ from mis.slurm.script import SIGNAL_S, Script
 from mis.track.store import location_of, tracking_uri
 from mis.tune.study import messages
 
+SHORT_S = 300
+"""Seconds of a time limit below which a turn may end before it has done anything."""
+
 PASSED_ON = ("partition", "account", "qos", "constraint", "mem", "array")
 """Options that are handed to sbatch as they are."""
 
@@ -54,10 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse_args(argv)
     return cli.exit_code(lambda: _run(options, argv))
-
-
-SHORT_S = 300
-"""Seconds of a time limit below which a turn may end before it has done anything."""
 
 
 def script_of(options: argparse.Namespace, argv: Sequence[str], *, takes_all_devices: bool) -> Script:
@@ -120,20 +119,31 @@ def _check(options: argparse.Namespace) -> bool:
     """Refuse parameters that the job would refuse; return whether a training is to take all devices of the job."""
     own, _ = OWN.parse_known_args(with_task(options.words, _first_task(options)))
     params, _ = cli.load(own.params, own.overrides)
-    if options.command == "tune" and own.name is not None and not STUDY_NAME.fullmatch(own.name):
-        raise messages.bad_name(own.name)
-    if options.command == "tune" and own.name is not None and _first_task(options) is not None:
-        given, _ = OWN.parse_known_args(options.words)
-        if TASK not in given.name:
-            raise MisError(
-                "each element of an array must have a study of its own", got=f"--name {own.name} for all",
-                do=f"--name {own.name}-{TASK}",
-            )  # fmt: skip
+    if options.command == "tune" and own.name is not None:
+        _check_name(own.name, options)
     if options.command != "train" or params.distribute.devices > 1:
         return False
     devices = options.nodes * max(1, options.gpus_per_node)
     params.check_spread("the job's devices, which a training takes all where distribute.workers is 1", devices)
     return bool(devices > 1)
+
+
+def _check_name(name: str, options: argparse.Namespace) -> None:
+    """Refuse a name that no study can have, or one for all elements of an array.
+
+    Args:
+        name: The name; with an array, that of its first element.
+        options: The options of the command.
+    """
+    if not STUDY_NAME.fullmatch(name):
+        raise messages.bad_name(name)
+    given, _ = OWN.parse_known_args(options.words)
+    if _first_task(options) is not None and TASK not in given.name:
+        raise MisError(
+            "each element of an array must have a study of its own",
+            got=f"--name {name} for all",
+            do=f"--name {name}-{TASK}",
+        )
 
 
 def _first_task(options: argparse.Namespace) -> str | None:

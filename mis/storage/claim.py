@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,10 +164,8 @@ class Claim:
         """End in order: nobody needs to wait for a sign of life."""
         self._ended.set()
         if not self.lost:
-            try:
+            with suppress(AwayError, RefusedError):
                 self.remote.delete([RUNNER])
-            except (AwayError, RefusedError):
-                return
 
     def _write(self) -> None:
         self.remote.put(self.folder / SESSION, SESSION)

@@ -184,6 +184,11 @@ class RemoteFolder:
 
         _asking(delete)
 
+    def delete_folders_of(self, names: Iterable[str]) -> None:
+        """Delete the folders that some objects are in; see `delete_folder`."""
+        for folder in sorted({name.rpartition("/")[0] for name in names}):
+            self.delete_folder(folder)
+
     def patiently(self, ask: Callable[[], Content], say: Say) -> Content:
         """Ask, and ask again while the server does not answer.
 

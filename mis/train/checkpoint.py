@@ -136,6 +136,9 @@ class Checkpoints:
         """
         yield replace(self, writes=writes)
 
+    def fetch_model(self, say: Say = print) -> None:
+        """Bring the model of the newest checkpoint here, where that is kept elsewhere."""
+
     def newest(self) -> Path | None:
         """Return the newest checkpoint of which the history can be read."""
         return next((path for path in self._kept() if _is_readable(path)), None)

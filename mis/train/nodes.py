@@ -229,18 +229,20 @@ def check_nodes_agree(address: str | None, say: Callable[[str], None]) -> None:
     for answer in ask_nodes(same, find_machine, {}).values():
         if isinstance(answer, Answer):  # one that is lost meanwhile is noticed soon
             found += _troubles(judge_machine(answer.value, store_bytes=0, is_node=True))
-    if errors := [diagnosis for diagnosis in found if diagnosis.mark == "error"]:
-        kind = NodeAwayError if all(error.do == GIVE_AGAIN for error in errors) else MisError
-        raise refusal("every node of the Ray cluster must have what this process has", errors, kind)
-    if warnings := _joined([diagnosis for diagnosis in found if diagnosis.mark == "warning"]):
-        say(warnings)
+    _refuse_or_say(found, "every node of the Ray cluster must have what this process has", say)
 
 
 def _check_this_machine(say: Callable[[str], None]) -> None:
     found = _troubles(judge_machine(find_machine({}), store_bytes=OBJECT_STORE_BYTES))
+    _refuse_or_say(found, "this machine must have what Ray needs", say)
+
+
+def _refuse_or_say(found: Sequence[Diagnosis], rule: str, say: Callable[[str], None]) -> None:
+    """Raise an error where something must not be, and say what may be."""
     if errors := [diagnosis for diagnosis in found if diagnosis.mark == "error"]:
-        raise refusal("this machine must have what Ray needs", errors)
-    if warnings := _joined(found):
+        kind = NodeAwayError if all(error.do == GIVE_AGAIN for error in errors) else MisError
+        raise refusal(rule, errors, kind)
+    if warnings := _joined([diagnosis for diagnosis in found if diagnosis.mark == "warning"]):
         say(warnings)
 
 

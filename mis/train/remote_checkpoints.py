@@ -134,8 +134,7 @@ class RemoteCheckpoints(Checkpoints):
         """Delete all checkpoints, here and on the storage; where that does not answer, they stay there."""
         super().clear()
         with suppress(AwayError, RefusedError):
-            for epoch in sorted({name.partition("/")[0] for name in self.remote.list() if _is_checkpoint(name)}):
-                self.remote.delete_folder(epoch)
+            self.remote.delete_folders_of(filter(_is_checkpoint, self.remote.list()))
 
     def remove(self) -> None:
         """Delete all checkpoints, here and on the storage, with the sessions of their training, and its folder here."""
@@ -209,8 +208,7 @@ def send_checkpoints(plain: Checkpoints, kept: Checkpoints, say: Say) -> None:
         MisError: The storage refuses.
         WorkerError: It does not answer for as long as is waited for it.
     """
-    history = plain.history() if isinstance(kept, RemoteCheckpoints) else []
-    if not history or not isinstance(kept, RemoteCheckpoints):
+    if not isinstance(kept, RemoteCheckpoints) or not (history := plain.history()):
         return
     remote = kept.remote
     if len(remote.patiently(lambda: _newest_history(remote), say)) < len(history):

@@ -98,8 +98,7 @@ def _train(params: Params, settings: Settings, launcher: Launcher, *, profile: b
         run.log_params({**in_force(params.train, rule, replicas), "in_force.kind": rule.chosen})
         work = partial(train_in_worker, source=publish(records, settings, show_message), checkpoints=checkpoints)
         parameters = launcher.run(work, _ReportLog(run, bar), partial(_log_restart, run))
-        if isinstance(checkpoints, RemoteCheckpoints):
-            checkpoints.fetch_model(show_message)
+        checkpoints.fetch_model(show_message)
         fitted = Fitted(checkpoints.history(), parameters, checkpoints)
         run.log_metrics({f"{BEST_PREFIX}{name}": value for name, value in fitted.summary().items()})
         run.log_file(fitted.best_model, "model")

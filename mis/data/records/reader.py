@@ -118,10 +118,15 @@ def read_contents(records: Records) -> dict[str, np.ndarray]:
         MisError: A record's hash is not that of the index.
     """
     cases = (*records.split.train, *records.split.val)
-    return {case: _read_content(records, case) for case in cases}
+    return {case: read_content(records, case) for case in cases}
 
 
-def _read_content(records: Records, case: str) -> np.ndarray:
+def read_content(records: Records, case: str) -> np.ndarray:
+    """Return the content of a case's record, uint8 (byte,).
+
+    Raises:
+        MisError: Its hash is not that of the index.
+    """
     content = record_content(np.fromfile(records.path(case), np.uint8))
     if hashlib.sha256(content.tobytes()).hexdigest() != records.cases[case].record_sha256:
         raise errors.record_of_other_content(records.path(case))

@@ -4,19 +4,17 @@ Records that are on a server, or that are to be on each node's own disk (`storag
 node, and compared with the hashes of their index: what a node reads is what was prepared.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from mis.data.records import errors
 from mis.data.records.index import INDEX, SPLIT, Records
-from mis.data.records.reader import read_records, record_content
+from mis.data.records.reader import read_content, read_records
 from mis.errors import MisError
 from mis.files import copy_file, is_disk_full, make_folder, new_folder
 from mis.settings import Settings
@@ -154,12 +152,18 @@ def source_of(records: Records, settings: Settings) -> RecordsSource:
         records: The records.
         settings: The machine's settings.
     """
+    place = _place(records.digest, settings)
+    if isinstance(place, RemoteFolder):
+        return RecordsSource(records.folder, records.digest, place, settings.stage_to)
+    return RecordsSource(place or records.folder, records.digest, stage_to=settings.stage_to)
+
+
+def _place(digest: str, settings: Settings) -> RemoteFolder | Path | None:
+    """Return where the storage keeps the records of a digest; None where there is no storage."""
     if settings.is_remote:
-        remote = RemoteFolder(f"{settings.storage}/records/{records.digest}", settings.storage_wait_s)
-        return RecordsSource(records.folder, records.digest, remote, settings.stage_to)
+        return RemoteFolder(f"{settings.storage}/records/{digest}", settings.storage_wait_s)
     shared = settings.shared_folder
-    folder = records.folder if shared is None else shared / "records" / records.digest
-    return RecordsSource(folder, records.digest, stage_to=settings.stage_to)
+    return None if shared is None else shared / "records" / digest
 
 
 def kept_source(digest: str, settings: Settings, say: Say) -> RecordsSource | None:
@@ -169,14 +173,13 @@ def kept_source(digest: str, settings: Settings, say: Say) -> RecordsSource | No
         MisError: The storage refuses.
         WorkerError: It does not answer for as long as is waited for it.
     """
-    if settings.is_remote:
-        remote = RemoteFolder(f"{settings.storage}/records/{digest}", settings.storage_wait_s)
-        is_there = remote.patiently(lambda: remote.entry(INDEX), say) is not None
-        return RecordsSource(scratch_folder(), digest, remote, settings.stage_to) if is_there else None
-    shared = settings.shared_folder
-    if shared is None or not (shared / "records" / digest / INDEX).is_file():
+    place = _place(digest, settings)
+    if isinstance(place, RemoteFolder):
+        is_there = place.patiently(lambda: place.entry(INDEX), say) is not None
+        return RecordsSource(scratch_folder(), digest, place, settings.stage_to) if is_there else None
+    if place is None or not (place / INDEX).is_file():
         return None
-    return RecordsSource(shared / "records" / digest, digest)
+    return RecordsSource(place, digest)
 
 
 def check_stage_to(settings: Settings) -> None:
@@ -258,5 +261,8 @@ def _is_whole(records: Records, case: str) -> bool:
     path = records.path(case)
     if not path.is_file() or path.stat().st_size != records.cases[case].size_bytes:
         return False
-    content = record_content(np.fromfile(path, np.uint8))
-    return hashlib.sha256(content.tobytes()).hexdigest() == records.cases[case].record_sha256
+    try:
+        read_content(records, case)
+    except MisError:
+        return False
+    return True

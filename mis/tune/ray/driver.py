@@ -7,6 +7,7 @@ study's store. Ray schedules; it keeps nothing: checkpoints and what was reporte
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -142,7 +143,7 @@ def _trainable(
     """Return what Ray runs for each trial; the records go once to each node."""
     trainable: Callable[[dict[str, Any]], None] = tune.with_parameters(
         run_worker,
-        store=StudyStore(store.path, store.params, store.remote, store.identity),
+        store=replace(store),  # without the journal, which the driver alone reads
         share=share,
         records=records,
         contents=contents,

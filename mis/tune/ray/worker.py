@@ -47,9 +47,10 @@ def run_worker(
     begun = time.monotonic()
     handed = config[TRIAL]
     number = handed[NUMBER]
-    if not store.checkpoints(number).may_lack_epochs:
-        found = len(store.checkpoints(number).history(at_least=handed[EPOCHS]))
-        if not store.checkpoints(number).has_seen(handed[EPOCHS]):
+    checkpoints = store.checkpoints(number)
+    if not checkpoints.may_lack_epochs:
+        found = len(checkpoints.history(at_least=handed[EPOCHS]))
+        if not checkpoints.has_seen(handed[EPOCHS]):
             raise messages.checkpoints_not_seen(number, store.folder.trial(number).path, handed[EPOCHS], found)
     with (
         for_worker(store, number, handed[FIRST], show_message) as own,

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -148,7 +149,7 @@ def kept_on_storage(store: StudyStore, say: Say) -> Iterator[StudyStore]:
         yield store
         return
     with claimed(remote, store.path, what, say) as claim:
-        store = store.known_as(claim.identity)
+        store = replace(store, identity=claim.identity)
         for trial in store.folder.trials:  # of a study that was kept here alone
             send_checkpoints(Checkpoints(trial.path), store.checkpoints(trial.number), say)
         sender = FolderSender(
@@ -194,10 +195,8 @@ def for_worker(store: StudyStore, number: int, suggested: Values, say: Say) -> I
         remote.patiently(lambda: remote.delete(remote.list()), say)
     if there != dict(suggested):
         remote.patiently(lambda: remote.write(json.dumps(dict(suggested)).encode(), SUGGESTED), say)
-    base = scratch_folder()
-    make_folder(base)
-    with TemporaryDirectory(prefix=f"{store.name}-", dir=base) as name:
-        own = store.at(Path(name))
+    with TemporaryDirectory(prefix=f"{store.name}-", dir=scratch_folder()) as name:
+        own = replace(store, path=Path(name))
         folder = own.folder.trial(number)
         make_folder(folder.path)
         for path in (folder.values, folder.change, folder.cloned):

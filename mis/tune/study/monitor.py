@@ -248,8 +248,8 @@ class StudyMonitor:
             history = max(checkpoints.history(), running.reported, key=len)
         else:
             history = checkpoints.history(at_least=epochs)
-        if not checkpoints.may_lack_epochs and not checkpoints.has_seen(epochs):
-            raise messages.checkpoints_not_seen(number, self.store.folder.trial(number).path, epochs, len(history))
+            if not checkpoints.has_seen(epochs):
+                raise messages.checkpoints_not_seen(number, self.store.folder.trial(number).path, epochs, len(history))
         return replace(
             running.trial.with_history(history),
             values=dict(self.store.values(number, running.suggested)),

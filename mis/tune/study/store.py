@@ -367,14 +367,6 @@ class StudyStore:
 
     # ---- What is kept on a server ----
 
-    def known_as(self, identity: str) -> "StudyStore":
-        """Return the study that knows which one of its name it is."""
-        return replace(self, identity=identity)
-
-    def at(self, path: Path) -> "StudyStore":
-        """Return the study in another folder: that of a worker, on its node's disk."""
-        return replace(self, path=path)
-
     def remote_trial(self, number: int) -> RemoteFolder | None:
         """Return where a trial is kept on a server; None where every node sees its folder."""
         return None if self.remote is None else self.remote.below(TRIALS, trial_name(number))
@@ -404,9 +396,7 @@ class StudyStore:
     def fetch_models(self) -> None:
         """Fetch the models of the trials that are kept, where the study is kept on a server."""
         for trial in ranked(self.trials())[: self.tune.keep]:
-            checkpoints = self.checkpoints(trial.number)
-            if isinstance(checkpoints, RemoteCheckpoints):
-                checkpoints.fetch_model(show_message)
+            self.checkpoints(trial.number).fetch_model(show_message)
 
     def steps(self, number: int) -> str:
         """Return what the process of a trial has noted last of its steps; another text each time it cannot be seen."""
@@ -423,8 +413,7 @@ class StudyStore:
             return
         trials = remote.below(TRIALS)
         with suppress(AwayError, RefusedError):  # they are in nobody's way
-            for folder in sorted({name.rpartition("/")[0] for name in trials.list() if name.count("/") > 1}):
-                trials.delete_folder(folder)
+            trials.delete_folders_of(name for name in trials.list() if name.count("/") > 1)
 
     # ---- Its trials ----
 
