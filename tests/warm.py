@@ -35,6 +35,7 @@ def run(order):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()
     os.environ.update(order["env"])
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     importlib.reload(mis)  # its defaults in the environment
     os.chdir(order["cwd"])
     sys.argv = ["-m" if order["module"] else "-c", *order["arguments"]]

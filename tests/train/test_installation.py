@@ -89,7 +89,8 @@ SILENT, OTHER = "has not answered within 60 s", "has another `mis`"
     [({"n2": SILENT}, NodeAwayError), ({"n2": OTHER}, MisError), ({"n2": SILENT, "n3": OTHER}, MisError)],
 )
 def test_nodes_that_do_not_answer_are_no_error_of_the_input_unless_something_else_is_wrong(monkeypatch, silent, kind):
-    monkeypatch.setattr(nodes, "ask_installations", lambda: Compared({}, {}, {}, silent))
+    monkeypatch.setattr(nodes, "node_names", lambda: dict.fromkeys(silent, "Ray's name"))
+    monkeypatch.setattr(nodes, "ask_installations", lambda names: Compared({}, {}, {}, silent))
     with pytest.raises(
         MisError, match="every node of the Ray cluster must have what this process has, got n2"
     ) as error:

@@ -29,6 +29,11 @@ def test_its_imports_are_the_part_that_starts_workers():
     """Those in functions as well."""
     assert closure("mis.train.gang") | closure("mis.train.worker") == {
         "mis.errors",
+        "mis.machine.diagnosis",
+        "mis.machine.disks",
+        "mis.machine.facts",
+        "mis.machine.judge",
+        "mis.machine.limits",
         "mis.params.base",
         "mis.params.data",
         "mis.ports",
@@ -43,7 +48,6 @@ def test_its_imports_are_the_part_that_starts_workers():
         "mis.train.cluster",
         "mis.train.connect",
         "mis.train.devices",
-        "mis.machine.diagnosis",
         "mis.train.gang",
         "mis.train.heartbeat",
         "mis.train.installation",
@@ -51,6 +55,7 @@ def test_its_imports_are_the_part_that_starts_workers():
         "mis.train.messages",
         "mis.train.multiworker",
         "mis.train.nodes",
+        "mis.train.progress",
         "mis.train.promised_gpus",
         "mis.train.rendezvous",
         "mis.train.signals",
