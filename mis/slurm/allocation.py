@@ -113,6 +113,16 @@ class Job:
         requeue(self.id)
 
 
+def with_local_disk(env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment whose temporary files are where SLURM has a node's own disk for the job, if it says where.
+
+    >>> with_local_disk({"SLURM_TMPDIR": "/local/17", "TMPDIR": "/tmp"})["TMPDIR"]
+    '/local/17'
+    """
+    local = env.get("SLURM_TMPDIR")
+    return {**env, "TMPDIR": local} if local else {**env}
+
+
 def id_of(env: Mapping[str, str]) -> str:
     """Return the job for SLURM's commands, from the environment of one of its steps."""
     array, task = env.get("SLURM_ARRAY_JOB_ID"), env.get("SLURM_ARRAY_TASK_ID")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mis.errors import MisError, WorkerError
 from mis.settings import load_settings
-from mis.slurm.allocation import Job, State
+from mis.slurm.allocation import Job, State, with_local_disk
 from mis.slurm.signals import Signals
 from mis.slurm.steps import POLL_S, Ending, RayNodes, say, signal_group
 
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     signals = Signals()
     try:
-        return _run(options, signals, os.environ)
+        return _run(options, signals, with_local_disk(os.environ))
     except MisError as error:
         say(f"error: {error}")
         return 2

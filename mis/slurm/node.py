@@ -69,9 +69,9 @@ def make_local_folder(env: Mapping[str, str]) -> Path:
     Its name is known to nobody before: one that another user has made beforehand is never taken.
 
     Args:
-        env: The environment: SLURM_TMPDIR, TMPDIR, else the system's; where a path is too long for Ray's sockets, /tmp.
+        env: The environment: TMPDIR, else the system's; where a path is too long for Ray's sockets, /tmp.
     """
-    base = Path(env.get("SLURM_TMPDIR") or env.get("TMPDIR") or tempfile.gettempdir())
+    base = Path(env.get("TMPDIR") or tempfile.gettempdir())
     job = f"mis-{env.get('SLURM_JOB_ID', os.getpid())}-{env.get('SLURM_RESTART_COUNT') or 0}-"
     if len(str(base / job) + RANDOM) > LONGEST_FOLDER:
         base = Path("/tmp")  # noqa: S108 - mkdtemp makes the folder below it, with mode 0700

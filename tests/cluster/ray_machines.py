@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+from mis.slurm.allocation import with_local_disk
+
 
 class RayMachines:
     """Ray on machines, started as a job of SLURM starts it.
@@ -42,7 +44,7 @@ class RayMachines:
 
     def _start_on(self, name, *options):
         command = [sys.executable, "-m", "mis.slurm.node", "--label", name, *map(str, options)]
-        env = self.project.env | self.env | {"SLURM_LAUNCH_NODE_IPADDR": self.machines.address("n1")}
+        env = with_local_disk(self.project.env) | self.env | {"SLURM_LAUNCH_NODE_IPADDR": self.machines.address("n1")}
         with (self.base / f"ray-{name}-{self.turn}.log").open("wb") as log:
             self.steps[name] = subprocess.Popen(
                 self.machines.on(name, *command), env=env, stdin=subprocess.PIPE, stdout=log, stderr=log
@@ -54,7 +56,7 @@ class RayMachines:
         into = ["nsenter", "--target", str(first), "--net", "--uts", "--mount", f"--wd={self.project.folder}"]
         return subprocess.Popen(
             [*into, sys.executable, *map(str, words)],
-            env=self.project.env | self.env | (env or {}),
+            env=with_local_disk(self.project.env) | self.env | (env or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,5 +1,9 @@
 """Searches and trainings over two nodes with addresses of their own; one is cut off, or lost with Ray's head."""
 
+import subprocess
+import time
+from pathlib import Path
+
 import pytest
 
 from mis.settings import Settings
@@ -8,6 +12,7 @@ from mis.track.mlflow import MlflowTracker
 from mis.tune.study.store import StudyStore
 from tests.cluster.conftest import check_whole, epochs_of, hosts, hosts_with_epochs, sets
 from tests.cluster.ray_machines import RayMachines, wait
+from tests.s3 import bucket
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +46,46 @@ def test_trials_of_a_node_that_is_cut_off_go_on_elsewhere(ray_machines, project,
     said = finish(search)
     assert "goes on from its last epoch" in said
     assert len(check_whole(project, "cut", 60).trials()) == 6
+
+
+@pytest.fixture
+def apart(machines, project, tmp_path):
+    """Ray on two machines, of which the second sees nothing of the project's checkpoints and records, and a server."""
+    with bucket(machines.gateway) as server:
+        project.env |= server.env
+        (project.folder / "checkpoints").mkdir()
+        for folder in ("checkpoints", "data"):
+            subprocess.run(machines.on("n2", "mount", "-t", "tmpfs", "none", project.folder / folder), check=True)
+        ray = RayMachines(machines, project, tmp_path)
+        try:
+            ray.start()
+            yield ray, server
+        finally:
+            ray.stop()
+
+
+def hosts_apart(machines):
+    """Return the names of the machines that have a checkpoint on their own disks, where SLURM has them."""
+    disks = {name: Path(f"/proc/{first.pid}/root{machines.local}") for name, first in machines.first_processes.items()}
+    return {name for name, disk in disks.items() if any(disk.glob("mis-storage-*/checkpoints/**/epoch-*"))}
+
+
+def test_nodes_that_have_no_folder_in_common_share_a_search_by_a_server(apart, project):
+    ray_machines, server = apart
+    refused = ray_machines.run("-m", "mis.tune", *sets())
+    assert refused.returncode == 2
+    assert "every node must see" in " ".join(refused.stderr.split())
+    words = sets(tune__epochs=60, tune__num_samples=6, train__batch_size=4, storage__path="s3://mis/project")
+    search = ray_machines.command("-m", "mis.tune", "--name", "apart", *words)
+    wait(lambda: hosts_apart(ray_machines.machines) == {"n1", "n2"}, "trials on both nodes")
+    server.down()
+    time.sleep(5)
+    server.up()
+    ray_machines.machines.cut_off("n2")
+    said = finish(search)
+    assert "goes on from its last epoch" in said
+    assert len(check_whole(project, "apart", 60).trials()) == 6
+    assert not [name for name in server.folder("project").list() if "epoch-" in name]
 
 
 def test_a_search_whose_head_is_lost_is_resumed(ray_machines, project):

@@ -17,7 +17,7 @@ import pytest
 import mis.slurm.job
 from mis.errors import MisError
 from mis.slurm.__main__ import main, parser, script_of
-from mis.slurm.allocation import Job, State, seconds_of
+from mis.slurm.allocation import Job, State, seconds_of, with_local_disk
 from mis.slurm.job import words_of
 from mis.slurm.node import LONGEST_FOLDER, make_local_folder, own_address, ray_command
 from mis.slurm.script import Script
@@ -334,7 +334,7 @@ def test_temporary_files_are_of_the_job_and_the_user_alone_and_short_enough_for_
     scratch = Path(tempfile.mkdtemp(prefix="m"))  # short, as tmp_path is not
     env = {"SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "2", "TMPDIR": str(scratch / "a")}
     folders = [make_local_folder(env), make_local_folder(env)]
-    folders.append(make_local_folder(env | {"SLURM_TMPDIR": str(scratch / "b")}))
+    folders.append(make_local_folder(with_local_disk(env | {"SLURM_TMPDIR": str(scratch / "b")})))
     folders.append(make_local_folder(env | {"TMPDIR": str(tmp_path / ("x" * 60))}))
     try:
         assert len(set(folders)) == 4

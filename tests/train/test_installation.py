@@ -90,7 +90,7 @@ SILENT, OTHER = "has not answered within 60 s", "has another `mis`"
 )
 def test_nodes_that_do_not_answer_are_no_error_of_the_input_unless_something_else_is_wrong(monkeypatch, silent, kind):
     monkeypatch.setattr(nodes, "node_names", lambda: dict.fromkeys(silent, "Ray's name"))
-    monkeypatch.setattr(nodes, "ask_installations", lambda names: Compared({}, {}, {}, silent))
+    monkeypatch.setattr(nodes, "ask_installations", lambda _: Compared({}, {}, {}, silent))
     with pytest.raises(
         MisError, match="every node of the Ray cluster must have what this process has, got n2"
     ) as error:
