@@ -77,7 +77,7 @@ def test_nodes_that_have_no_folder_in_common_share_a_search_by_a_server(apart, p
     assert "every node must see" in " ".join(refused.stderr.split())
     words = sets(tune__epochs=60, tune__num_samples=6, train__batch_size=4, storage__path="s3://mis/project")
     search = ray_machines.command("-m", "mis.tune", "--name", "apart", *words)
-    wait(lambda: hosts_apart(ray_machines.machines) == {"n1", "n2"}, "trials on both nodes")
+    wait(lambda: hosts_apart(ray_machines.machines) == {"n1", "n2"}, "trials on both nodes", within_s=240)
     server.down()
     time.sleep(5)
     server.up()
