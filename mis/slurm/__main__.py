@@ -87,25 +87,50 @@ def _run(options: argparse.Namespace, argv: Sequence[str]) -> None:
         takes_all_devices = _check(options)
     if options.submit and not submit.is_there():
         raise MisError("sbatch must be found on PATH to submit a job", do="run this on a login node of the cluster")
-    script = script_of(options, argv, takes_all_devices=takes_all_devices)
+    text = script_of(options, argv, takes_all_devices=takes_all_devices).text()
+    _check_environment(options)
     path = options.output or Path(f"mis-{options.command}.sbatch")
-    with new_file(path) as unfinished:
-        unfinished.write_text(script.text(), encoding="utf-8")
-    print(f"written: {path}")
+    answer = submit.check(text, path) if submit.is_there() else None
+    _write(text, path)
     limit_s = _limit_s(options.time)
     if limit_s is not None and limit_s < SHORT_S:
         print(
             f"note: a job is told {SIGNAL_S} s before its limit, and takes a minute or two to begin: with a --time of "
             f"less than {SHORT_S // 60} minutes a turn may end before it has done anything"
         )
-    if not submit.is_there():
+    if answer is None:
         print("not checked: there is no sbatch on this machine; on the cluster: sbatch --test-only", path)
         return
-    print(f"checked: {submit.check(path)}")
+    print(f"checked: {answer}")
     if not options.submit:
         print(f"submit it: sbatch {path}")
         return
     _tell(submit.submit(path), options)
+
+
+def _check_environment(options: argparse.Namespace) -> None:
+    """Refuse a virtual environment that the job would not find, and say of one that may be on the nodes alone."""
+    activate = Path(options.venv) / "bin" / "activate"
+    if options.container or activate.is_file():
+        return
+    if not (activate.is_absolute() or options.setup):
+        raise MisError(
+            "--venv must name a virtual environment, which has bin/activate",
+            got=f"{options.venv} in {Path.cwd()}",
+            do="`make install` makes .venv; --venv names another one, --container an image",
+        )
+    print(f"note: there is no {activate} here; the job ends where its nodes do not have it")
+
+
+def _write(text: str, path: Path) -> None:
+    """Write the script, and keep one that was there: a person may have changed it."""
+    if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
+        former = path.with_name(f"{path.name}~")
+        path.replace(former)
+        print(f"kept: the script that was there is {former} now")
+    with new_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    print(f"written: {path}")
 
 
 def _limit_s(text: str | None) -> int | None:
@@ -118,9 +143,13 @@ def _limit_s(text: str | None) -> int | None:
 def _check(options: argparse.Namespace) -> bool:
     """Refuse parameters that the job would refuse; return whether a training is to take all devices of the job."""
     own, _ = OWN.parse_known_args(with_task(options.words, _first_task(options)))
-    params, _ = cli.load(own.params, own.overrides)
+    params, settings = cli.load(own.params, own.overrides)
     if options.command == "tune" and own.name is not None:
         _check_name(own.name, options)
+    if options.command == "tune" and own.resume is not None:
+        from mis.tune.session import check_is_there  # late: it needs all that trains
+
+        check_is_there(own.resume, settings)
     if options.command != "train" or params.distribute.devices > 1:
         return False
     devices = options.nodes * max(1, options.gpus_per_node)
@@ -167,7 +196,8 @@ def _tell(number: str, options: argparse.Namespace) -> None:
     if options.command == "tune":
         name = own.resume or own.name or f"slurm-{number}{task}"
         folder = f"{settings.storage}/checkpoints" if settings.is_remote else settings.checkpoints
-        print(f"  the study    {folder}/tune/{name}; by hand: python -m mis.tune --resume {name}")
+        by_hand = messages.way_on(name, settings.storage if settings.is_remote else None)
+        print(f"  the study    {folder}/tune/{name}; by hand: {by_hand}")
     print(f"  the figures  {location_of(tracking_uri(settings))}")
 
 

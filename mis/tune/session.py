@@ -141,6 +141,16 @@ def is_there(name: str, settings: Settings) -> bool:
     return (folder / STUDY_JSON).is_file() or (remote is not None and is_kept(remote, show_message))
 
 
+def check_is_there(name: str, settings: Settings) -> None:
+    """Refuse the name of a study that cannot go on, because there is none.
+
+    Raises:
+        MisError: There is no study of this name, here or where studies are kept.
+    """
+    if not is_there(name, settings):
+        raise messages.unknown_study(studies_folder(settings) / name)
+
+
 def check_name(name: str, settings: Settings) -> None:
     """Refuse a name for a new study that no folder can have, or that another study has or had.
 

@@ -26,6 +26,28 @@ from tests.conftest import ROOT
 SCRIPTS = sorted((ROOT / "pipelines" / "slurm").glob("*.sbatch"))
 
 
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with its virtual environment, in which this process is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def sbatch(project, monkeypatch):
+    """Let `sbatch` be this shell script."""
+
+    def be(text):
+        (project / "sbatch").write_text(f"#!/bin/sh\n{text}\n")
+        (project / "sbatch").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{project}:{os.environ['PATH']}")
+
+    return be
+
+
 def asked(text):
     """Return what a script asks SLURM for."""
     return [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
@@ -127,12 +149,10 @@ def test_what_runs_outside_of_a_container_is_python_3_9(outside):
         (["--output=a\nrm -rf x.sbatch"], "an option must be a single line"),
     ],
 )
-def test_what_no_job_can_be_is_refused_and_nothing_written(tmp_path, monkeypatch, capsys, options, says):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+def test_what_no_job_can_be_is_refused_and_nothing_written(project, capsys, options, says):
     assert main([*options, "tune"]) == 2
     assert says in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.sbatch"))
+    assert not list(project.glob("*.sbatch"))
 
 
 def test_what_comes_with_a_space_is_one_word_for_sbatch():
@@ -150,11 +170,10 @@ def test_a_script_ends_where_its_environment_cannot_be_had(tmp_path, setup):
     assert ("module: command not found" if setup else "absent/bin/activate: No such file") in done.stderr
 
 
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("array", ["--array=2-5%2", "--sbatch=--array=2,4", "--sbatch=-a2-5"])
-def test_the_number_of_an_element_may_be_in_any_option(tmp_path, monkeypatch, capsys, array):
-    monkeypatch.chdir(tmp_path)
+def test_the_number_of_an_element_may_be_in_any_option(monkeypatch, capsys, array):
     monkeypatch.setenv("PATH", "")  # there is no sbatch
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     words = ["tune", "--set", "tune.sampler.seed=%a", "--name", "s-%a"]
     assert main([array, *words]) == 0, capsys.readouterr().err
     assert "tune --set tune.sampler.seed=%a --name s-%a" in Path("mis-tune.sbatch").read_text().replace("'", "")
@@ -162,42 +181,91 @@ def test_the_number_of_an_element_may_be_in_any_option(tmp_path, monkeypatch, ca
     assert "tune.sampler.seed" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("array", ["--array=2-5%2", "--sbatch=-a2-5"])
-def test_one_name_for_all_elements_of_an_array_is_refused(tmp_path, monkeypatch, capsys, array):
-    monkeypatch.chdir(tmp_path)
+def test_one_name_for_all_elements_of_an_array_is_refused(monkeypatch, capsys, array):
     monkeypatch.setenv("PATH", "")  # there is no sbatch
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     assert main([array, "tune", "--name", "mine"]) == 2
     assert "must have a study of its own, got --name mine for all; --name mine-%a" in capsys.readouterr().err
     assert main([array, "tune", "--name", "mine-%a"]) == 0
 
 
-def test_a_time_in_which_nothing_can_be_done_is_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("project")
+def test_a_time_in_which_nothing_can_be_done_is_said(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     for time, is_short in (("4:00", True), ("2", True), ("5", False), ("1-0", False), ("24:00:00", False)):
         assert main(["--time", time, "tune"]) == 0
         assert ("may end before it has done anything" in capsys.readouterr().out) == is_short, time
 
 
-def test_what_is_said_of_an_array_names_its_studies(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    (tmp_path / "sbatch").write_text("#!/bin/sh\ntest $1 = --test-only || echo 17\n")
-    (tmp_path / "sbatch").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+@pytest.mark.usefixtures("project")
+def test_what_is_said_of_an_array_names_its_studies(sbatch, capsys):
+    sbatch("test $1 = --test-only || echo 17")
     words = ["tune", "--set", "tune.sampler.seed=%a", "--name", "s-%a"]
     assert main(["--array=0-3", "--submit", *words]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert "checkpoints/tune/s-TASK; by hand: python -m mis.tune --resume s-TASK" in said
     assert "slurm-mis-tune-17_TASK.out" in said
+    assert main(["--submit", "tune", "--set", "storage.path=s3://mis/project"]) == 0, capsys.readouterr().err
+    assert "--resume slurm-17 --set storage.path=s3://mis/project" in capsys.readouterr().out
 
 
-def test_a_training_takes_all_devices_and_is_refused_where_its_batch_cannot_be_divided(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_script_that_was_there_is_kept_and_one_that_slurm_refuses_is_not_written(project, sbatch, capsys):
+    sbatch("exit 0")
+    path = project / "mis-tune.sbatch"
+    for _ in range(2):
+        assert main(["tune"]) == 0
+        assert "kept:" not in capsys.readouterr().out
+    changed = path.read_text() + "# mine\n"
+    path.write_text(changed)
+    sbatch("grep -q nodes=2 || exit 0; echo sbatch: error: no >&2; exit 1")
+    assert main(["--nodes=2", "tune"]) == 2
+    assert "SLURM must accept mis-tune.sbatch, got error: no" in capsys.readouterr().err
+    assert path.read_text() == changed
+    assert main(["--nodes=3", "tune"]) == 0
+    assert "kept: the script that was there is mis-tune.sbatch~ now" in capsys.readouterr().out
+    assert path.with_name("mis-tune.sbatch~").read_text() == changed
+    assert "--nodes=3" in path.read_text()
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    "reason",
+    ["Unable to contact slurm controller (connect failure)", "Socket timed out on send/recv operation"],
+)
+def test_a_controller_that_does_not_answer_is_no_fault_of_the_script(sbatch, capsys, reason):
+    sbatch(f"echo 'sbatch: error: Batch job submission failed: {reason}' >&2; exit 1")
+    assert main(["--submit", "tune"]) == 2
+    said = capsys.readouterr().err
+    assert "SLURM's controller must answer, got error: " in said
+    assert f"{reason}; see `sinfo`, and try again in a minute" in said
+
+
+def test_an_environment_that_the_job_would_not_find_is_refused(project, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")  # there is no sbatch
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    assert main(["--venv=venv", "tune"]) == 2
+    assert f"--venv must name a virtual environment, which has bin/activate, got venv in {project};" in (
+        capsys.readouterr().err
+    )
+    assert not list(project.glob("*.sbatch"))
+    for options in (["--venv=/of/the/nodes"], ["--venv=venv", "--setup=python -m venv venv"]):
+        assert main([*options, "tune"]) == 0
+        assert "/bin/activate here; the job ends where its nodes do not have it" in capsys.readouterr().out
+    assert main(["--venv=venv", "--container=apptainer exec mis.sif", "tune"]) == 0
+
+
+def test_a_study_that_is_to_go_on_must_be_there(project, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    (project / "checkpoints" / "tune" / "mine").mkdir(parents=True)
+    (project / "checkpoints" / "tune" / "mine" / "study.json").write_text("{}")
+    assert main(["tune", "--resume", "yours"]) == 2
+    assert f"must be in {project}/checkpoints/tune, got yours; there is mine;" in capsys.readouterr().err
+    assert main(["tune", "--resume", "mine"]) == 0
+
+
+@pytest.mark.usefixtures("project")
+def test_a_training_takes_all_devices_and_is_refused_where_its_batch_cannot_be_divided(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")  # there is no sbatch
     assert main(["--nodes=2", "--gpus-per-node=4", "train"]) == 2
     assert "train.batch_size must be a multiple of the job's devices" in capsys.readouterr().err
     assert main(["--nodes=2", "--gpus-per-node=4", "train", "--set", "train.batch_size=8"]) == 0

@@ -1,21 +1,34 @@
 """The sentences of the errors of a study, apart from what it computes: to mend one makes no search stale."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mis.errors import MisError
 from mis.tune.study.bad_nodes import IN_A_ROW
 from mis.tune.study.code import COMMIT, sources
+from mis.tune.study.layout import STUDY_JSON
 from mis.tune.trial import trial_name
 
 
-def unknown_study(path: Path, known: Sequence[str]) -> MisError:
+def unknown_study(path: Path) -> MisError:
     """Return the error for a study that is not there, with the names of those that are."""
+    known = sorted(study.parent.name for study in path.parent.glob(f"*/{STUDY_JSON}"))
     return MisError(
         f"a study that goes on must be in {path.parent}",
         got=path.name,
         do=f"there is {', '.join(known) or 'none'}; a new study can begin from an ended one: tune.start.study",
     )
+
+
+def way_on(name: str, storage: str | None) -> str:
+    """Return the command with which a study goes on.
+
+    >>> way_on("mine", "s3://bucket/project")
+    'python -m mis.tune --resume mine --set storage.path=s3://bucket/project'
+    """
+    where = "" if storage is None else f" --set storage.path={shlex.quote(storage)}"
+    return f"python -m mis.tune --resume {name}{where}"
 
 
 def other_version(study: Path) -> MisError:

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -122,8 +121,7 @@ class StudyStore:
             MisError: There is none of this name, or another version began it.
         """
         if not StudyFolder(path).study.is_file():
-            known = sorted(study.parent.name for study in path.parent.glob(f"*/{STUDY_JSON}"))
-            raise messages.unknown_study(path, known)
+            raise messages.unknown_study(path)
         study = StudyFolder(path).study
         try:
             return cls(path, Params.model_validate(read_object(study)["params"]))
@@ -316,8 +314,7 @@ class StudyStore:
         if self.awaits_stage:
             return "dvc repro"
         kept = url_of(self.path)
-        where = "" if kept is None else f" --set storage.path={shlex.quote(storage_of(kept))}"
-        return f"python -m mis.tune --resume {self.name}{where}"
+        return messages.way_on(self.name, None if kept is None else storage_of(kept))
 
     @cached_property
     def journal(self) -> Journal:
