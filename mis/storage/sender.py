@@ -38,6 +38,8 @@ class FolderSender:
         remote: Where its files are sent.
         wanted: Whether a file is sent, by its name from the folder, e.g. `epoch-0001/last.npz`.
         last: Files of this name are sent after the others: with them a folder of files is whole.
+        owns_folders: Whether a folder that is gone is deleted there as a whole, which takes fewer requests: nobody else
+            has put anything there.
         say: Takes a line when the storage ceases to answer, and one when it answers again.
         every_s: Seconds between two looks, at least.
         may_send: Whether this process may still write there.
@@ -51,6 +53,7 @@ class FolderSender:
         *,
         wanted: Callable[[str], bool],
         last: str = "",
+        owns_folders: bool = False,
         say: Say,
         every_s: float = LOOK_S,
         may_send: Callable[[], bool] = lambda: True,
@@ -60,6 +63,7 @@ class FolderSender:
         self.remote = remote
         self.wanted = wanted
         self.last = last
+        self.owns_folders = owns_folders
         self.say = say
         self.every_s = every_s
         self.may_send = may_send
@@ -154,11 +158,12 @@ class FolderSender:
             for part in (others, last, logs):
                 list(pool.map(put, part))
         gone = self._sent.keys() - found.keys()
-        there = {name.rpartition("/")[0] for name in found}
-        for folder in sorted({name.rpartition("/")[0] for name in gone} - {"", *there}):
-            self.remote.delete_folder(folder)
-            for name in [name for name in gone if name.rpartition("/")[0] == folder]:
-                del self._sent[name]
+        if self.owns_folders:
+            there = {name.rpartition("/")[0] for name in found}
+            for folder in sorted({name.rpartition("/")[0] for name in gone} - {"", *there}):
+                self.remote.delete_folder(folder)
+                for name in [name for name in gone if name.rpartition("/")[0] == folder]:
+                    del self._sent[name]
         for name in sorted(gone & self._sent.keys()):
             self.remote.delete([name])
             del self._sent[name]

@@ -84,7 +84,7 @@ class RemoteCheckpoints(Checkpoints):
         folder = scratch_folder() / "checkpoints" / hashlib.sha256(self.remote.url.encode()).hexdigest()[:16]
         make_folder(folder.parent)
         with _locked(folder):
-            sender = FolderSender(folder, self.remote, wanted=_is_checkpoint, last=HISTORY, say=say)
+            sender = FolderSender(folder, self.remote, wanted=_is_checkpoint, last=HISTORY, owns_folders=True, say=say)
             if not self._has_unsent(folder, say):
                 shutil.rmtree(folder, ignore_errors=True)
                 for name in self.remote.patiently(lambda: fetch(self.remote, folder), say):
@@ -213,7 +213,7 @@ def send_checkpoints(plain: Checkpoints, kept: Checkpoints, say: Say) -> None:
     remote = kept.remote
     if len(remote.patiently(lambda: _newest_history(remote), say)) < len(history):
         say(messages.sent_there(plain.folder, remote.url))
-        sender = FolderSender(plain.folder, remote, wanted=_is_checkpoint, last=HISTORY, say=say)
+        sender = FolderSender(plain.folder, remote, wanted=_is_checkpoint, last=HISTORY, owns_folders=True, say=say)
         remote.patiently(sender.send, say)
     plain.clear()
 

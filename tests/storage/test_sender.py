@@ -45,6 +45,17 @@ def test_what_is_there_whole_is_sent_and_what_is_gone_is_deleted(folder, remote,
     assert said == []
 
 
+@pytest.mark.parametrize("owns_folders", [False, True])
+def test_what_others_have_put_into_a_folder_is_deleted_only_by_who_owns_it(folder, remote, said, owns_folders):
+    (folder / "epoch-0001" / "outcome").touch()
+    remote.write(b"", "epoch-0001/of another process")
+    sender = sender_of(folder, remote, said, owns_folders=owns_folders)
+    sender.send()
+    (folder / "epoch-0001" / "outcome").unlink()
+    sender.send()
+    assert set(remote.list()) == (set() if owns_folders else {"epoch-0001/of another process"})
+
+
 def test_half_of_what_is_sent_is_of_use(folder, remote, said, monkeypatch):
     for name in ("epoch-0001/history.json", "epoch-0001/z", "a.log", "outcome"):
         (folder / name).write_text("begun")

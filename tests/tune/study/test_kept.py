@@ -62,6 +62,25 @@ def go_on(study, machine, say):
     return there
 
 
+def test_a_trial_that_is_tried_again_goes_on_from_the_checkpoints_on_the_server(study, said, node, tmp_path):
+    node(tmp_path / "n1")
+    with kept_on_storage(study, said.append) as store:
+        trial = store.next_trial()
+        failed = replace(trial.with_history(train(store, 0, 2)), state=TrialState.FAILED)
+        store.end(failed)
+    epochs = {name for name in study.remote.list() if "epoch-" in name}
+    assert epochs
+    with kept_on_storage(study, said.append) as store:
+        assert store.try_failed_again() == [0]
+    there = set(study.remote.list())
+    assert epochs <= there
+    assert "trials/000/outcome.json" not in there
+    node(tmp_path / "n2")
+    with kept_on_storage(study, said.append) as store:
+        assert len(train(store, 0, 1)) == 3
+    assert said == []
+
+
 def test_another_machine_goes_on_with_what_was_there(study, said, node, tmp_path):
     node(tmp_path / "n1")
     with kept_on_storage(study, said.append) as first:
