@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from mis.files import read_json, write_json
+from mis.files import read_json, remove_file, write_json
 from mis.storage import messages
 from mis.storage.remote import AwayError, RefusedError, RemoteFolder, Say
 
@@ -153,10 +153,17 @@ class Claim:
         check_nobody_runs(self.remote, self.what, self.say)
         self.sessions = [*before, secrets.token_hex(8)]
         content = {"sessions": self.sessions, "process": _process(), "url": self.remote.url}
-        write_json(self.folder / SESSION, content)
+        path = self.folder / SESSION
+        former = read_json(path) if path.exists() else None
+        write_json(path, content)
         self.remote.patiently(self._write, self.say)
         time.sleep(SETTLE_S)
         if sessions_there(self.remote, self.say) != self.sessions:
+            # This session has written nothing: later on, this machine goes on from where the other one came to.
+            if former is None:
+                remove_file(path)
+            else:
+                write_json(path, former)
             raise messages.runs_elsewhere(self.what, "a process that has begun at the same time")
         threading.Thread(target=self._show, daemon=True, name="sign of life").start()
 

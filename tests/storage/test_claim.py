@@ -110,6 +110,33 @@ def test_two_that_begin_at_once_do_not_both_go_on(begin, monkeypatch):
     assert any(refusal in outcome for outcome in outcomes for refusal in refusals)
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_who_was_refused_may_go_on_when_the_other_has_ended(begin, monkeypatch, before):
+    for _ in range(before):
+        earlier = begin("one")
+        earlier.take()
+        earlier.release()
+    refused, other = begin("one"), begin("two")
+    known = claim.sessions_here(refused.folder)
+
+    write = Claim._write
+
+    def write_and_let_the_other_begin(self):
+        write(self)
+        if self is refused:
+            with monkeypatch.context() as at_once:
+                at_once.setattr(claim, "is_part", lambda *_: True)  # it has looked before this one wrote
+                other.take(known)
+
+    monkeypatch.setattr(Claim, "_write", write_and_let_the_other_begin)
+    monkeypatch.setattr(claim, "check_nobody_runs", lambda *_: None)
+    with pytest.raises(MisError, match="a process that has begun at the same time"):
+        refused.take()
+    other.release()
+    assert claim.sessions_here(refused.folder) == known
+    assert claim.is_part(known, claim.sessions_there(other.remote, print)), "what the other has done can be fetched"
+
+
 def test_an_outage_is_no_death(begin, storage_server):
     lost = threading.Event()
     first = begin("one", lost.set)
