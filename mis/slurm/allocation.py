@@ -20,6 +20,9 @@ LIMIT_IS_NEAR_S = 180
 ANSWER_S = 20.0
 """Seconds for which SLURM's controller is asked again: one that is restarted answers nothing for a moment."""
 
+PATIENT_S = 300.0
+"""The same where a whole search waits for the answer: another controller takes over after a minute or two."""
+
 
 @dataclass(frozen=True)
 class State:
@@ -105,12 +108,12 @@ class Job:
         return self.number if self.array_task is None else self.label.replace("-", "_")
 
     def state(self) -> State:
-        """Return what SLURM says of the job now."""
-        return state_of(self.id)
+        """Return what SLURM says of the job now, however long its controller takes to answer."""
+        return state_of(self.id, PATIENT_S)
 
     def requeue(self) -> None:
-        """Queue the job again, which ends it."""
-        requeue(self.id)
+        """Queue the job again, which ends it, however long the controller takes to answer."""
+        requeue(self.id, PATIENT_S)
 
 
 def with_local_disk(env: Mapping[str, str]) -> dict[str, str]:
@@ -129,24 +132,32 @@ def id_of(env: Mapping[str, str]) -> str:
     return f"{array}_{task}" if array and task else env["SLURM_JOB_ID"]
 
 
-def state_of(job: str) -> State:
+def state_of(job: str, within_s: float = ANSWER_S) -> State:
     """Return what SLURM says of a job now.
+
+    Args:
+        job: The job for SLURM's commands.
+        within_s: Seconds for which a controller that does not answer is asked again.
 
     Raises:
         MisError: The controller does not answer.
     """
-    said = _ask("squeue", "--noheader", "--states=all", f"--job={job}", "--format=%T|%r|%L|%N")
+    said = _ask("squeue", "--noheader", "--states=all", f"--job={job}", "--format=%T|%r|%L|%N", within_s=within_s)
     name, reason, left, nodes = [*said.split("|"), "", "", ""][:4] if said else ("UNKNOWN", "", "", "")
     return State(name, reason, seconds_of(left), _names(nodes))
 
 
-def requeue(job: str) -> None:
+def requeue(job: str, within_s: float = ANSWER_S) -> None:
     """Queue a job again, which ends it.
+
+    Args:
+        job: The job for SLURM's commands.
+        within_s: Seconds for which a controller that does not answer is asked again.
 
     Raises:
         MisError: SLURM refuses it, or the controller does not answer.
     """
-    _ask("scontrol", "requeue", job)
+    _ask("scontrol", "requeue", job, within_s=within_s)
 
 
 def cancel(job: str) -> None:
@@ -176,18 +187,18 @@ def _names(nodes: str) -> tuple[str, ...]:
     return tuple(_ask("scontrol", "show", "hostnames", nodes).split()) if nodes else ()
 
 
-def _ask(*command: str) -> str:
+def _ask(*command: str, within_s: float = ANSWER_S) -> str:
     """Return what a command of SLURM prints; where it fails, it is tried again for some seconds."""
-    deadline = time.monotonic() + ANSWER_S
+    deadline = time.monotonic() + within_s
     while True:
         left = max(1.0, deadline - time.monotonic())
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=left)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=min(left, ANSWER_S))
             said = done.stderr or done.stdout
         except subprocess.TimeoutExpired:
             done, said = None, "no answer"
         if done is not None and done.returncode == 0:
             return done.stdout.strip()
         if time.monotonic() >= deadline:
-            raise MisError(f"{' '.join(command)} must succeed within {ANSWER_S:.0f} s", got=said)
+            raise MisError(f"{' '.join(command)} must succeed within {within_s:.0f} s", got=said)
         time.sleep(1.0)

@@ -2,7 +2,7 @@
 
 Ray is started on every node, the command runs on the first one, and all of it ends together. Before the time limit (the
 batch script asks for SIGUSR1 90 s before it) the command is ended, which loses nothing, and the job is queued again: in
-its next turn the same script goes on where it was. It is so, too, where a node does not answer at the start.
+its next turn the same script goes on where it was. It is so, too, where a node or a storage does not answer.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ REQUEUES = 100
 """How often a job may be queued again, unless --requeues says otherwise: one that never gets anywhere ends some day."""
 
 SILENT_TURNS = 5
-"""How many turns in a row may end because a node did not answer at their start: the queue may give the same one."""
+"""How many turns in a row may end because something did not answer: the queue may give the same silent node again."""
 
-SILENT = "a-node-was-silent"
+SILENT = "no-answer"
 """The file in the folder of such a turn."""
 
+HEAD_S = 10.0
+"""Seconds in which a step ends whose Ray has: a command that Ray's end has ended may be there before."""
 
 TASK = "%a"
 """What stands for the number of an array's element, as in the names of SLURM's files."""
@@ -144,7 +146,7 @@ def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) 
             words = words_of(options.command, options.words, job, python)
             say(shlex.join(words))
             code = _command(words, nodes, signals)
-            nodes.look()
+            _look_for_the_head(nodes, code)
         outcome = Outcome(code, nodes.head_is_lost)
     except Ending:
         outcome = Outcome()
@@ -153,9 +155,34 @@ def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) 
     if outcome.code == os.EX_TEMPFAIL:
         (folder / SILENT).touch()
         if (turns := _silent_turns(job, folder.parent)) >= SILENT_TURNS:
-            say(f"error: in {turns} turns in a row a node did not answer; --sbatch=--exclude=NODE leaves it out")
+            say(
+                f"error: in {turns} turns in a row something did not answer, see above; where it was always the same "
+                f"node, --sbatch=--exclude=NODE leaves it out"
+            )
             return os.EX_TEMPFAIL
-    return end(job, outcome, signals, options.requeues)
+    return end(job, outcome, signals, options.requeues, way_on(options.command, options.words, job))
+
+
+def way_on(command: str, given: Sequence[str], job: Job) -> str:
+    """Return what a person does so that an ended job goes on where it was.
+
+    Args:
+        command: One of `COMMANDS`.
+        given: Its own options.
+        job: The job.
+    """
+    own, _ = OWN.parse_known_args(given)
+    is_named_by_job = command == "tune" and own.resume is None and own.name is None
+    return "submit the same script again" + (f" with --name slurm-{job.label}" if is_named_by_job else "")
+
+
+def _look_for_the_head(nodes: RayNodes, code: int | None) -> None:
+    """Look which nodes are lost; after a command that has failed in a way that Ray's end may explain, for some time."""
+    deadline = time.monotonic() + (0.0 if code in (None, 0, 2, os.EX_TEMPFAIL) else HEAD_S)
+    nodes.look()
+    while not nodes.head_is_lost and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        nodes.look()
 
 
 def _silent_turns(job: Job, folder: Path) -> int:
@@ -173,10 +200,19 @@ def _command(words: Sequence[str], nodes: RayNodes, signals: Signals) -> int | N
         nodes.look()
         time.sleep(POLL_S)
     if command.poll() is not None:
-        return command.returncode
+        return _exit_code(command.returncode)
     say("SIGTERM: the command is ended" if signals.terminated else "the time limit is near: the command is ended")
     _end_group(command, signals)
     return None
+
+
+def _exit_code(code: int) -> int:
+    """Return a command's exit code as a shell has it, and say it where a signal has ended it."""
+    if code >= 0:
+        return code
+    memory = ": where nobody has killed it, its node had too little memory" if -code == signal.SIGKILL else ""
+    say(f"the command was ended by signal {-code}{memory}")
+    return 128 - code
 
 
 def _end_group(command: subprocess.Popen[bytes], signals: Signals) -> None:
@@ -192,7 +228,7 @@ def _end_group(command: subprocess.Popen[bytes], signals: Signals) -> None:
     command.wait()
 
 
-def end(job: Job, outcome: Outcome, signals: Signals, requeues: int) -> int:
+def end(job: Job, outcome: Outcome, signals: Signals, requeues: int, way_on: str = "submit it again") -> int:
     """Queue the job again where it has more to do, and return the exit code of the batch script.
 
     Args:
@@ -200,38 +236,43 @@ def end(job: Job, outcome: Outcome, signals: Signals, requeues: int) -> int:
         outcome: What became of this turn.
         signals: The signals that came.
         requeues: How often the job may be queued again.
+        way_on: What a person does so that it goes on where it was.
     """
     if outcome.not_joined:
         say(f"error: {outcome.not_joined}")
     elif outcome.code == 0 or not (outcome.may_pass or signals.is_ending):
         return 1 if outcome.code is None else outcome.code
-    state = job.state()
-    why = _why_again(job, outcome, signals, state)
-    if why and job.restarts < requeues:
-        say(why)
-        job.requeue()
-        return 0
+    try:
+        state = job.state()
+        why = _why_again(job, outcome, signals, state)
+        if why and job.restarts < requeues:
+            say(why)
+            job.requeue()
+            return 0
+    except MisError as error:
+        say(f"error: {error}; nothing is lost, but the job is not queued again: to go on, {way_on}")
+        return os.EX_TEMPFAIL
     if why:
         say(f"error: the job was queued {job.restarts} times, which is as often as it may be (--requeues)")
-    elif state.has_ended or signals.terminated:
-        say(f"ended by SIGTERM ({state.name}, {state.reason}); submit the same script again to go on")
+    elif state.has_ended:
+        say(f"ended by SLURM ({state.name}, {state.reason}); where it is not queued again by itself: {way_on} to go on")
         return 128 + signal.SIGTERM
     return 1
 
 
 def _why_again(job: Job, outcome: Outcome, signals: Signals, state: State) -> str:
     """Return why a job is queued again that has not done what it is for, or "" where it is not."""
-    is_cancelled = state.has_ended and not state.limit_is_near
-    # SIGTERM after SIGUSR1 is somebody's wish, or the limit itself: SLURM knows which.
-    by_limit = state.limit_is_near if signals.terminated else signals.limit_is_near and not is_cancelled
-    if by_limit:
+    if state.has_ended and not state.limit_is_near:
+        return ""  # somebody's wish, or SLURM queues it again itself
+    # SIGTERM after SIGUSR1 need not be the limit: SLURM knows.
+    if state.limit_is_near if signals.terminated else signals.limit_is_near:
         return "the job is queued again, and goes on where it was"
-    if is_cancelled or signals.terminated:
-        return ""
+    if signals.terminated:
+        return "SIGTERM to a job that SLURM has not ended: it makes room, is queued again, and goes on where it was"
     if outcome.head_is_lost:
         return "Ray's head was lost: once more"
     if outcome.code == os.EX_TEMPFAIL:
-        return "a node did not answer: once more"
+        return "what the command needs did not answer, see above: once more"
     return "Ray had started in an earlier turn: once more" if outcome.not_joined and job.restarts > 0 else ""
 
 

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
+import mis.slurm.job
 from mis.errors import MisError
 from mis.slurm import allocation
 from mis.slurm.allocation import Job, State, id_of
-from mis.slurm.job import Outcome, _end_group, end
+from mis.slurm.job import Outcome, _end_group, _exit_code, _look_for_the_head, end, way_on
 from mis.slurm.signals import Signals
 
 RUNS = State("RUNNING", "None", 3000, ("n1", "n2"))
@@ -73,7 +74,10 @@ def signals(*names, ago_s=0.0):
         (ENDED, ("TERM",), CANCELLED_LATE, 0, 143, False),
         (ENDED, ("USR1", "TERM"), CANCELLED_LATE, 0, 143, False),
         (Outcome(2), ("USR1", "TERM"), CANCELLED, 0, 143, False),
-        (ENDED, ("TERM",), RUNS, 0, 143, False),
+        # It is to make room for another job, and has some time to end.
+        (ENDED, ("TERM",), RUNS, 0, 0, True),
+        (ENDED, ("TERM",), RUNS, 3, 1, False),
+        (Outcome(1), ("TERM",), RUNS, 0, 0, True),
         (LOST, ("TERM",), CANCELLED, 0, 143, False),
         (LOST, (), CANCELLED, 0, 143, False),  # Ray has ended before the signal was seen here
         # Ray's head is lost: whatever the command took for its own fault.
@@ -174,4 +178,54 @@ def test_a_controller_that_does_not_answer_is_asked_again_for_some_seconds(slurm
     assert len(asked) == 3
     answers[:] = [None]
     with pytest.raises(MisError, match="scontrol requeue 17 must succeed within 20 s, got Unable to contact"):
+        allocation.requeue("17")
+    asked.clear()
+    with pytest.raises(MisError, match="scontrol requeue 17 must succeed within 300 s, got Unable to contact"):
         Job("17", "17", None, 0, ("n1",), "n1").requeue()
+    assert len(asked) > 100, "another controller may take over"
+
+
+def test_where_the_controller_does_not_come_back_it_is_said_how_to_go_on(slurm_says, capfd):
+    answers, _ = slurm_says
+    answers[:] = [None]
+    job = Job("17", "17", None, 0, ("n1",), "n1")
+    assert end(job, ENDED, signals("USR1"), requeues=3, way_on=way_on("tune", [], job)) == os.EX_TEMPFAIL
+    assert "nothing is lost, but the job is not queued again: to go on, submit the same script again with --name " in (
+        said := capfd.readouterr().err
+    )
+    assert said.rstrip().endswith("--name slurm-17")
+    answers[:] = [*[None] * 50, "RUNNING|None|1:00|", "n1", ""]
+    assert end(job, ENDED, signals("USR1"), requeues=3) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "name"),
+    [
+        ("tune", [], " with --name slurm-20-3"),
+        ("tune", ["--name", "mine-3"], ""),
+        ("tune", ["--resume", "mine"], ""),
+        ("train", [], ""),
+    ],
+)
+def test_a_search_that_goes_on_in_another_job_is_named(command, given, name):
+    assert way_on(command, given, Job("21", "20-3", "3", 0, ("n1",), "n1")) == f"submit the same script again{name}"
+
+
+def test_a_command_that_is_killed_has_an_exit_code_as_in_a_shell(capfd):
+    assert [_exit_code(code) for code in (0, 1, -signal.SIGKILL)] == [0, 1, 137]
+    assert capfd.readouterr().err == (
+        "slurm: the command was ended by signal 9: where nobody has killed it, its node had too little memory\n"
+    )
+
+
+@pytest.mark.parametrize(("code", "within_s"), [(1, 10.0), (0, 0.0), (2, 0.0), (75, 0.0), (None, 0.0)])
+def test_ray_s_end_may_be_seen_after_the_command_s(monkeypatch, code, within_s):
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(mis.slurm.job, "time", clock)
+    nodes = SimpleNamespace(head_is_lost=False, look=lambda: None)
+    _look_for_the_head(nodes, code)
+    assert now[0] == within_s
+    nodes.look = lambda: setattr(nodes, "head_is_lost", now[0] > 11.0)
+    _look_for_the_head(nodes, 1)
+    assert nodes.head_is_lost == (within_s > 0.0)

@@ -346,6 +346,7 @@ class ScriptedNodes:
 def end_turn(tmp_path, monkeypatch):
     """A function that runs a turn of a job whose command ends with a code, and returns that of the batch script."""
     monkeypatch.setattr(mis.slurm.job, "RayNodes", ScriptedNodes)
+    monkeypatch.setattr(mis.slurm.job, "HEAD_S", 0.0)
     monkeypatch.setattr(ScriptedJob, "queued", ())
     command = "import sys; sys.exit(int(sys.argv[-1]))"
     monkeypatch.setattr(mis.slurm.job, "words_of", lambda _, given, *__: [sys.executable, "-c", command, *given])
@@ -365,10 +366,10 @@ def end_turn(tmp_path, monkeypatch):
 def test_a_job_in_which_a_node_did_not_answer_is_queued_again_but_not_for_ever(end_turn, capfd):
     assert [end_turn(turn, os.EX_TEMPFAIL) for turn in range(4)] == [0] * 4
     assert ScriptedJob.queued == (0, 1, 2, 3)
-    assert "slurm: a node did not answer: once more" in capfd.readouterr().err
+    assert "slurm: what the command needs did not answer, see above: once more" in capfd.readouterr().err
     assert end_turn(4, os.EX_TEMPFAIL) == os.EX_TEMPFAIL
     assert ScriptedJob.queued == (0, 1, 2, 3)
-    assert "slurm: error: in 5 turns in a row a node did not answer; " in capfd.readouterr().err
+    assert "slurm: error: in 5 turns in a row something did not answer, see above; " in capfd.readouterr().err
 
 
 def test_turns_in_which_the_nodes_answered_do_not_count(end_turn):
