@@ -21,13 +21,15 @@ from mis.storage.path import with_storage
 from mis.termination import exiting_upon_sigterm
 
 
-def params_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options `--params` and `--set`."""
+def params_parser(description: str, flags: Mapping[str, str] = MappingProxyType({})) -> argparse.ArgumentParser:
+    """Return a parser with the options `--params` and `--set`, and options without a value; see `run`."""
     main_spec = sys.modules["__main__"].__spec__
     program = f"python -m {main_spec.parent}" if main_spec is not None and main_spec.parent else None
     parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
     parser.add_argument("--params", type=Path, metavar="FILE", help="instead of the project's params.yaml")
     add_overrides(parser)
+    for name, text in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     return parser
 
 
@@ -61,10 +63,7 @@ def run(
     Returns:
         The exit code, see `exit_code`.
     """
-    parser = params_parser(description)
-    for name, text in flags.items():
-        parser.add_argument(f"--{name}", action="store_true", help=text)
-    arguments = parser.parse_args(argv)
+    arguments = params_parser(description, flags).parse_args(argv)
 
     def with_params() -> None:
         names = [name.replace("-", "_") for name in flags]

@@ -21,19 +21,24 @@ if TYPE_CHECKING:
 DEVICES = "1,2,4,...,1024"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m mis.scaling", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    made = argparse.ArgumentParser(prog="python -m mis.scaling", description=__doc__, allow_abbrev=False)
+    commands = made.add_subparsers(
         dest="command", metavar="measure|simulate|recommend", help="without a command: measure"
     )
     _add_measure(commands)
     _add_simulate(commands)
     _add_recommend(commands)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
     given = list(argv) if argv is not None else None
-    arguments = parser.parse_args(given)
+    arguments = parser().parse_args(given)
     if arguments.command is None:
-        arguments = parser.parse_args(["measure"])
+        arguments = parser().parse_args(["measure"])
     return cli.exit_code(lambda: arguments.run(arguments))
 
 

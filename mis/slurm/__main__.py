@@ -1,26 +1,41 @@
 """`python -m mis.slurm --nodes 8 --gpus-per-node 4 --time 24:00:00 tune ...`: write, check, submit a batch script."""
 
 import argparse
-import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from itertools import count
 from pathlib import Path
 
+import mis.scaling.__main__
+import mis.train.__main__
+import mis.tune.__main__
 from mis import cli
 from mis.errors import MisError
 from mis.files import new_file
-from mis.params.tune import STUDY_NAME
 from mis.settings import load_settings
 from mis.slurm import submit
 from mis.slurm.allocation import seconds_of
-from mis.slurm.job import COMMANDS, OWN, TASK, with_task
+from mis.slurm.check import Checked, check, check_environment, first_task
+from mis.slurm.job import COMMANDS
 from mis.slurm.script import SIGNAL_S, Script
 from mis.track.store import location_of, tracking_uri
 from mis.tune.study import messages
 
 SHORT_S = 300
 """Seconds of a time limit below which a turn may end before it has done anything."""
+
+PARSERS = {
+    "tune": mis.tune.__main__.parser,
+    "train": mis.train.__main__.parser,
+    "scaling": mis.scaling.__main__.parser,
+}
+"""What reads the options of each command of `mis`."""
+
+WRITTEN_BY = "# Written by: python -m mis.slurm "
+"""How the line of a script begins that has the words of this command."""
 
 PASSED_ON = ("partition", "account", "qos", "constraint", "mem", "array")
 """Options that are handed to sbatch as they are."""
@@ -82,22 +97,19 @@ def script_of(options: argparse.Namespace, argv: Sequence[str], *, takes_all_dev
 
 
 def _run(options: argparse.Namespace, argv: Sequence[str]) -> None:
-    takes_all_devices = False
-    if options.command != "repro":
-        takes_all_devices = _check(options)
+    parser_of_command = PARSERS[options.command]() if options.command in PARSERS else None
+    if parser_of_command is not None:
+        parser_of_command.prog = f"python -m mis.{options.command}"
+    checked = check(options, parser_of_command, mis.tune.__main__.read)
     if options.submit and not submit.is_there():
         raise MisError("sbatch must be found on PATH to submit a job", do="run this on a login node of the cluster")
-    text = script_of(options, argv, takes_all_devices=takes_all_devices).text()
-    _check_environment(options)
-    path = options.output or Path(f"mis-{options.command}.sbatch")
+    script = script_of(options, argv, takes_all_devices=checked.takes_all_devices)
+    notes = [*checked.notes, check_environment(options), _note_on_time(options.time)]
+    path, text = options.output or Path(f"mis-{options.command}.sbatch"), script.text()
     answer = submit.check(text, path) if submit.is_there() else None
     _write(text, path)
-    limit_s = _limit_s(options.time)
-    if limit_s is not None and limit_s < SHORT_S:
-        print(
-            f"note: a job is told {SIGNAL_S} s before its limit, and takes a minute or two to begin: with a --time of "
-            f"less than {SHORT_S // 60} minutes a turn may end before it has done anything"
-        )
+    for note in filter(None, notes):
+        print(f"note: {note}")
     if answer is None:
         print("not checked: there is no sbatch on this machine; on the cluster: sbatch --test-only", path)
         return
@@ -105,96 +117,58 @@ def _run(options: argparse.Namespace, argv: Sequence[str]) -> None:
     if not options.submit:
         print(f"submit it: sbatch {path}")
         return
-    _tell(submit.submit(path), options)
+    _tell(submit.submit(text, path), checked, options)
 
 
-def _check_environment(options: argparse.Namespace) -> None:
-    """Refuse a virtual environment that the job would not find, and say of one that may be on the nodes alone."""
-    activate = Path(options.venv) / "bin" / "activate"
-    if options.container or activate.is_file():
-        return
-    if not (activate.is_absolute() or options.setup):
-        raise MisError(
-            "--venv must name a virtual environment, which has bin/activate",
-            got=f"{options.venv} in {Path.cwd()}",
-            do="`make install` makes .venv; --venv names another one, --container an image",
-        )
-    print(f"note: there is no {activate} here; the job ends where its nodes do not have it")
+def _note_on_time(text: str | None) -> str:
+    """Return what is to be said of a time limit, as sbatch reads it: a number alone is minutes."""
+    seconds = None if text is None else 60 * int(text) if text.isdecimal() else seconds_of(text)
+    if seconds is None or seconds >= SHORT_S:
+        return ""
+    return (
+        f"a job is told {SIGNAL_S} s before its limit, and takes a minute or two to begin: with a --time of "
+        f"less than {SHORT_S // 60} minutes a turn may end before it has done anything"
+    )
 
 
 def _write(text: str, path: Path) -> None:
-    """Write the script, and keep one that was there: a person may have changed it."""
-    if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text:
-        former = path.with_name(f"{path.name}~")
-        path.replace(former)
-        print(f"kept: the script that was there is {former} now")
+    """Write the script; one that was there and that a person has changed is kept beside it."""
+    if path.is_file() and not _is_as_written(former := path.read_text(encoding="utf-8", errors="replace"), text):
+        numbers = (number for number in count(1) if not path.with_name(f"{path.name}.~{number}~").exists())
+        kept = path.with_name(f"{path.name}.~{next(numbers)}~")
+        with new_file(kept) as unfinished:
+            unfinished.write_text(former, encoding="utf-8")
+        print(f"kept: the script that was there is {kept} now")
     with new_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     print(f"written: {path}")
 
 
-def _limit_s(text: str | None) -> int | None:
-    """Return the seconds of a time limit as sbatch reads it: a number alone is minutes; None where there is none."""
-    if text is None:
-        return None
-    return 60 * int(text) if text.isdecimal() else seconds_of(text)
-
-
-def _check(options: argparse.Namespace) -> bool:
-    """Refuse parameters that the job would refuse; return whether a training is to take all devices of the job."""
-    own, _ = OWN.parse_known_args(with_task(options.words, _first_task(options)))
-    params, settings = cli.load(own.params, own.overrides)
-    if options.command == "tune" and own.name is not None:
-        _check_name(own.name, options)
-    if options.command == "tune" and own.resume is not None:
-        from mis.tune.session import check_is_there  # late: it needs all that trains
-
-        check_is_there(own.resume, settings)
-    if options.command != "train" or params.distribute.devices > 1:
+def _is_as_written(former: str, text: str) -> bool:
+    """Return whether a script is what this command has written, or would write now: nobody has changed it."""
+    words = [line.removeprefix(WRITTEN_BY) for line in former.splitlines() if line.startswith(WRITTEN_BY)]
+    if former == text or not words:
+        return former == text
+    argv = shlex.split(words[0])
+    try:
+        with redirect_stderr(StringIO()):
+            options = parser().parse_args(argv)
+        return any(script_of(options, argv, takes_all_devices=value).text() == former for value in (False, True))
+    except (MisError, SystemExit):
         return False
-    devices = options.nodes * max(1, options.gpus_per_node)
-    params.check_spread("the job's devices, which a training takes all where distribute.workers is 1", devices)
-    return bool(devices > 1)
 
 
-def _check_name(name: str, options: argparse.Namespace) -> None:
-    """Refuse a name that no study can have, or one for all elements of an array.
-
-    Args:
-        name: The name; with an array, that of its first element.
-        options: The options of the command.
-    """
-    if not STUDY_NAME.fullmatch(name):
-        raise messages.bad_name(name)
-    given, _ = OWN.parse_known_args(options.words)
-    if _first_task(options) is not None and TASK not in given.name:
-        raise MisError(
-            "each element of an array must have a study of its own",
-            got=f"--name {name} for all",
-            do=f"--name {name}-{TASK}",
-        )
-
-
-def _first_task(options: argparse.Namespace) -> str | None:
-    """Return the number of an element of the array that the job is to be; None where it is to be none."""
-    words = [f"--array={options.array or ''}", *options.sbatch]
-    found = [match[1] for word in words if (match := re.match(r"(?:--array[= ]|-a[= ]?)(\d+)", word))]
-    return found[-1] if found else None
-
-
-def _tell(number: str, options: argparse.Namespace) -> None:
+def _tell(number: str, checked: Checked, options: argparse.Namespace) -> None:
     """Say where to look."""
-    first = _first_task(options)
-    own, _ = OWN.parse_known_args(with_task(options.words, first))
-    _, settings = cli.load(own.params, own.overrides)
-    own, _ = OWN.parse_known_args(with_task(options.words, None if first is None else "TASK"))
-    task = "" if first is None else "-TASK"
+    task = "" if first_task(options) is None else "-TASK"
+    output = submit.output_of(number) or f"slurm-mis-{options.command}-{number}{task.replace('-', '_')}.out"
     print(f"submitted: job {number}")
     print(f"  its state    squeue --job {number}")
-    print(f"  its output   slurm-mis-{options.command}-{number}{task.replace('-', '_')}.out")
+    print(f"  its output   {output}")
     print(f"  the nodes    {load_settings().checkpoints / 'slurm' / f'{number}{task}-0'}")
-    if options.command == "tune":
-        name = own.resume or own.name or f"slurm-{number}{task}"
+    settings = checked.settings
+    if checked.study:
+        name = checked.study.replace("slurm-JOB", f"slurm-{number}")
         folder = f"{settings.storage}/checkpoints" if settings.is_remote else settings.checkpoints
         by_hand = messages.way_on(name, settings.storage if settings.is_remote else None)
         print(f"  the study    {folder}/tune/{name}; by hand: {by_hand}")

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from mis.errors import MisError
 
-AWAY = re.compile(r"contact slurm controller|Socket timed out|Connection refused|connect failure", re.IGNORECASE)
+AWAY = re.compile(
+    r"contact slurm controller|Socket timed out|Connection refused|connect failure|Zero Bytes were|standby mode",
+    re.IGNORECASE,
+)
 """In what sbatch says where the script is not what is wrong."""
 
 
@@ -34,22 +37,36 @@ def check(text: str, path: Path) -> str:
     return said[0] if said else "accepted"
 
 
-def submit(path: Path) -> str:
+def submit(text: str, path: Path) -> str:
     """Submit a script, and return the job's number.
+
+    Args:
+        text: The script.
+        path: What its file is called.
 
     Raises:
         MisError: SLURM refuses it, or its controller does not answer.
     """
-    return _sbatch("--parsable", str(path), path=path).stdout.strip().partition(";")[0]
+    return _sbatch("--parsable", path=path, text=text).stdout.strip().partition(";")[0]
 
 
-def _sbatch(*words: str, path: Path, text: str | None = None) -> "subprocess.CompletedProcess[str]":
-    """Give a script to sbatch: its file, or its text as the input."""
-    done = subprocess.run(["sbatch", *words], input=text, capture_output=True, text=True, check=False)
+def output_of(number: str) -> str:
+    """Return the file to which a job writes, as SLURM has it; "" where that is not known, as of an array."""
+    if shutil.which("scontrol") is None:
+        return ""
+    done = subprocess.run(["scontrol", "show", "job", number], capture_output=True, text=True, check=False)
+    found = re.findall(r"^ *StdOut=(.+)$", done.stdout, flags=re.MULTILINE)
+    return found[0] if len(found) == 1 and "ArrayJobId" not in done.stdout else ""
+
+
+def _sbatch(option: str, *, path: Path, text: str) -> "subprocess.CompletedProcess[str]":
+    """Give a script to sbatch as its input: what is submitted is what was checked, whatever becomes of the file."""
+    done = subprocess.run(["sbatch", option], input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         reason = said[-1].removeprefix("sbatch: ") if said else f"exit code {done.returncode}"
         if AWAY.search(reason):
-            raise MisError("SLURM's controller must answer", got=reason, do="see `sinfo`, and try again in a minute")
+            do = "see `squeue --me` whether it has taken the job, and try again in a minute"
+            raise MisError("SLURM's controller must answer", got=reason, do=do)
         raise MisError(f"SLURM must accept {path}", got=reason, do="change the options, or the script itself")
     return done

@@ -1,5 +1,6 @@
 """`python -m mis.train`: one training, with its progress on the terminal and its figures in MLflow."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,13 +71,22 @@ def _train_folds(params: Params, settings: Settings) -> None:
     folds.finish()
 
 
+DESCRIPTION = "Train the 3D U-Net once, or once for each of train.folds."
+
+FLAGS = {
+    "profile": "keep a TensorFlow profile of some steps as an artifact of the run",
+    "one-fold": "where train.folds is set, train the model of train.fold alone",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    return cli.params_parser(DESCRIPTION, FLAGS)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    flags = {
-        "profile": "keep a TensorFlow profile of some steps as an artifact of the run",
-        "one-fold": "where train.folds is set, train the model of train.fold alone",
-    }
-    return cli.run(command, "Train the 3D U-Net once, or once for each of train.folds.", argv, flags=flags)
+    return cli.run(command, DESCRIPTION, argv, flags=FLAGS)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,15 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value.is_integer() or abs(value) >= WHOLE_FROM else f"{value:.4g}"
 
 
-def _read(arguments: argparse.Namespace) -> tuple[str | None, list[str], Params | None, Settings]:
-    """Return the study that goes on and its new budget, and the parameters of a new one, and the settings."""
+def read(arguments: argparse.Namespace) -> tuple[str | None, list[str], Params | None, Settings]:
+    """Return the study that goes on and its new budget, and the parameters of a new one, and the settings.
+
+    Args:
+        arguments: What `parser` has read.
+
+    Raises:
+        MisError: Options do not go together, or the parameters are none.
+    """
     name, overrides = arguments.resume, list(arguments.overrides)
     if arguments.retry_failed and name is None:
         raise MisError("--retry-failed is for a study that goes on: give it with --resume NAME")
@@ -66,26 +73,31 @@ def _budget_of(overrides: Sequence[str]) -> list[str]:
     return [text for text in overrides if text.partition("=")[0].strip() in BUDGET]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    parser = cli.params_parser("Search over the parameters that params.yaml lists under tune.space.")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    made = cli.params_parser("Search over the parameters that params.yaml lists under tune.space.")
+    made.add_argument(
         "--resume",
         metavar="NAME",
         help="go on with a study that was interrupted, was killed or has ended; --set may give it another budget",
     )
-    parser.add_argument(
+    made.add_argument(
         "--retry-failed", action="store_true", help="with --resume: try the trials again that have failed"
     )
-    parser.add_argument("--name", metavar="NAME", help="the name of a new study; by default the time")
-    parser.add_argument(
+    made.add_argument("--name", metavar="NAME", help="the name of a new study; by default the time")
+    made.add_argument(
         "--or-resume", action="store_true", help="with --name: go on with the study of this name where there is one"
     )
-    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and how long it would take")
-    arguments = parser.parse_args(argv)
+    made.add_argument("--dry-run", action="store_true", help="print what would be done, and how long it would take")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = parser().parse_args(argv)
 
     def command() -> None:
-        name, overrides, params, settings = _read(arguments)
+        name, overrides, params, settings = read(arguments)
 
         from mis.data.records.prepare import find_records  # late, as what follows: it needs NumPy
         from mis.report.study.figures import write_figures

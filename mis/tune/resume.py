@@ -42,9 +42,7 @@ def resume(
         raise MisError(
             "the folds of a training go on with the command that began them, python -m mis.train or dvc repro", got=name
         )
-    values = dict(parse_override(text) for text in overrides)
-    for key in values.keys() - set(BUDGET):
-        raise MisError(f"a study that goes on may change {', '.join(BUDGET)}", got=key, do="begin a new one")
+    values = read_budget(overrides)
     settings = replace(settings, records_folder=_records_of(store, settings))
     records = read_records(settings.records)
     if records.digest != store.records:
@@ -56,6 +54,21 @@ def resume(
     with open_tracker(settings) as tracker:
         context = StudyContext(records, tracker, reader(settings), settings, draw)
         return run(store, context, params, retry_failed=retry_failed)
+
+
+def read_budget(overrides: Sequence[str]) -> dict[str, object]:
+    """Return the values of another budget.
+
+    Args:
+        overrides: As `name=value`.
+
+    Raises:
+        MisError: Something else than a budget would change.
+    """
+    values = dict(parse_override(text) for text in overrides)
+    for key in sorted(values.keys() - set(BUDGET)):
+        raise MisError(f"a study that goes on may change {', '.join(BUDGET)}", got=key, do="begin a new one")
+    return values
 
 
 def _records_of(store: StudyStore, settings: Settings) -> Path:

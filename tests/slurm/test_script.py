@@ -21,7 +21,7 @@ from mis.slurm.allocation import Job, State, seconds_of, with_local_disk
 from mis.slurm.job import words_of
 from mis.slurm.node import LONGEST_FOLDER, make_local_folder, own_address, ray_command
 from mis.slurm.script import Script
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 
 SCRIPTS = sorted((ROOT / "pipelines" / "slurm").glob("*.sbatch"))
 
@@ -210,35 +210,53 @@ def test_what_is_said_of_an_array_names_its_studies(sbatch, capsys):
     assert "--resume slurm-17 --set storage.path=s3://mis/project" in capsys.readouterr().out
 
 
-def test_a_script_that_was_there_is_kept_and_one_that_slurm_refuses_is_not_written(project, sbatch, capsys):
+def test_a_script_that_a_person_has_changed_is_kept_and_one_that_slurm_refuses_is_not_written(project, sbatch, capsys):
     sbatch("exit 0")
     path = project / "mis-tune.sbatch"
-    for _ in range(2):
-        assert main(["tune"]) == 0
+    for nodes in ("1", "1", "2"):
+        assert main(["--nodes", nodes, "tune"]) == 0
         assert "kept:" not in capsys.readouterr().out
-    changed = path.read_text() + "# mine\n"
-    path.write_text(changed)
-    sbatch("grep -q nodes=2 || exit 0; echo sbatch: error: no >&2; exit 1")
-    assert main(["--nodes=2", "tune"]) == 2
-    assert "SLURM must accept mis-tune.sbatch, got error: no" in capsys.readouterr().err
-    assert path.read_text() == changed
+    for number in (1, 2):
+        changed = path.read_text() + "# mine\n"
+        path.write_text(changed)
+        sbatch("grep -q nodes=2 || exit 0; echo sbatch: error: no >&2; exit 1")
+        assert main(["--nodes=2", "tune"]) == 2
+        assert "SLURM must accept mis-tune.sbatch, got error: no" in capsys.readouterr().err
+        assert path.read_text() == changed
+        assert main(["--nodes=3", "tune"]) == 0
+        assert f"kept: the script that was there is mis-tune.sbatch.~{number}~ now" in capsys.readouterr().out
+        assert path.with_name(f"mis-tune.sbatch.~{number}~").read_text() == changed
+        assert "--nodes=3" in path.read_text()
+    path.write_text("# Written by: python -m mis.slurm --nods 3 tune\n")
     assert main(["--nodes=3", "tune"]) == 0
-    assert "kept: the script that was there is mis-tune.sbatch~ now" in capsys.readouterr().out
-    assert path.with_name("mis-tune.sbatch~").read_text() == changed
-    assert "--nodes=3" in path.read_text()
+    assert path.with_name("mis-tune.sbatch.~3~").is_file()
+
+
+def test_what_is_submitted_is_what_was_checked(project, sbatch):
+    other = f'{sys.executable} -c \'import pathlib; pathlib.Path("mis-tune.sbatch").write_text("another job")\''
+    sbatch(f"cat > seen$1; {other}; echo 17")
+    assert main(["--submit", "tune", "--set", "tune.sampler.seed=4"]) == 0
+    seen = [(project / f"seen{option}").read_text() for option in ("--test-only", "--parsable")]
+    assert seen[0] == seen[1]
+    assert "tune.sampler.seed=4" in seen[0]
 
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(
     "reason",
-    ["Unable to contact slurm controller (connect failure)", "Socket timed out on send/recv operation"],
+    [
+        "Unable to contact slurm controller (connect failure)",
+        "Socket timed out on send/recv operation",
+        "Zero Bytes were transmitted or received",
+        "Slurm backup controller in standby mode",
+    ],
 )
 def test_a_controller_that_does_not_answer_is_no_fault_of_the_script(sbatch, capsys, reason):
     sbatch(f"echo 'sbatch: error: Batch job submission failed: {reason}' >&2; exit 1")
     assert main(["--submit", "tune"]) == 2
     said = capsys.readouterr().err
     assert "SLURM's controller must answer, got error: " in said
-    assert f"{reason}; see `sinfo`, and try again in a minute" in said
+    assert f"{reason}; see `squeue --me` whether it has taken the job, and try again in a minute" in said
 
 
 def test_an_environment_that_the_job_would_not_find_is_refused(project, monkeypatch, capsys):
@@ -254,13 +272,49 @@ def test_an_environment_that_the_job_would_not_find_is_refused(project, monkeypa
     assert main(["--venv=venv", "--container=apptainer exec mis.sif", "tune"]) == 0
 
 
-def test_a_study_that_is_to_go_on_must_be_there(project, monkeypatch, capsys):
+def test_a_study_that_is_to_go_on_must_be_there_and_takes_another_budget_alone(project, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
     (project / "checkpoints" / "tune" / "mine").mkdir(parents=True)
     (project / "checkpoints" / "tune" / "mine" / "study.json").write_text("{}")
-    assert main(["tune", "--resume", "yours"]) == 2
-    assert f"must be in {project}/checkpoints/tune, got yours; there is mine;" in capsys.readouterr().err
-    assert main(["tune", "--resume", "mine"]) == 0
+    for words, says in (
+        (["--resume", "yours"], f"must be in {project}/checkpoints/tune, got yours; there is mine;"),
+        (["--resume", "mine", "--set", "train.epochs=3"], "a study that goes on may change tune.num_samples"),
+        (["--resume", "mine", "--name", "yours"], "--resume takes neither --params, --name nor --dry-run"),
+    ):
+        assert main(["tune", *words]) == 2
+        assert says in capsys.readouterr().err
+    assert main(["--array=0-3", "tune", "--resume", "mine"]) == 2
+    assert "must have a study of its own, got --resume mine for all; --resume mine-%a" in capsys.readouterr().err
+    assert main(["tune", "--resume", "mine", "--set", "tune.num_samples=3"]) == 0
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("command", ["tune", "train", "scaling"])
+def test_an_option_that_the_command_does_not_have_is_refused_in_its_name(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--nmae", "x"])
+    assert end.value.code == 2
+    assert f"python -m mis.{command}" in (said := capsys.readouterr().err)
+    assert "--nmae" in said
+
+
+@pytest.mark.usefixtures("project")
+def test_a_search_whose_batch_cannot_be_divided_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    assert main(["tune", "--set", "train.batch_size=2", "--set", "tune.devices_per_trial=3"]) == 2
+    assert "train.batch_size must be a multiple of tune.devices_per_trial = 3" in capsys.readouterr().err
+
+
+def test_records_that_are_not_there_yet_are_said(project, monkeypatch, capsys, records):
+    monkeypatch.setenv("PATH", "")
+    note = "note: as it is now, the job would end with: the records must exist"
+    for command in ("tune", "train", "scaling"):
+        assert main([command]) == 0
+        assert note in capsys.readouterr().out
+    (project / "data").mkdir()
+    (project / "data" / "records").symlink_to(records.folder)
+    assert main(["tune", "--params", str(PARAMS)]) == 0
+    assert "note:" not in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("project")
