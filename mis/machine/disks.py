@@ -9,11 +9,15 @@ from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
 
-NETWORK_KINDS = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "afs")
-"""Kinds of file systems that several hosts may have in common."""
+NETWORK_KINDS = (
+    *("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "afs", "wekafs", "panfs"),
+    *("fuse.glusterfs", "fuse.ceph-fuse", "fuse.ceph"),
+)
+"""Kinds of file systems that several hosts may have in common, and on which a file's lock reaches all of them."""
 
-FUSE = "fuse."
-"""How the kinds begin of those that a program of the user serves: sshfs, rclone, s3fs. They know no common locks."""
+FUSE = "fuse"
+"""The kind, or how it begins before a point, of others that a program serves: sshfs, rclone, s3fs. They know no
+common locks, or none that can be told from here."""
 
 LOCKS_STAY_HERE = {
     "nfs": {"nolock", "local_lock=all", "local_lock=flock"},
@@ -50,12 +54,16 @@ class Disk:
     @property
     def is_shared(self) -> bool:
         """Whether several hosts may have it in common."""
-        return self.kind in NETWORK_KINDS or self.kind.startswith(FUSE)
+        return self.kind in NETWORK_KINDS or self._is_served
 
     @property
     def loses_locks(self) -> bool:
         """Whether the lock of a file does not reach other hosts that have the file."""
-        return self.kind.startswith(FUSE) or bool(self.options & LOCKS_STAY_HERE.get(self.kind, set()))
+        return self._is_served or bool(self.options & LOCKS_STAY_HERE.get(self.kind, set()))
+
+    @property
+    def _is_served(self) -> bool:
+        return self.kind not in NETWORK_KINDS and self.kind.partition(".")[0] == FUSE
 
 
 def find_disk(folder: Path, *, is_written: bool = True) -> Disk:

@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) -> int:
     job, settings = Job.of(env), load_settings(env)
-    container = shlex.split(options.container)
+    container = [os.path.expandvars(word) for word in shlex.split(options.container)]
     python = [*container, "python"] if container else [sys.executable]
     folder = settings.checkpoints / "slurm" / f"{job.label}-{job.restarts}"
     (folder / SILENT).unlink(missing_ok=True)  # of an earlier job of the same number

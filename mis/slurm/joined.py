@@ -1,4 +1,4 @@
-"""`python -m mis.slurm.joined NODE...`: wait until all nodes of a job are part of its Ray, or end with exit code 1."""
+"""`python -m mis.slurm.joined NODE...`: wait until all nodes of a job are part of its Ray, or end with exit code 3."""
 
 import argparse
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import ray
 
 from mis import cli
-from mis.slurm.steps import say
+from mis.slurm.steps import NOT_JOINED, say
 from mis.words import counted
 
 POLL_S = 0.5
@@ -43,7 +43,7 @@ def _wait(names: Sequence[str], within_s: float) -> int:
         now = time.monotonic()
         if now - begun > within_s:
             say(f"{', '.join(missing)} must have joined Ray within {within_s:.0f} s")
-            return 1
+            return NOT_JOINED
         if now - said > SAY_EVERY_S:
             said = now
             say(f"waiting for {', '.join(missing)}")

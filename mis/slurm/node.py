@@ -34,6 +34,9 @@ RANDOM = "x" * 8
 LONGEST_FOLDER = 40
 """Letters of the folder of temporary files: Ray makes sockets some 65 letters below, and 107 is the most."""
 
+SHORT = Path("/tmp")  # noqa: S108 - mkdtemp makes the folder below it, with mode 0700
+"""Where Ray's temporary files are where no other place will do."""
+
 END_S = 10.0
 """Seconds in which Ray ends by itself; then all that it has started is killed."""
 
@@ -69,14 +72,21 @@ def make_local_folder(env: Mapping[str, str]) -> Path:
     Its name is known to nobody before: one that another user has made beforehand is never taken.
 
     Args:
-        env: The environment: TMPDIR, else the system's; where a path is too long for Ray's sockets, /tmp.
+        env: The environment: TMPDIR, else the system's. Where it cannot be made, as in a container that does not see
+            it, or its name is too long for Ray's sockets, /tmp, and a line says so.
     """
-    base = Path(env.get("TMPDIR") or tempfile.gettempdir())
     job = f"mis-{env.get('SLURM_JOB_ID', os.getpid())}-{env.get('SLURM_RESTART_COUNT') or 0}-"
+    base = Path(env.get("TMPDIR") or tempfile.gettempdir())
     if len(str(base / job) + RANDOM) > LONGEST_FOLDER:
-        base = Path("/tmp")  # noqa: S108 - mkdtemp makes the folder below it, with mode 0700
-    base.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=job, dir=base))
+        why = "is too long a name for Ray's sockets"
+    else:
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=job, dir=base))
+        except OSError as error:
+            why = f"cannot be used ({error.strerror})"
+    print(f"{base} {why}: Ray's temporary files are in {SHORT}", flush=True)  # noqa: T201
+    return Path(tempfile.mkdtemp(prefix=job, dir=SHORT))
 
 
 def ray_command(address: str, folder: Path, label: str, *, head: str | None) -> list[str]:
@@ -129,9 +139,9 @@ def _run(label: str, head_file: Path | None, head: str | None) -> int:
     try:
         if head_file is not None:
             port = next(word for word in command if word.startswith("--port=")).partition("=")[2]
-            _wait_until_listening(ray, is_told, address, int(port))
-            with new_file(head_file) as unfinished:
-                unfinished.write_text(f"{address}:{port}", encoding="utf-8")
+            if _is_soon_listening(ray, is_told, address, int(port)):
+                with new_file(head_file) as unfinished:
+                    unfinished.write_text(f"{address}:{port}", encoding="utf-8")
         while (code := ray.poll()) is None and not is_told.wait(POLL_S):
             pass
         return 0 if is_told.is_set() else code or 1
@@ -146,12 +156,14 @@ def _call_after_input(end: Callable[[], None]) -> None:
     end()
 
 
-def _wait_until_listening(ray: "subprocess.Popen[bytes]", is_told: threading.Event, address: str, port: int) -> None:
+def _is_soon_listening(ray: "subprocess.Popen[bytes]", is_told: threading.Event, address: str, port: int) -> bool:
+    """Wait until Ray listens; return whether it does, as it does not where it has ended or is told to."""
     while ray.poll() is None and not is_told.is_set():
         with socket.socket() as probe:
             if probe.connect_ex((address, port)) == 0:
-                return
+                return True
         time.sleep(POLL_S)
+    return False
 
 
 def _end(ray: "subprocess.Popen[bytes]") -> None:

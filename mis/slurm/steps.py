@@ -23,6 +23,9 @@ END_S = 20.0
 OTHERS_END_AFTER_SIGTERM_S, HEAD_ENDS_AFTER_SIGTERM_S = 14.0, 18.0
 """Seconds after SIGTERM in which they must have ended: SLURM has sent it to them as well."""
 
+NOT_JOINED = 3
+"""The exit code of `mis.slurm.joined` where nodes have not joined in time."""
+
 HEAD_FILE = "head"
 """The file in a job's folder to which the first node's step writes the address of Ray's head."""
 
@@ -151,9 +154,11 @@ class RayNodes:
             asking.wait()
         if asking.returncode != 0:
             logs = ", ".join(str(self.log(node)) for node in self.job.nodes)
-            raise WorkerError(
-                f"not all nodes have joined Ray within {self._join_s:.0f} s; the logs of the nodes: {logs}"
-            )
+            if asking.returncode == NOT_JOINED:
+                what = f"not all nodes have joined Ray within {self._join_s:.0f} s"
+            else:
+                what = f"mis.slurm.joined could not ask Ray for its nodes (exit code {asking.returncode}), see above"
+            raise WorkerError(f"{what}; the logs of the nodes: {logs}")
 
     def _check(self, deadline: float, nodes: Sequence[str]) -> None:
         """Raise where the wait for some nodes is in vain."""

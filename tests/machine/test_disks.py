@@ -50,6 +50,9 @@ def test_a_folder_is_on_the_innermost_mount_and_of_several_on_the_last(folder, k
         ("lustre", "rw,localflock", True, True),
         ("cifs", "rw,nobrl", True, True),
         ("fuse.sshfs", "rw", True, True),
+        ("fuse", "rw", True, True),
+        ("fuse.glusterfs", "rw", True, False),
+        ("wekafs", "rw", True, False),
         ("ext4", "rw,nolock", False, False),
     ],
 )

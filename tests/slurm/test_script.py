@@ -453,22 +453,27 @@ def test_outside_of_a_job_nothing_is_begun():
         Job.of({"SLURM_JOB_ID": "3"})
 
 
-def test_temporary_files_are_of_the_job_and_the_user_alone_and_short_enough_for_sockets(tmp_path):
+def test_temporary_files_are_of_the_job_and_the_user_alone_and_short_enough_for_sockets(tmp_path, capfd):
     scratch = Path(tempfile.mkdtemp(prefix="m"))  # short, as tmp_path is not
     env = {"SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": "2", "TMPDIR": str(scratch / "a")}
     folders = [make_local_folder(env), make_local_folder(env)]
     folders.append(make_local_folder(with_local_disk(env | {"SLURM_TMPDIR": str(scratch / "b")})))
+    assert capfd.readouterr().out == ""
     folders.append(make_local_folder(env | {"TMPDIR": str(tmp_path / ("x" * 60))}))
+    assert "xx is too long a name for Ray's sockets: Ray's temporary files are in /tmp" in capfd.readouterr().out
+    folders.append(make_local_folder(env | {"TMPDIR": "/proc/not-there"}))
+    assert "/proc/not-there cannot be used (No such file or directory): Ray's" in capfd.readouterr().out
     try:
-        assert len(set(folders)) == 4
-        assert [folder.parent for folder in folders] == [*[scratch / "a"] * 2, scratch / "b", Path("/tmp")]  # noqa: S108
+        assert len(set(folders)) == 5
+        elsewhere = [Path("/tmp")] * 2  # noqa: S108
+        assert [folder.parent for folder in folders] == [*[scratch / "a"] * 2, scratch / "b", *elsewhere]
         for folder in folders:
             assert folder.name.startswith("mis-17-2-")
             assert len(str(folder)) <= LONGEST_FOLDER
             assert (folder.stat().st_uid, stat.S_IMODE(folder.stat().st_mode)) == (os.getuid(), 0o700)
     finally:
-        shutil.rmtree(scratch)
-        shutil.rmtree(folders[-1])
+        for folder in (scratch, *folders[3:]):
+            shutil.rmtree(folder)
 
 
 def test_two_rays_on_a_node_have_no_port_in_common():

@@ -6,7 +6,7 @@ import pytest
 
 from mis.errors import WorkerError
 from mis.slurm.allocation import Job
-from mis.slurm.steps import HEAD_FILE, RayNodes
+from mis.slurm.steps import HEAD_FILE, NOT_JOINED, RayNodes
 from tests.slurm.test_job import signals
 
 JOB = Job("17", "17", None, 0, ("n1", "n2"), "n1")
@@ -54,3 +54,19 @@ def test_other_nodes_look_for_the_first_one_outside_of_the_container(nodes, tmp_
         f"-m mis.slurm.first_node --node n1 --address 10.0.0.1:6000 {turn}-- box python -m mis.slurm.node --label n2"
     )
     assert outlives in other
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (NOT_JOINED, "not all nodes have joined Ray within 20 s; the logs of the nodes: "),
+        (1, r"mis.slurm.joined could not ask Ray for its nodes \(exit code 1\), see above; the logs"),
+    ],
+)
+def test_a_question_that_fails_is_no_node_that_has_not_joined(nodes, tmp_path, monkeypatch, code, says):
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    script = f'case "$*" in *--head-file*) printf 10.0.0.1:6000 > {tmp_path}/17-0/{HEAD_FILE};; esac; cat > /dev/null'
+    (tmp_path / "box").write_text(f"#!/bin/sh\nexit {code}\n")  # mis.slurm.joined
+    (tmp_path / "box").chmod(0o755)
+    with pytest.raises(WorkerError, match=says), nodes(script):
+        pass
