@@ -38,6 +38,9 @@ OWN.add_argument("--resume")
 END_S = 45.0
 """Seconds in which the command ends by itself; then it is killed, which costs each trial its last epoch at most."""
 
+END_WITHOUT_RAY_S = 20.0
+"""The same where Ray has ended: what the command still waits for may never come."""
+
 END_AFTER_SIGTERM_S = 10.0
 """The same after SIGTERM: SLURM kills all of the job 30 s after it, and Ray has to end and SLURM to be asked before."""
 
@@ -194,10 +197,14 @@ def _silent_turns(job: Job, folder: Path) -> int:
 
 
 def _command(words: Sequence[str], nodes: RayNodes, signals: Signals) -> int | None:
-    """Run the command to its end, and return its exit code; None where it was ended because the job is to end."""
+    """Run the command to its end, and return its exit code; None where it was ended: the job is to end, or Ray has."""
     command = subprocess.Popen(words, env=nodes.env, stdin=subprocess.DEVNULL, start_new_session=True)
     while command.poll() is None and not signals.is_ending:
         nodes.look()
+        if nodes.head_is_lost:
+            say("Ray's head has ended, and the whole cluster with it: the command is ended")
+            _end_group(command, signals, END_WITHOUT_RAY_S)
+            return None
         time.sleep(POLL_S)
     if command.poll() is not None:
         return _exit_code(command.returncode)
@@ -215,12 +222,12 @@ def _exit_code(code: int) -> int:
     return 128 - code
 
 
-def _end_group(command: subprocess.Popen[bytes], signals: Signals) -> None:
+def _end_group(command: subprocess.Popen[bytes], signals: Signals, within_s: float = END_S) -> None:
     """End a command and its children: DVC does not pass a signal on."""
     signal_group(command, signal.SIGTERM)
     begun = time.monotonic()
     while command.poll() is None:
-        if time.monotonic() > signals.deadline(begun + END_S, END_AFTER_SIGTERM_S):
+        if time.monotonic() > signals.deadline(begun + within_s, END_AFTER_SIGTERM_S):
             say(f"it has not ended within {time.monotonic() - begun:.0f} s and is killed")
             break
         time.sleep(POLL_S / 5)

@@ -107,6 +107,24 @@ def test_a_job_that_is_cancelled_is_not_queued_again(slurm, project, near_its_li
     assert StudyStore.open(project.folder / "checkpoints" / "tune" / name).interrupted()
 
 
+@pytest.mark.parametrize("partition", ["main", "polite"])  # SLURM ends a job of the second one a minute after SIGTERM
+def test_a_job_that_makes_room_for_another_goes_on_afterwards(slurm, project, partition):
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", f"--partition={partition}", words=sets(**LONG))
+    name = f"slurm-{number}"
+    wait_for_epochs(slurm, project, name)
+    slurm.submit("--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1", cwd=project.folder)
+    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 60)
+    job = slurm.finish(number)
+    printed = output(project, f"tune-{number}")
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
+    # In the minute that it is given SIGTERM goes to the steps, that is to Ray, and not to the batch script.
+    assert {"main": "slurm: SIGTERM: the command", "polite": "slurm: Ray's head was lost: once more"}[
+        partition
+    ] in printed
+    assert "it goes on: " in printed
+    assert len(check_whole(project, name, 60).trials()) == 6
+
+
 def test_jobs_of_an_array_share_a_node_and_one_that_is_ended_leaves_the_other_alone(slurm, project):
     options = ["--array=0-1", "--sbatch=--nodelist=n1", "--cpus-per-node=1", "--time=30:00"]
     number, _ = submit(slurm, project, *options, words=sets(**LONG | {"tune__num_samples": 2}))
