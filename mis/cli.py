@@ -94,8 +94,9 @@ def load(params: Path | None = None, overrides: Sequence[str] = ()) -> tuple[Par
 def exit_code(command: Callable[[], int | None]) -> int:
     """Call a command and return its exit code; after an error the message is printed to stderr.
 
-    The exit code is 2 after an error of the input, 75 where the same command may succeed in a minute because a node did
-    not answer, 1 after the failure or loss of a worker, and 130 after Ctrl-C. SIGTERM raises SystemExit(143).
+    The exit code is 2 after an error of the input, 75 where the same command may succeed in a minute because a node or
+    the storage did not answer, 1 after the failure or loss of a worker, and 130 after Ctrl-C. SIGTERM raises
+    SystemExit(143).
     """
     try:
         with exiting_upon_sigterm():

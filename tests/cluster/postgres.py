@@ -1,6 +1,9 @@
 """The real PostgreSQL, with the server of MLflow as pipelines/server/mlflow-server starts it."""
 
+import base64
+import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -59,7 +62,9 @@ def postgres(base):
 
 @contextmanager
 def shared_mlflow(base, host):
-    """Yield the variables with which a user reaches a server of MLflow with PostgreSQL, a password and TLS.
+    """Yield the variables with which a user reaches a server of MLflow with PostgreSQL, passwords and TLS.
+
+    The user's account was made by the admin, as docs/cluster.md has it.
 
     Args:
         base: A folder.
@@ -86,14 +91,25 @@ def shared_mlflow(base, host):
         with subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True) as process:
             try:
                 _wait(lambda: _answers(f"https://{host}:{port}/health", certificate), process)
+                own = "%a-" + secrets.token_hex(12)
+                _make_account(f"https://{host}:{port}", certificate, password, {"username": "me", "password": own})
                 yield {
                     "MLFLOW_TRACKING_URI": f"https://{host}:{port}",
-                    "MLFLOW_TRACKING_USERNAME": "admin",
-                    "MLFLOW_TRACKING_PASSWORD": password,
+                    "MLFLOW_TRACKING_USERNAME": "me",
+                    "MLFLOW_TRACKING_PASSWORD": own,
                     "MLFLOW_TRACKING_SERVER_CERT_PATH": str(certificate),
                 }
             finally:
                 os.killpg(process.pid, signal.SIGTERM)
+
+
+def _make_account(uri, certificate, admin_password, account):
+    (path,) = re.findall(r"(/api/\S+/users/create)", (ROOT / "docs" / "cluster.md").read_text())
+    credentials = base64.b64encode(f"admin:{admin_password}".encode()).decode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
+    request = urllib.request.Request(f"{uri}{path}", json.dumps(account).encode(), headers)  # noqa: S310 - https
+    with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=certificate)):  # noqa: S310
+        pass
 
 
 def _answers(uri, certificate):

@@ -39,7 +39,7 @@ class RayMachines:
         self.env["RAY_ADDRESS"] = path.read_text()
         for name in others:
             self._start_on(name, "--address", self.env["RAY_ADDRESS"])
-        done = self.run("-m", "mis.slurm.joined", "--within-s", "60", *self.machines.names)
+        done = self.run("-m", "mis.slurm.joined", "--within-s", "180", *self.machines.names)
         assert done.returncode == 0, done.stderr
 
     def _start_on(self, name, *options):
@@ -93,7 +93,7 @@ class RayMachines:
         step.wait()
 
 
-def wait(holds, what, within_s=90):
+def wait(holds, what, within_s=240):
     """Wait until something holds."""
     deadline = time.monotonic() + within_s
     while not holds():

@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack, contextmanager
 
 from mis.ports import free_port
+from mis.slurm.allocation import seconds_of
 from tests.cluster.machines import give_up
 
 CONFIGURATION = """\
@@ -143,6 +144,11 @@ class Slurm:
         """Return what SLURM knows of a job, by name."""
         out = self.ask("scontrol", "--oneliner", "show", "job", number, check=False)
         return dict(re.findall(r"(\S+?)=(\S*)", out.splitlines()[0])) if out else {}
+
+    def limit_soon(self, number, within_s):
+        """Let the time limit of a job come in so many seconds, or up to a minute later: SLURM counts in minutes."""
+        used_s = seconds_of(self.ask("squeue", "--noheader", "--format=%M", "--job", number))
+        self.ask("scontrol", "update", f"JobId={number}", f"TimeLimit={(used_s + within_s) // 60 + 1}")
 
     def lose(self, name):
         """Let a node lose its power: all its processes end, and nothing more is heard of it."""

@@ -1,11 +1,13 @@
 """Jobs of the real SLURM: submitted as a user does, over two nodes, through a time limit, and without a node."""
 
+import json
 import os
 import sys
 
 import pytest
 
 from mis.settings import Settings
+from mis.slurm.script import SIGNAL_S
 from mis.track.base import SCALING, TRAIN
 from mis.track.mlflow import MlflowTracker
 from mis.tune.study.store import StudyStore
@@ -48,20 +50,22 @@ LONG = {"tune__epochs": 60, "tune__num_samples": 6}
 """A search that is still running when something is done to it."""
 
 
+ENDLESS = {"tune__num_samples": 1000, "tune__hours": 0.04}
+"""One with more trials than there is time for: its own budget ends it, in its second turn."""
+
+
 def wait_for_epochs(slurm, project, name, epochs=1):
     """Wait until a trial of a study has written so many epochs."""
     folder = project.folder / "checkpoints" / "tune" / name / "trials"
 
-    slurm.wait(lambda: max(map(epochs_of, folder.glob("*")), default=0) >= epochs, f"epoch {epochs} of {name}", 120)
+    slurm.wait(lambda: max(map(epochs_of, folder.glob("*")), default=0) >= epochs, f"epoch {epochs} of {name}", 240)
 
 
 def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(slurm, project):
-    # More trials than there is time for: the study's own budget ends it, in its second turn.
-    endless = sets(tune__num_samples=1000, tune__hours=0.03)
-    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=endless)
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**ENDLESS))
     name = f"slurm-{number}"
     wait_for_epochs(slurm, project, name)
-    slurm.ask("scontrol", "update", f"JobId={number}", "TimeLimit=2")  # SLURM sends the signal 90 s before
+    slurm.limit_soon(number, SIGNAL_S + 10)
     slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 150)
     printed = output(project, f"tune-{number}")
     assert "slurm: the time limit is near: the command is ended" in printed
@@ -77,16 +81,17 @@ def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(sl
 
 
 def test_a_limit_of_which_no_signal_told_is_one_all_the_same(slurm, project):
-    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", "--sbatch=--signal=B:USR1@0", words=sets(**LONG))
+    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", "--sbatch=--signal=B:USR1@0", words=sets(**ENDLESS))
     wait_for_epochs(slurm, project, f"slurm-{number}")
-    slurm.ask("scontrol", "update", f"JobId={number}", "TimeLimit=1")
+    slurm.limit_soon(number, 0)
     slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 150)
     printed = output(project, f"tune-{number}")
     assert "slurm: SIGTERM: the command is ended" in printed
+    begun = len(StudyStore.open(project.folder / "checkpoints" / "tune" / f"slurm-{number}").journal.numbers())
     job = slurm.finish(number)
     printed = output(project, f"tune-{number}")
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
-    assert len(check_whole(project, f"slurm-{number}", 60).trials()) == 6
+    assert len(check_whole(project, f"slurm-{number}", 4).trials()) >= begun
 
 
 @pytest.mark.parametrize("near_its_limit", [False, True])
@@ -160,7 +165,7 @@ phantom.
 
 
 def write_page(printed, project):
-    """Write docs/lost_node.md where MIS_WRITE_PAGES is set; otherwise check that it shows what was seen now."""
+    """Write docs/lost_node.md where MIS_WRITE_PAGES is set; otherwise check that it shows what was seen now too."""
     if os.environ.get("MIS_WRITE_PAGES"):
         shown = printed.replace(str(project.folder), "/shared/project").replace(sys.executable, "python")
         PAGE.write_text(TEXT.format(printed=shown.strip()), encoding="utf-8")
@@ -171,6 +176,7 @@ def write_page(printed, project):
         "goes on from its last epoch",
         "6 of 6 trials",
     ):
+        assert line in printed
         assert line in page
 
 
@@ -178,23 +184,23 @@ def test_a_search_that_loses_a_node_goes_on_without_it(slurm, project):
     number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
     name = f"slurm-{number}"
     folder = project.folder / "checkpoints" / "tune" / name
-    slurm.wait(lambda: {"n1", "n2"} == hosts_with_epochs(folder, 2), "trials on both nodes", 120)
+    slurm.wait(lambda: {"n1", "n2"} == hosts_with_epochs(folder, 2), "trials on both nodes", 240)
     slurm.lose("n2")
+    ended = {trial.name for trial in StudyStore.open(folder).trials()}
     job = slurm.finish(number)
     printed = output(project, f"tune-{number}")
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "0"), printed
-    assert "slurm: node n2 has left the job's Ray" in printed
-    assert "goes on from its last epoch" in printed
     write_page(printed, project)
     store = check_whole(project, name, 60)
-    assert hosts(store) <= {"n1", "n2"}
+    after = [trial for trial in store.folder.trials if trial.path.name not in ended]
+    assert {json.loads(trial.started.read_text())["host"] for trial in after} == {"n1"}
 
 
 def test_a_search_that_loses_its_first_node_goes_on_in_its_next_turn(slurm, machines, project):
     number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
     name = f"slurm-{number}"
     folder = project.folder / "checkpoints" / "tune" / name
-    slurm.wait(lambda: {"n1", "n2"} == hosts_with_epochs(folder, 2), "trials on both nodes", 120)
+    slurm.wait(lambda: {"n1", "n2"} == hosts_with_epochs(folder, 2), "trials on both nodes", 240)
     slurm.lose("n1")  # with the batch script, the search and Ray's head
     slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 180)
     machines.join("n1")
