@@ -197,6 +197,8 @@ def _ask(*command: str, within_s: float = ANSWER_S) -> str:
             said = done.stderr or done.stdout
         except subprocess.TimeoutExpired:
             done, said = None, "no answer"
+        except FileNotFoundError:
+            raise MisError(f"{command[0]} must be found on PATH", do="load SLURM's own module in the script") from None
         if done is not None and done.returncode == 0:
             return done.stdout.strip()
         if time.monotonic() >= deadline:

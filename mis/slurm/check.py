@@ -1,9 +1,10 @@
 """What a job would refuse after hours in the queue is refused before it is submitted."""
 
 import argparse
+import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mis import cli
@@ -12,8 +13,15 @@ from mis.params.load import Params
 from mis.params.tune import STUDY_NAME
 from mis.settings import Settings
 from mis.slurm.allocation import Job
-from mis.slurm.job import OWN, TASK, with_task, words_of
+from mis.slurm.job import OWN, TASK, words_of
 from mis.tune.study import messages
+from mis.tune.study.layout import STUDY_JSON
+
+WAIT_S = 10.0
+"""Seconds for which a storage that does not answer is asked again before a job is submitted."""
+
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
+"""Variables of which one says who asks a server of S3's kind."""
 
 ReadSearch = Callable[[argparse.Namespace], tuple[str | None, list[str], Params | None, Settings]]
 """Returns the study that goes on, its new budget, the parameters of a new one, and the settings."""
@@ -25,16 +33,18 @@ class Checked:
 
     Attributes:
         settings: The settings of the command.
-        study: The study of a search, with `TASK` for the number of an array's element, and `JOB` for that of the job;
+        study: The study of a search, with `%a` for the number of an array's element, and `JOB` for that of the job;
             "" where there is none.
         takes_all_devices: Whether a training is to take all devices of the job.
-        notes: Lines for the user: what may be, and will be an error where it stays so.
+        missing: What the command would be refused for as it is now, as records that are still to be made; or "".
+        notes: Lines for the user.
     """
 
     settings: Settings
     study: str
     takes_all_devices: bool
-    notes: tuple[str, ...]
+    missing: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def check(options: argparse.Namespace, parser: argparse.ArgumentParser | None, read_search: ReadSearch) -> Checked:
@@ -49,11 +59,13 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser | None, r
         MisError: The command would be refused; or the job is an array whose elements would have a study in common.
         SystemExit: The command has no such option.
     """
-    if parser is None:
-        _, settings = cli.load()
-        return Checked(settings, "", takes_all_devices=False, notes=())
     task = first_task(options)
     _check_elements(options, task)
+    if parser is None:
+        _, settings = cli.load()
+        return Checked(settings, "", takes_all_devices=False)
+    if "--submit" in options.words:
+        raise MisError("--submit must stand before the command", got=f"{options.command} --submit")
     job = Job("JOB", "JOB" if task is None else "JOB-TASK", task, 0, (), "")
     arguments = parser.parse_args(words_of(options.command, options.words, job, [])[2:])
     if options.command == "tune":
@@ -62,12 +74,15 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser | None, r
         params, settings = cli.load(arguments.params, arguments.overrides)
     else:
         params, settings = None, cli.load()[1]
+    if params is not None:
+        _check_devices(params, options)
     takes_all_devices = options.command == "train" and params is not None and _takes_all_devices(params, options)
-    study = ""
+    study, notes = "", tuple[str, ...]()
     if options.command == "tune":
-        own, _ = OWN.parse_known_args(with_task(options.words, None if task is None else "TASK"))
-        study = own.resume or own.name or f"slurm-{job.label}"
-    return Checked(settings, study, takes_all_devices, _notes(params, settings))
+        own, _ = OWN.parse_known_args(options.words)
+        study = own.resume or own.name or ("slurm-JOB" if task is None else f"slurm-JOB-{TASK}")
+        notes = tuple(_notes_on_search(options, arguments, params, settings))
+    return Checked(settings, study, takes_all_devices, _missing(params, settings), notes)
 
 
 def first_task(options: argparse.Namespace) -> str | None:
@@ -96,7 +111,15 @@ def check_environment(options: argparse.Namespace) -> str:
 
 
 def _check_elements(options: argparse.Namespace, task: str | None) -> None:
-    """Refuse one study for all elements of an array."""
+    """Refuse an array whose elements would have a study in common, or do the same and meet."""
+    if task is not None and options.command == "repro":
+        raise MisError("a pipeline must run once at a time", got="an array of them", do="leave --array out")
+    if task is not None and options.command == "train" and not _differ(options):
+        raise MisError(
+            "each element of an array must train something else",
+            got="the same for all",
+            do=f"put {TASK}, the number of the element, into an option, as --set train.seed={TASK}",
+        )
     own, _ = OWN.parse_known_args(options.words)
     for option, name in (("--name", own.name), ("--resume", own.resume)):
         if task is not None and options.command == "tune" and name is not None and TASK not in name:
@@ -107,6 +130,38 @@ def _check_elements(options: argparse.Namespace, task: str | None) -> None:
             )
 
 
+def _differ(options: argparse.Namespace) -> bool:
+    """Return whether the number of an array's element is in the options of the command."""
+    return any(TASK in word for word in options.words)
+
+
+def _check_devices(params: Params, options: argparse.Namespace) -> None:
+    """Refuse what needs more GPUs than the job asks for; of other devices nothing is known here."""
+    names = {"tune": "tune.devices_per_trial", "train": "distribute.workers x distribute.devices_per_worker"}
+    wanted = {"tune": params.tune.devices, "train": params.distribute.devices}.get(options.command, 1)
+    there = options.nodes * options.gpus_per_node
+    if options.gpus_per_node and wanted > there:
+        raise MisError(f"{names[options.command]} must be at most the {there} GPUs of the job", got=wanted)
+
+
+def _notes_on_search(
+    options: argparse.Namespace, arguments: argparse.Namespace, params: Params | None, settings: Settings
+) -> Iterator[str]:
+    """Yield what is to be said of a search that is not what it seems."""
+    if first_task(options) is not None and params is not None and not _differ(options):
+        yield (
+            f"all elements of the array have the sampler's seed {params.tune.sampler.seed} and search alike: "
+            f"--set tune.sampler.seed={TASK}"
+        )
+    if arguments.name and (settings.checkpoints / "tune" / arguments.name / STUDY_JSON).is_file():
+        yield (
+            f"there is a study {arguments.name}: the job goes on with it and its own parameters; of --set it takes "
+            f"another budget alone"
+        )
+    if settings.is_remote and not any(name in os.environ for name in CREDENTIALS):
+        yield f"none of {', '.join(CREDENTIALS)} is set here, so the job may not be let in at {settings.storage}"
+
+
 def _check_search(arguments: argparse.Namespace, read: ReadSearch) -> tuple[Params | None, Settings]:
     """Refuse what a search would refuse; return its parameters, None where it has those of its study, and settings."""
     name, overrides, params, settings = read(arguments)
@@ -114,7 +169,7 @@ def _check_search(arguments: argparse.Namespace, read: ReadSearch) -> tuple[Para
         from mis.tune.resume import read_budget  # late: it needs all that trains
         from mis.tune.session import check_is_there
 
-        check_is_there(name, settings)
+        check_is_there(name, replace(settings, storage_wait_s=WAIT_S))
         read_budget(overrides)
     elif arguments.name is not None and not STUDY_NAME.fullmatch(arguments.name):
         raise messages.bad_name(arguments.name)
@@ -132,14 +187,14 @@ def _takes_all_devices(params: Params, options: argparse.Namespace) -> bool:
     return devices > 1
 
 
-def _notes(params: Params | None, settings: Settings) -> tuple[str, ...]:
-    """Return what is to be said of records that are not there yet."""
+def _missing(params: Params | None, settings: Settings) -> str:
+    """Return why records cannot be read, as they are to be made yet; "" where they can, or are not needed here."""
     if params is None:
-        return ()
+        return ""
     from mis.data.records.prepare import find_records  # late: it needs NumPy
 
     try:
         find_records(params.data, settings, make=False)
     except MisError as error:
-        return (f"as it is now, the job would end with: {error}",)
-    return ()
+        return str(error)
+    return ""

@@ -175,8 +175,12 @@ def way_on(command: str, given: Sequence[str], job: Job) -> str:
         job: The job.
     """
     own, _ = OWN.parse_known_args(given)
-    is_named_by_job = command == "tune" and own.resume is None and own.name is None
-    return "submit the same script again" + (f" with --name slurm-{job.label}" if is_named_by_job else "")
+    if command != "tune" or own.resume is not None or own.name is not None:
+        return "submit the same script again"
+    if job.array_task is None:
+        return f"submit the same script again with --name slurm-{job.label}"
+    name = f"slurm-{job.label.removesuffix(job.array_task)}{TASK}"
+    return f"submit the same script again with --name {name}, and with --array={job.array_task} for this element alone"
 
 
 def _look_for_the_head(nodes: RayNodes, code: int | None) -> None:

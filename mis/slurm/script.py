@@ -29,6 +29,7 @@ class Script:
         words: The command's own options.
         nodes: How many nodes.
         gpus_per_node: GPUs of each; 0 asks for none.
+        gpu_type: Their type, as SLURM has it; "" takes any.
         time: The time limit, as SLURM reads it; None leaves it to the partition.
         cpus_per_node: Cores of each node; None leaves them to the cluster.
         options: Further options of sbatch, as `--partition=gpu`.
@@ -37,6 +38,7 @@ class Script:
         venv: The folder of the virtual environment.
         container: What stands before each command that needs the libraries, as `apptainer exec --nv mis.sif`.
         join_s: Seconds in which Ray must have started on all nodes; None takes the job's own.
+        requeues: How often the job may be queued again; None takes the job's own.
         takes_all_devices: Whether a training is to take all devices of the job.
         written_by: The command that has made it; "" names none.
     """
@@ -45,6 +47,7 @@ class Script:
     words: Sequence[str] = ()
     nodes: int = 1
     gpus_per_node: int = 0
+    gpu_type: str = ""
     time: str | None = None
     cpus_per_node: int | None = None
     options: Sequence[str] = ()
@@ -53,6 +56,7 @@ class Script:
     venv: str = ".venv"
     container: str = ""
     join_s: int | None = None
+    requeues: int | None = None
     takes_all_devices: bool = False
     written_by: str = ""
 
@@ -68,6 +72,12 @@ class Script:
             # What follows a line's end in a comment or in a line for sbatch would be a line of shell.
             if len(text.splitlines()) > 1 or text.endswith(("\n", "\r")):
                 raise MisError("an option must be a single line", got=repr(text), do="put more into a file")
+        try:
+            shlex.split(self.container)
+        except ValueError as error:
+            raise MisError("--container must be words of a shell", got=f"{self.container} ({error})") from None
+        if (self.join_s is not None and self.join_s < 1) or (self.requeues is not None and self.requeues < 0):
+            raise MisError("--join-s must be at least 1, --requeues at least 0", got=f"{self.join_s}, {self.requeues}")
         if self.nodes < 1 or self.gpus_per_node < 0 or (self.cpus_per_node is not None and self.cpus_per_node < 1):
             raise MisError(
                 "--nodes and --cpus-per-node must be at least 1, --gpus-per-node at least 0",
@@ -81,14 +91,15 @@ class Script:
     def text(self) -> str:
         """Return the script."""
         asked = [f"--job-name=mis-{self.command}", f"--nodes={self.nodes}", "--ntasks-per-node=1"]
-        asked += [f"--gpus-per-node={self.gpus_per_node}"] if self.gpus_per_node else []
+        gpus = f"{self.gpu_type}:{self.gpus_per_node}" if self.gpu_type else str(self.gpus_per_node)
+        asked += [f"--gpus-per-node={gpus}"] if self.gpus_per_node else []
         asked += [f"--cpus-per-task={self.cpus_per_node}"] if self.cpus_per_node else []
         asked += [f"--time={self.time}"] if self.time else []
         asked += [f"--signal=B:USR1@{SIGNAL_S}", "--requeue", "--no-kill", "--open-mode=append", *self.options]
         if not any(option.startswith(("--output", "-o")) for option in self.options):
             is_array = any(option.startswith(("--array", "-a")) for option in self.options)
             asked.append(f"--output=slurm-%x-{'%A_%a' if is_array else '%j'}.out")
-        before = [f"module load {shlex.quote(module)} || exit 2" for module in self.modules]
+        before = [f"module load {shlex.join(module.split())} || exit 2" for module in self.modules]
         before += self.setup
         before += [] if self.container else [f"source {shlex.quote(self.venv)}/bin/activate || exit 2"]
         lines = [
@@ -109,6 +120,7 @@ class Script:
         words = [python, "-m", "mis.slurm.job"]
         words += [f"--container={self.container}"] if self.container else []
         words += [f"--join-s={self.join_s}"] if self.join_s is not None else []
+        words += [f"--requeues={self.requeues}"] if self.requeues is not None else []
         quoted = [shlex.join([*words, self.command])]
         quoted += DEVICES_OF_TRAINING if self.takes_all_devices else ()
         quoted += [shlex.join(self.words)] if self.words else []

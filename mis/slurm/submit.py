@@ -7,11 +7,21 @@ from pathlib import Path
 
 from mis.errors import MisError
 
+
+class AwayError(MisError):
+    """SLURM's controller does not answer."""
+
+
 AWAY = re.compile(
-    r"contact slurm controller|Socket timed out|Connection refused|connect failure|Zero Bytes were|standby mode",
+    r"contact slurm controller|Socket timed out|Connection refused|connect failure|Zero Bytes were|standby mode|"
+    r"configuration source|DNS SRV|[Uu]nable to resolve",
     re.IGNORECASE,
 )
 """In what sbatch says where the script is not what is wrong."""
+
+
+SUBMITTED = "--parsable"
+"""The option of sbatch with which a job is submitted, and its number printed."""
 
 
 def is_there() -> bool:
@@ -27,7 +37,8 @@ def check(text: str, path: Path) -> str:
         path: What its file is, or is to be, called.
 
     Raises:
-        MisError: SLURM refuses it, or its controller does not answer.
+        MisError: SLURM refuses it.
+        AwayError: Its controller does not answer.
     """
     done = _sbatch("--test-only", path=path, text=text)
     # SLURM writes "sbatch: Job 17 to start at ... using 8 processors on nodes n[1-2] in partition main".
@@ -45,9 +56,10 @@ def submit(text: str, path: Path) -> str:
         path: What its file is called.
 
     Raises:
-        MisError: SLURM refuses it, or its controller does not answer.
+        MisError: SLURM refuses it.
+        AwayError: Its controller does not answer.
     """
-    return _sbatch("--parsable", path=path, text=text).stdout.strip().partition(";")[0]
+    return _sbatch(SUBMITTED, path=path, text=text).stdout.strip().partition(";")[0]
 
 
 def output_of(number: str) -> str:
@@ -63,10 +75,11 @@ def _sbatch(option: str, *, path: Path, text: str) -> "subprocess.CompletedProce
     """Give a script to sbatch as its input: what is submitted is what was checked, whatever becomes of the file."""
     done = subprocess.run(["sbatch", option], input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
+        said = [line for line in (done.stderr or done.stdout).strip().splitlines() if not line.startswith("Try ")]
         reason = said[-1].removeprefix("sbatch: ") if said else f"exit code {done.returncode}"
         if AWAY.search(reason):
-            do = "see `squeue --me` whether it has taken the job, and try again in a minute"
-            raise MisError("SLURM's controller must answer", got=reason, do=do)
+            # What it has not answered to it may have taken all the same.
+            first = "see `squeue --me` whether it has taken the job, and " if option == SUBMITTED else ""
+            raise AwayError("SLURM's controller must answer", got=reason, do=f"{first}try again in a minute")
         raise MisError(f"SLURM must accept {path}", got=reason, do="change the options, or the script itself")
     return done

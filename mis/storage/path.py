@@ -30,7 +30,7 @@ def check_path(text: str) -> str:
         if not URL.fullmatch(text) or ".." in text:
             raise messages.credentials_in_path()
         return text.rstrip("/")
-    if "://" in text:
+    if "://" in text or text.startswith("s3:"):
         raise messages.bad_path(text.partition("://")[0] + "://...")
     return text
 

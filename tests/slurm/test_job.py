@@ -201,7 +201,7 @@ def test_where_the_controller_does_not_come_back_it_is_said_how_to_go_on(slurm_s
 @pytest.mark.parametrize(
     ("command", "given", "name"),
     [
-        ("tune", [], " with --name slurm-20-3"),
+        ("tune", [], " with --name slurm-20-%a, and with --array=3 for this element alone"),
         ("tune", ["--name", "mine-3"], ""),
         ("tune", ["--resume", "mine"], ""),
         ("train", [], ""),
@@ -209,6 +209,12 @@ def test_where_the_controller_does_not_come_back_it_is_said_how_to_go_on(slurm_s
 )
 def test_a_search_that_goes_on_in_another_job_is_named(command, given, name):
     assert way_on(command, given, Job("21", "20-3", "3", 0, ("n1",), "n1")) == f"submit the same script again{name}"
+
+
+def test_without_slurm_on_path_nothing_is_known_of_a_job(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MisError, match="scontrol must be found on PATH; load SLURM's own module in the script"):
+        allocation.requeue("17")
 
 
 def test_a_command_that_is_killed_has_an_exit_code_as_in_a_shell(capfd):

@@ -16,7 +16,7 @@ import pytest
 
 import mis.slurm.job
 from mis.errors import MisError
-from mis.slurm.__main__ import main, parser, script_of
+from mis.slurm.__main__ import main, read, script_of
 from mis.slurm.allocation import Job, State, seconds_of, with_local_disk
 from mis.slurm.job import words_of
 from mis.slurm.node import LONGEST_FOLDER, make_local_folder, own_address, ray_command
@@ -58,7 +58,7 @@ def test_the_scripts_of_the_project_are_those_that_the_command_writes(path):
     text = path.read_text()
     written_by = next(line for line in text.splitlines() if line.startswith("# Written by: "))
     words = shlex.split(written_by.removeprefix("# Written by: python -m mis.slurm "))
-    script = script_of(parser().parse_args(words), words, takes_all_devices=path.stem == "train")
+    script = script_of(read(words), words, takes_all_devices=path.stem == "train")
     assert script.text() == text
 
 
@@ -157,14 +157,14 @@ def test_what_no_job_can_be_is_refused_and_nothing_written(project, capsys, opti
 
 def test_what_comes_with_a_space_is_one_word_for_sbatch():
     words = ["--account=a b", "--constraint=[rack1|rack2]", "--partition=gpu", "tune"]
-    text = script_of(parser().parse_args(words), words, takes_all_devices=False).text()
+    text = script_of(read(words), words, takes_all_devices=False).text()
     assert {"--account='a b'", "--constraint='[rack1|rack2]'", "--partition=gpu"} <= set(asked(text))
 
 
 @pytest.mark.parametrize("setup", [["--module=cuda/12"], []])
 def test_a_script_ends_where_its_environment_cannot_be_had(tmp_path, setup):
     words = [*setup, "--venv=absent", "tune"]
-    text = script_of(parser().parse_args(words), words, takes_all_devices=False).text()
+    text = script_of(read(words), words, takes_all_devices=False).text()
     done = subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert ("module: command not found" if setup else "absent/bin/activate: No such file") in done.stderr
@@ -198,18 +198,36 @@ def test_a_time_in_which_nothing_can_be_done_is_said(monkeypatch, capsys):
         assert ("may end before it has done anything" in capsys.readouterr().out) == is_short, time
 
 
-@pytest.mark.usefixtures("project")
-def test_what_is_said_of_an_array_names_its_studies(sbatch, capsys):
+@pytest.fixture
+def with_records(project, records):
+    """Let the project have records."""
+    (project / "params.yaml").write_bytes(PARAMS.read_bytes())
+    (project / "data").mkdir()
+    (project / "data" / "records").symlink_to(records.folder)
+
+
+@pytest.mark.usefixtures("with_records")
+def test_what_is_said_of_an_array_names_its_studies(sbatch, capsys, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     sbatch("test $1 = --test-only || echo 17")
     words = ["tune", "--set", "tune.sampler.seed=%a", "--name", "s-%a"]
     assert main(["--array=0-3", "--submit", *words]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
-    assert "checkpoints/tune/s-TASK; by hand: python -m mis.tune --resume s-TASK" in said
-    assert "slurm-mis-tune-17_TASK.out" in said
+    assert "checkpoints/tune/s-%a; to go on after scancel: sbatch mis-tune.sbatch\n" in said
+    assert "slurm-mis-tune-17_%a.out" in said
+    assert main(["--array=0-3", "--submit", "tune"]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "to go on after scancel: sbatch mis-tune.sbatch --name slurm-17-%a\n" in said
+    assert (
+        "note: all elements of the array have the sampler's seed 0 and search alike: --set tune.sampler.seed=%a" in said
+    )
     assert main(["--submit", "tune", "--set", "storage.path=s3://mis/project"]) == 0, capsys.readouterr().err
-    assert "--resume slurm-17 --set storage.path=s3://mis/project" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "the study    s3://mis/project/checkpoints/tune/slurm-17; to go on after scancel: sbatch " in said
+    assert "AWS_WEB_IDENTITY_TOKEN_FILE is set here, so the job may not be let in at s3://mis/project" in said
 
 
+@pytest.mark.usefixtures("with_records")
 def test_a_script_that_a_person_has_changed_is_kept_and_one_that_slurm_refuses_is_not_written(project, sbatch, capsys):
     sbatch("exit 0")
     path = project / "mis-tune.sbatch"
@@ -224,14 +242,19 @@ def test_a_script_that_a_person_has_changed_is_kept_and_one_that_slurm_refuses_i
         assert "SLURM must accept mis-tune.sbatch, got error: no" in capsys.readouterr().err
         assert path.read_text() == changed
         assert main(["--nodes=3", "tune"]) == 0
-        assert f"kept: the script that was there is mis-tune.sbatch.~{number}~ now" in capsys.readouterr().out
+        assert f"what you have changed, is mis-tune.sbatch.~{number}~ now" in capsys.readouterr().out
         assert path.with_name(f"mis-tune.sbatch.~{number}~").read_text() == changed
         assert "--nodes=3" in path.read_text()
+    path.write_text(changed)
+    assert main(["--nodes=3", "--submit", "tune", "--params", "params.yaml"]) == 2
+    assert "mis-tune.sbatch was changed by hand, and would not be what is submitted" in capsys.readouterr().err
+    assert path.read_text() == changed
     path.write_text("# Written by: python -m mis.slurm --nods 3 tune\n")
     assert main(["--nodes=3", "tune"]) == 0
     assert path.with_name("mis-tune.sbatch.~3~").is_file()
 
 
+@pytest.mark.usefixtures("with_records")
 def test_what_is_submitted_is_what_was_checked(project, sbatch):
     other = f'{sys.executable} -c \'import pathlib; pathlib.Path("mis-tune.sbatch").write_text("another job")\''
     sbatch(f"cat > seen$1; {other}; echo 17")
@@ -241,7 +264,7 @@ def test_what_is_submitted_is_what_was_checked(project, sbatch):
     assert "tune.sampler.seed=4" in seen[0]
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("with_records")
 @pytest.mark.parametrize(
     "reason",
     [
@@ -249,14 +272,70 @@ def test_what_is_submitted_is_what_was_checked(project, sbatch):
         "Socket timed out on send/recv operation",
         "Zero Bytes were transmitted or received",
         "Slurm backup controller in standby mode",
+        "fatal: Could not establish a configuration source",
     ],
 )
 def test_a_controller_that_does_not_answer_is_no_fault_of_the_script(sbatch, capsys, reason):
-    sbatch(f"echo 'sbatch: error: Batch job submission failed: {reason}' >&2; exit 1")
+    sbatch(f"test $1 = --test-only || {{ echo 'sbatch: error: failed: {reason}' >&2; exit 1; }}")
     assert main(["--submit", "tune"]) == 2
-    said = capsys.readouterr().err
-    assert "SLURM's controller must answer, got error: " in said
-    assert f"{reason}; see `squeue --me` whether it has taken the job, and try again in a minute" in said
+    says = f"SLURM's controller must answer, got error: failed: {reason}; "
+    assert f"{says}see `squeue --me` whether it has taken the job, and try" in capsys.readouterr().err
+    sbatch(f"echo 'sbatch: error: failed: {reason}' >&2; exit 1")
+    assert main(["--submit", "tune"]) == 2
+    assert f"{says}try again in a minute" in capsys.readouterr().err
+    assert main(["--nodes=2", "tune"]) == 0, "a script can be written without SLURM"
+    assert f"not checked: {says}try again in a minute" in capsys.readouterr().out
+    assert "--nodes=2" in Path("mis-tune.sbatch").read_text()
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["--nodes=2", "2", "tune"],
+            "the command of the job must be one of tune, train, scaling, repro, got 2; before",
+        ),
+        (["tune", "--submit"], "--submit must stand before the command, got tune --submit"),
+        (["--gpus-per-node=four", "tune"], "--gpus-per-node must be a number, or TYPE:NUMBER, got four"),
+        (['--setup=export A="b', "tune"], "the script must be one that bash reads: see --setup, got "),
+        (['--container=a "b', "tune"], '--container must be words of a shell, got a "b (No closing quotation)'),
+        (["--join-s=0", "tune"], "--join-s must be at least 1, --requeues at least 0, got 0, None"),
+        (["--output=.", "tune"], "--output must name a file, got ., which is a folder"),
+        (["--array=0-3", "repro"], "a pipeline must run once at a time, got an array of them"),
+        (["--array=0-3", "train"], "each element of an array must train something else, got the same for all"),
+        (
+            ["--gpus-per-node=4", "tune", "--set", "tune.devices_per_trial=8", "--set", "train.batch_size=8"],
+            "tune.devices_per_trial must be at most the 4 GPUs of the job, got 8",
+        ),
+        (
+            ["--gpus-per-node=4", "train", "--set", "distribute.workers=8", "--set", "train.batch_size=8"],
+            "distribute.workers x distribute.devices_per_worker must be at most the 4 GPUs of the job, got 8",
+        ),
+    ],
+)
+def test_what_a_person_may_mistype_is_said_in_one_line(monkeypatch, capsys, words, says):
+    monkeypatch.setenv("PATH", "")
+    assert main(words) == 2
+    assert says in (said := capsys.readouterr().err)
+    assert len(said.splitlines()) == 1
+    assert not list(Path().glob("*.sbatch"))
+
+
+@pytest.mark.usefixtures("project")
+def test_what_the_job_asks_for_is_said_with_the_study_that_it_would_go_on_with(project, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    options = ["--nodes=2", "--gpus-per-node=a100:4", "--requeues=7", "--module=cuda/12.1 gcc"]
+    (project / "checkpoints" / "tune" / "mine").mkdir(parents=True)
+    (project / "checkpoints" / "tune" / "mine" / "study.json").write_text("{}")
+    assert main([*options, "tune", "--name", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "it asks for 2 nodes with 4 GPUs each" in said
+    assert "note: there is a study mine: the job goes on with it and its own parameters" in said
+    text = Path("mis-tune.sbatch").read_text()
+    assert "#SBATCH --gpus-per-node=a100:4" in text
+    assert "module load cuda/12.1 gcc || exit 2" in text
+    assert "mis.slurm.job --requeues=7 tune" in text
 
 
 def test_an_environment_that_the_job_would_not_find_is_refused(project, monkeypatch, capsys):
@@ -303,6 +382,16 @@ def test_a_search_whose_batch_cannot_be_divided_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
     assert main(["tune", "--set", "train.batch_size=2", "--set", "tune.devices_per_trial=3"]) == 2
     assert "train.batch_size must be a multiple of tune.devices_per_trial = 3" in capsys.readouterr().err
+
+
+def test_a_job_whose_records_are_to_be_made_yet_is_submitted_after_the_one_that_makes_them(project, sbatch, capsys):
+    sbatch("test $1 = --test-only || echo 17")
+    assert main(["--submit", "tune"]) == 2
+    assert "the records must exist, got none in" in (said := capsys.readouterr().err)
+    assert "to submit it all the same, after the job that makes them: --sbatch=--dependency=afterok:JOB" in said
+    assert not list(project.glob("*.sbatch"))
+    assert main(["--sbatch=--dependency=afterok:16", "--submit", "tune"]) == 0
+    assert "submitted: job 17" in capsys.readouterr().out
 
 
 def test_records_that_are_not_there_yet_are_said(project, monkeypatch, capsys, records):
