@@ -42,6 +42,12 @@ REFUSALS = re.compile(
 )
 """In what the library says where the server has answered and refuses: to ask again is of no use."""
 
+WITHOUT_TRAILERS = ("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+"""The variable with which AWS' libraries append no checksum to what they send, unless the server asks for one.
+
+Servers other than AWS' own need not know such appendices; some keep them as a part of the object (s3rver 3.7 does).
+"""
+
 ENDPOINT = re.compile(r"(https?://)?([\w.-]+|\[[\da-fA-F:]+\])(:\d{1,5})?/?")
 """What an endpoint may be. The library would look for a host called `ftp`, and for one that is called as the user."""
 
@@ -310,6 +316,8 @@ def _file_system(endpoint: str | None) -> "S3FileSystem":
 
     if endpoint and not ENDPOINT.fullmatch(endpoint):  # it is not repeated: it may have a password
         raise RefusedError("AWS_ENDPOINT_URL must be https://HOST:PORT or http://HOST:PORT")
+    if endpoint:
+        os.environ.setdefault(*WITHOUT_TRAILERS)
     options: Mapping[str, str | None] = {
         "endpoint_override": endpoint or None,
         "tls_ca_file_path": os.environ.get("AWS_CA_BUNDLE") or None,

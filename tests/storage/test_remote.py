@@ -2,17 +2,28 @@
 
 import os
 import socket
+import socketserver
+import ssl
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from mis.errors import MisError, WorkerError
 from mis.storage import remote as module
 from mis.storage.remote import AwayError, RefusedError, RemoteFolder
 from tests.s3 import SECRET
+
+DAY = timedelta(days=1)
 
 
 def test_what_is_put_is_listed_read_fetched_and_deleted(remote, tmp_path):
@@ -151,6 +162,88 @@ def test_an_endpoint_that_is_none_is_a_refusal_and_not_repeated(remote, monkeypa
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     with pytest.raises(RefusedError, match=r"^AWS_ENDPOINT_URL must be https://HOST:PORT or http://HOST:PORT$"):
         remote.list()
+
+
+def test_a_server_need_not_know_what_aws_libraries_append_to_an_object(remote, monkeypatch):
+    """Some keep the checksum that is appended as a part of the object."""
+    monkeypatch.delenv(module.WITHOUT_TRAILERS[0], raising=False)
+    sent = []
+
+    class Keeps(BaseHTTPRequestHandler):
+        def do_PUT(self):
+            sent.append((self.rfile.read(int(self.headers["Content-Length"])), self.headers["Content-Encoding"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keeps) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        remote.write(b"content", "name")
+        server.shutdown()
+    assert sent == [(b"content", None)]
+
+
+def make_certificate(folder):
+    """Make a certificate of this machine's own, and return its file and that of its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "storage")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + DAY)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    made = made.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    files = folder / "certificate.pem", folder / "key.pem"
+    files[0].write_bytes(made.public_bytes(Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files
+
+
+@contextmanager
+def behind_tls(uri, certificate, key):
+    """Yield the address of a proxy with TLS before a server."""
+    host, port = uri.removeprefix("http://").split(":")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+
+    class Proxy(socketserver.BaseRequestHandler):
+        def handle(self):
+            with (
+                suppress(OSError),
+                context.wrap_socket(self.request, server_side=True) as client,
+                socket.create_connection((host, int(port))) as there,
+            ):
+                back = threading.Thread(target=forward, args=(there, client), daemon=True)
+                back.start()
+                forward(client, there)
+                back.join(1.0)
+
+    def forward(source, target):
+        with suppress(OSError):
+            while content := source.recv(1 << 16):
+                target.sendall(content)
+            target.shutdown(socket.SHUT_WR)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_server_with_a_certificate_of_its_own_is_known_by_its_file(storage_server, remote, tmp_path, monkeypatch):
+    certificate, key = make_certificate(tmp_path)
+    with behind_tls(storage_server.uri, certificate, key) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(AwayError, match="peer certificate"):
+            remote.list()
+    with behind_tls(storage_server.uri, certificate, key) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        remote.write(b"content", "a/name")
+        assert remote.read("a/name") == b"content"
+        assert list(remote.list()) == ["a/name"]
 
 
 def fail(remote):
