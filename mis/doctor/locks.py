@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 
 from mis.files import remove_file
 from mis.machine.diagnosis import Diagnosis
+from mis.machine.judge import GET_LOCKS, WITHOUT_LOCKS
 from mis.train.nodes import Answer, NoAnswer
 
 
@@ -60,10 +61,8 @@ def judge_locks(folder: Path, answers: Mapping[str, Answer[bool | None] | NoAnsw
             Diagnosis(
                 "warning",
                 "checkpoints",
-                f"{', '.join(broken)} can lock what is locked here in {folder}: two drivers of one study on two hosts "
-                "would each take themselves for the only one",
-                "start each study from one host, or mount the folder so that locks reach the server (NFS: without "
-                "nolock and local_lock)",
+                f"{', '.join(broken)} can lock what is locked here in {folder}: {WITHOUT_LOCKS}",
+                GET_LOCKS,
             )
         ]
     kept = [name for name, value in values.items() if value is False]

@@ -28,6 +28,15 @@ A network of 31 million weights, as nnU-Net's, has 370 MB with the two moments o
 checkpoints and its best model; Ray's logs are among the temporary files.
 """
 
+WITHOUT_LOCKS = "two drivers of one study on two hosts would each take themselves for the only one"
+"""What comes of a file system whose locks stay on a host, as the end of a sentence."""
+
+GET_LOCKS = (
+    "start each study from one host, or mount the folder so that locks reach the server (NFS: without nolock and "
+    "local_lock)"
+)
+"""What to do about it."""
+
 FEW_FILES = 1000
 """Files that can still be made, below which a search runs out of them."""
 
@@ -124,10 +133,8 @@ def _disks(machine: Machine) -> Iterator[Diagnosis]:
         yield Diagnosis(
             "warning",
             CHECKPOINTS,
-            f"{machine.host}: {checkpoints.folder} is on {how}: locks stay on this host, and two drivers of one study "
-            "on two hosts would each take themselves for the only one",
-            "start each study from one host, or mount it so that locks reach the server (NFS: without nolock and "
-            "local_lock)",
+            f"{machine.host}: {checkpoints.folder} is on {how}: locks stay on this host, and {WITHOUT_LOCKS}",
+            GET_LOCKS,
         )
 
 
