@@ -19,7 +19,6 @@ from mis.errors import MisError
 from mis.files import copy_file, new_file
 from mis.settings import load_settings
 from mis.slurm import submit
-from mis.slurm.allocation import seconds_of
 from mis.slurm.check import Checked, check, check_environment, first_task
 from mis.slurm.job import COMMANDS
 from mis.slurm.script import SIGNAL_S, Script
@@ -180,9 +179,15 @@ def _check_shell(text: str) -> None:
 
 
 def _note_on_time(text: str | None) -> str:
-    """Return what is to be said of a time limit, as sbatch reads it: a number alone is minutes."""
-    seconds = None if text is None else 60 * int(text) if text.isdecimal() else seconds_of(text)
-    if seconds is None or seconds >= SHORT_S:
+    """Return what is to be said of a time limit, as sbatch reads it: a number alone is minutes, 0 is none."""
+    if text is None:
+        return ""
+    days, _, rest = text.rpartition("-")
+    # After days hours come first; else one number is minutes, and two are minutes and seconds.
+    parts = [int(part) for part in rest.split(":")]
+    hours, minutes, seconds = [*parts, 0, 0][:3] if days or len(parts) == 3 else [0, *parts, 0][:3]
+    limit_s = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+    if limit_s == 0 or limit_s >= SHORT_S:
         return ""
     return (
         f"a job is told {SIGNAL_S} s before its limit, and takes a minute or two to begin: with a --time of "
@@ -214,12 +219,12 @@ def _is_as_written(former: str, text: str) -> bool:
     words = [line.removeprefix(WRITTEN_BY) for line in former.splitlines() if line.startswith(WRITTEN_BY)]
     if former == text or not words:
         return former == text
-    argv = shlex.split(words[0])
     try:
+        argv = shlex.split(words[0])
         with redirect_stderr(StringIO()):
             options = read(argv)
         return any(script_of(options, argv, takes_all_devices=value).text() == former for value in (False, True))
-    except (MisError, SystemExit):
+    except (MisError, SystemExit, ValueError):
         return False
 
 

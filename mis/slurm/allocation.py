@@ -20,6 +20,13 @@ LIMIT_IS_NEAR_S = 180
 ANSWER_S = 20.0
 """Seconds for which SLURM's controller is asked again: one that is restarted answers nothing for a moment."""
 
+AWAY = re.compile(
+    r"contact slurm controller|Socket timed out|Connection refused|connect failure|Zero Bytes were|standby mode|"
+    r"configuration source|DNS SRV|unable to resolve",
+    re.IGNORECASE,
+)
+"""In what SLURM's commands say where its controller does not answer."""
+
 PATIENT_S = 300.0
 """The same where a whole search waits for the answer: another controller takes over after a minute or two."""
 
@@ -188,8 +195,14 @@ def _names(nodes: str) -> tuple[str, ...]:
 
 
 def _ask(*command: str, within_s: float = ANSWER_S) -> str:
-    """Return what a command of SLURM prints; where it fails, it is tried again for some seconds."""
-    deadline = time.monotonic() + within_s
+    """Return what a command of SLURM prints; where it fails, it is tried again for some seconds.
+
+    Args:
+        command: The command.
+        within_s: Seconds for which a controller that does not answer is asked; one that refuses is for `ANSWER_S`.
+    """
+    begun = time.monotonic()
+    deadline = begun + within_s
     while True:
         left = max(1.0, deadline - time.monotonic())
         try:
@@ -201,6 +214,8 @@ def _ask(*command: str, within_s: float = ANSWER_S) -> str:
             raise MisError(f"{command[0]} must be found on PATH", do="load SLURM's own module in the script") from None
         if done is not None and done.returncode == 0:
             return done.stdout.strip()
+        if done is not None and not AWAY.search(said):
+            deadline = min(deadline, begun + ANSWER_S)
         if time.monotonic() >= deadline:
-            raise MisError(f"{' '.join(command)} must succeed within {within_s:.0f} s", got=said)
+            raise MisError(f"{' '.join(command)} must succeed within {deadline - begun:.0f} s", got=said)
         time.sleep(1.0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mis import cli
-from mis.errors import MisError
+from mis.errors import MisError, WorkerError
 from mis.params.load import Params
 from mis.params.tune import STUDY_NAME
 from mis.settings import Settings
@@ -16,6 +16,9 @@ from mis.slurm.allocation import Job
 from mis.slurm.job import OWN, TASK, words_of
 from mis.tune.study import messages
 from mis.tune.study.layout import STUDY_JSON
+
+OF_A_JOB = "slurm-JOB"
+"""How the name of a study begins that has its name from a job that is still to be submitted."""
 
 WAIT_S = 10.0
 """Seconds for which a storage that does not answer is asked again before a job is submitted."""
@@ -68,21 +71,24 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser | None, r
         raise MisError("--submit must stand before the command", got=f"{options.command} --submit")
     job = Job("JOB", "JOB" if task is None else "JOB-TASK", task, 0, (), "")
     arguments = parser.parse_args(words_of(options.command, options.words, job, [])[2:])
+    goes_on = False
     if options.command == "tune":
         params, settings = _check_search(arguments, read_search)
+        goes_on = arguments.name is not None and _may_be_there(arguments.name, settings)
     elif options.command == "train" or arguments.command == "measure":
         params, settings = cli.load(arguments.params, arguments.overrides)
     else:
         params, settings = None, cli.load()[1]
-    if params is not None:
+    if params is not None and not goes_on:
         _check_devices(params, options)
     takes_all_devices = options.command == "train" and params is not None and _takes_all_devices(params, options)
     study, notes = "", tuple[str, ...]()
     if options.command == "tune":
         own, _ = OWN.parse_known_args(options.words)
         study = own.resume or own.name or ("slurm-JOB" if task is None else f"slurm-JOB-{TASK}")
-        notes = tuple(_notes_on_search(options, arguments, params, settings))
-    return Checked(settings, study, takes_all_devices, _missing(params, settings), notes)
+        notes = tuple(_notes_on_search(options, arguments.name if goes_on else None, params, settings))
+    missing = "" if goes_on else _missing(params, settings)
+    return Checked(settings, study, takes_all_devices, missing, notes)
 
 
 def first_task(options: argparse.Namespace) -> str | None:
@@ -144,8 +150,22 @@ def _check_devices(params: Params, options: argparse.Namespace) -> None:
         raise MisError(f"{names[options.command]} must be at most the {there} GPUs of the job", got=wanted)
 
 
+def _may_be_there(name: str, settings: Settings) -> bool:
+    """Return whether there is a study of a name, or may be one on a storage that does not answer here."""
+    if (settings.checkpoints / "tune" / name / STUDY_JSON).is_file():
+        return True
+    if not settings.is_remote or name.startswith(OF_A_JOB):  # its own name, which nobody has had before
+        return False
+    from mis.tune.session import is_there  # late: it needs all that trains
+
+    try:
+        return is_there(name, replace(settings, storage_wait_s=WAIT_S))
+    except WorkerError:
+        return True
+
+
 def _notes_on_search(
-    options: argparse.Namespace, arguments: argparse.Namespace, params: Params | None, settings: Settings
+    options: argparse.Namespace, goes_on: str | None, params: Params | None, settings: Settings
 ) -> Iterator[str]:
     """Yield what is to be said of a search that is not what it seems."""
     if first_task(options) is not None and params is not None and not _differ(options):
@@ -153,10 +173,10 @@ def _notes_on_search(
             f"all elements of the array have the sampler's seed {params.tune.sampler.seed} and search alike: "
             f"--set tune.sampler.seed={TASK}"
         )
-    if arguments.name and (settings.checkpoints / "tune" / arguments.name / STUDY_JSON).is_file():
+    if goes_on is not None:
         yield (
-            f"there is a study {arguments.name}: the job goes on with it and its own parameters; of --set it takes "
-            f"another budget alone"
+            f"where there is a study {goes_on}, as it seems, the job goes on with it and its own parameters; of --set "
+            f"it takes another budget alone"
         )
     if settings.is_remote and not any(name in os.environ for name in CREDENTIALS):
         yield f"none of {', '.join(CREDENTIALS)} is set here, so the job may not be let in at {settings.storage}"

@@ -18,12 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from string import Template
 
 from mis.errors import MisError, WorkerError
 from mis.settings import load_settings
 from mis.slurm.allocation import Job, State, with_local_disk
 from mis.slurm.signals import Signals
-from mis.slurm.steps import POLL_S, Ending, RayNodes, say, signal_group
+from mis.slurm.steps import POLL_S, Ending, RayNodes, ToldToEndError, say, signal_group
 
 COMMANDS = ("tune", "train", "scaling", "repro")
 """What a job can run: a command of `mis`, or the whole pipeline (`dvc repro`)."""
@@ -56,7 +57,7 @@ SILENT_TURNS = 5
 SILENT = "no-answer"
 """The file in the folder of such a turn."""
 
-HEAD_S = 10.0
+HEAD_S = 20.0
 """Seconds in which a step ends whose Ray has: a command that Ray's end has ended may be there before."""
 
 TASK = "%a"
@@ -136,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) -> int:
     job, settings = Job.of(env), load_settings(env)
-    container = [os.path.expandvars(word) for word in shlex.split(options.container)]
+    container = [_with_variables(word, env) for word in shlex.split(options.container)]
     python = [*container, "python"] if container else [sys.executable]
     folder = settings.checkpoints / "slurm" / f"{job.label}-{job.restarts}"
     (folder / SILENT).unlink(missing_ok=True)  # of an earlier job of the same number
@@ -154,16 +155,25 @@ def _run(options: argparse.Namespace, signals: Signals, env: Mapping[str, str]) 
     except Ending:
         outcome = Outcome()
     except WorkerError as error:
-        outcome = Outcome(not_joined=str(error))
-    if outcome.code == os.EX_TEMPFAIL:
+        outcome = Outcome(not_joined=str(error), head_is_lost=isinstance(error, ToldToEndError))
+    to_go_on = way_on(options.command, options.words, job)
+    if outcome.code == os.EX_TEMPFAIL and not signals.is_ending:
         (folder / SILENT).touch()
         if (turns := _silent_turns(job, folder.parent)) >= SILENT_TURNS:
             say(
                 f"error: in {turns} turns in a row something did not answer, see above; where it was always the same "
-                f"node, --sbatch=--exclude=NODE leaves it out"
+                f"node, --sbatch=--exclude=NODE leaves it out; to go on, {to_go_on}"
             )
             return os.EX_TEMPFAIL
-    return end(job, outcome, signals, options.requeues, way_on(options.command, options.words, job))
+    return end(job, outcome, signals, options.requeues, to_go_on)
+
+
+def _with_variables(word: str, env: Mapping[str, str]) -> str:
+    """Return a word of --container with the job's variables in place of their names."""
+    found = Template(word).safe_substitute(env)
+    if "$" in found:
+        raise MisError("a variable in --container must be set in the job", got=word, do="leave it out")
+    return found
 
 
 def way_on(command: str, given: Sequence[str], job: Job) -> str:
@@ -178,14 +188,14 @@ def way_on(command: str, given: Sequence[str], job: Job) -> str:
     if command != "tune" or own.resume is not None or own.name is not None:
         return "submit the same script again"
     if job.array_task is None:
-        return f"submit the same script again with --name slurm-{job.label}"
+        return f"submit the same script again: sbatch SCRIPT --name slurm-{job.label}"
     name = f"slurm-{job.label.removesuffix(job.array_task)}{TASK}"
-    return f"submit the same script again with --name {name}, and with --array={job.array_task} for this element alone"
+    return f"submit the same script again: sbatch --array={job.array_task} SCRIPT --name {name} for this element"
 
 
 def _look_for_the_head(nodes: RayNodes, code: int | None) -> None:
     """Look which nodes are lost; after a command that has failed in a way that Ray's end may explain, for some time."""
-    deadline = time.monotonic() + (0.0 if code in (None, 0, 2, os.EX_TEMPFAIL) else HEAD_S)
+    deadline = time.monotonic() + (0.0 if code in (None, 0, os.EX_TEMPFAIL) else HEAD_S)
     nodes.look()
     while not nodes.head_is_lost and time.monotonic() < deadline:
         time.sleep(POLL_S)
@@ -266,7 +276,7 @@ def end(job: Job, outcome: Outcome, signals: Signals, requeues: int, way_on: str
     if why:
         say(f"error: the job was queued {job.restarts} times, which is as often as it may be (--requeues)")
     elif state.has_ended:
-        say(f"ended by SLURM ({state.name}, {state.reason}); where it is not queued again by itself: {way_on} to go on")
+        say(f"ended by SLURM ({state.name}, {state.reason}); where it is not queued again by itself, {way_on}")
         return 128 + signal.SIGTERM
     return 1
 

@@ -157,7 +157,7 @@ def _call_after_input(end: Callable[[], None]) -> None:
 
 
 def _is_soon_listening(ray: "subprocess.Popen[bytes]", is_told: threading.Event, address: str, port: int) -> bool:
-    """Wait until Ray listens; return whether it does, as it does not where it has ended or is told to."""
+    """Wait until Ray listens; return False where Ray has ended before, or was told to end."""
     while ray.poll() is None and not is_told.is_set():
         with socket.socket() as probe:
             if probe.connect_ex((address, port)) == 0:

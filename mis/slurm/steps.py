@@ -35,6 +35,10 @@ def say(line: str) -> None:
     print(f"slurm: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
+class ToldToEndError(WorkerError):
+    """A step ended in order before all nodes had joined: SLURM has told it to, as to a job that makes room."""
+
+
 class RayNodes:
     """Ray on the nodes of a job, from the start of its steps to their end.
 
@@ -167,9 +171,8 @@ class RayNodes:
         for node in nodes:
             step = self._steps.get(node)
             if step is not None and step.poll() is not None:
-                raise WorkerError(
-                    f"Ray has not started on node {node} ({_last_line(self.log(node))}); {self.log(node)}"
-                )
+                kind = ToldToEndError if step.returncode == 0 else WorkerError
+                raise kind(f"Ray has not started on node {node} ({_last_line(self.log(node))}); {self.log(node)}")
         if time.monotonic() > deadline:
             raise WorkerError(f"Ray has not started on {', '.join(nodes)} within {self._join_s:.0f} s; {self.folder}")
 

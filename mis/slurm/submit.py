@@ -6,18 +6,11 @@ import subprocess
 from pathlib import Path
 
 from mis.errors import MisError
+from mis.slurm.allocation import AWAY
 
 
 class AwayError(MisError):
     """SLURM's controller does not answer."""
-
-
-AWAY = re.compile(
-    r"contact slurm controller|Socket timed out|Connection refused|connect failure|Zero Bytes were|standby mode|"
-    r"configuration source|DNS SRV|[Uu]nable to resolve",
-    re.IGNORECASE,
-)
-"""In what sbatch says where the script is not what is wrong."""
 
 
 SUBMITTED = "--parsable"

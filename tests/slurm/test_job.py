@@ -13,7 +13,7 @@ import mis.slurm.job
 from mis.errors import MisError
 from mis.slurm import allocation
 from mis.slurm.allocation import Job, State, id_of
-from mis.slurm.job import Outcome, _end_group, _exit_code, _look_for_the_head, end, way_on
+from mis.slurm.job import Outcome, _end_group, _exit_code, _look_for_the_head, _with_variables, end, way_on
 from mis.slurm.signals import Signals
 
 RUNS = State("RUNNING", "None", 3000, ("n1", "n2"))
@@ -89,6 +89,8 @@ def signals(*names, ago_s=0.0):
         (NOT_JOINED, (), RUNS, 1, 0, True),
         (NOT_JOINED, (), RUNS, 3, 1, False),
         (NOT_JOINED, (), CANCELLED, 1, 143, False),
+        # SLURM has told Ray to end before all nodes had joined: the job is to make room.
+        (Outcome(head_is_lost=True, not_joined="Ray has not started"), (), RUNS, 0, 0, True),
     ],
 )
 def test_a_job_is_queued_again_where_it_has_more_to_do_and_nobody_has_ended_it(
@@ -144,7 +146,8 @@ def slurm_says(monkeypatch):
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, str):
             return SimpleNamespace(returncode=0, stdout=answer, stderr="")
-        return SimpleNamespace(returncode=1, stdout="", stderr="Unable to contact slurm controller")
+        said = "Unable to contact slurm controller" if answer is None else str(answer)
+        return SimpleNamespace(returncode=1, stdout="", stderr=said)
 
     monkeypatch.setattr(allocation.subprocess, "run", run)
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds))
@@ -183,6 +186,10 @@ def test_a_controller_that_does_not_answer_is_asked_again_for_some_seconds(slurm
     with pytest.raises(MisError, match="scontrol requeue 17 must succeed within 300 s, got Unable to contact"):
         Job("17", "17", None, 0, ("n1",), "n1").requeue()
     assert len(asked) > 100, "another controller may take over"
+    asked.clear()
+    answers[:] = [ValueError("Invalid job id specified")]
+    with pytest.raises(MisError, match="scontrol requeue 17 must succeed within 20 s, got Invalid job id specified"):
+        Job("17", "17", None, 0, ("n1",), "n1").requeue()
 
 
 def test_where_the_controller_does_not_come_back_it_is_said_how_to_go_on(slurm_says, capfd):
@@ -190,10 +197,10 @@ def test_where_the_controller_does_not_come_back_it_is_said_how_to_go_on(slurm_s
     answers[:] = [None]
     job = Job("17", "17", None, 0, ("n1",), "n1")
     assert end(job, ENDED, signals("USR1"), requeues=3, way_on=way_on("tune", [], job)) == os.EX_TEMPFAIL
-    assert "nothing is lost, but the job is not queued again: to go on, submit the same script again with --name " in (
-        said := capfd.readouterr().err
+    assert capfd.readouterr().err.endswith(
+        "; nothing is lost, but the job is not queued again: to go on, submit the same script again: sbatch SCRIPT "
+        "--name slurm-17\n"
     )
-    assert said.rstrip().endswith("--name slurm-17")
     answers[:] = [*[None] * 50, "RUNNING|None|1:00|", "n1", ""]
     assert end(job, ENDED, signals("USR1"), requeues=3) == 0
 
@@ -201,7 +208,7 @@ def test_where_the_controller_does_not_come_back_it_is_said_how_to_go_on(slurm_s
 @pytest.mark.parametrize(
     ("command", "given", "name"),
     [
-        ("tune", [], " with --name slurm-20-%a, and with --array=3 for this element alone"),
+        ("tune", [], ": sbatch --array=3 SCRIPT --name slurm-20-%a for this element"),
         ("tune", ["--name", "mine-3"], ""),
         ("tune", ["--resume", "mine"], ""),
         ("train", [], ""),
@@ -224,7 +231,18 @@ def test_a_command_that_is_killed_has_an_exit_code_as_in_a_shell(capfd):
     )
 
 
-@pytest.mark.parametrize(("code", "within_s"), [(1, 10.0), (0, 0.0), (2, 0.0), (75, 0.0), (None, 0.0)])
+def test_variables_of_a_container_are_the_job_s_and_must_be_set():
+    env = {"SLURM_TMPDIR": "/local/17", "TMPDIR": "/local/17"}
+    assert [_with_variables(word, env) for word in ("$TMPDIR", "${SLURM_TMPDIR}:/tmp", "--nv")] == [
+        "/local/17",
+        "/local/17:/tmp",
+        "--nv",
+    ]
+    with pytest.raises(MisError, match=r"a variable in --container must be set in the job, got \$SLURM_TMPDIR; leave"):
+        _with_variables("$SLURM_TMPDIR", {})
+
+
+@pytest.mark.parametrize(("code", "within_s"), [(1, 20.0), (2, 20.0), (0, 0.0), (75, 0.0), (None, 0.0)])
 def test_ray_s_end_may_be_seen_after_the_command_s(monkeypatch, code, within_s):
     now = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds))
@@ -232,6 +250,6 @@ def test_ray_s_end_may_be_seen_after_the_command_s(monkeypatch, code, within_s):
     nodes = SimpleNamespace(head_is_lost=False, look=lambda: None)
     _look_for_the_head(nodes, code)
     assert now[0] == within_s
-    nodes.look = lambda: setattr(nodes, "head_is_lost", now[0] > 11.0)
+    nodes.look = lambda: setattr(nodes, "head_is_lost", now[0] > 21.0)
     _look_for_the_head(nodes, 1)
     assert nodes.head_is_lost == (within_s > 0.0)

@@ -136,6 +136,11 @@ def test_what_runs_outside_of_a_container_is_python_3_9(outside):
         )
         # Python 3.9 has no `X | None` for types: it must not come to evaluate one.
         assert not_evaluated or not has_annotations, f"{name} needs `from __future__ import annotations`"
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            newer = {"strict", "slots", "kw_only"} & {keyword.arg for keyword in call.keywords}
+            assert not newer, f"{name} calls something with {newer}"
+            if isinstance(call.func, ast.Name) and call.func.id == "isinstance":
+                assert not isinstance(call.args[1], ast.BinOp), f"{name} asks for one of several types by |"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +198,9 @@ def test_one_name_for_all_elements_of_an_array_is_refused(monkeypatch, capsys, a
 @pytest.mark.usefixtures("project")
 def test_a_time_in_which_nothing_can_be_done_is_said(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
-    for time, is_short in (("4:00", True), ("2", True), ("5", False), ("1-0", False), ("24:00:00", False)):
+    short = ["4:00", "2", "0-0:2", "0-00:04:59", "0:4:59"]
+    others = ["5", "1-0", "24:00:00", "0-00:10", "0-02:00", "2-12:00", "10:00", "0"]
+    for time, is_short in [*((time, True) for time in short), *((time, False) for time in others)]:
         assert main(["--time", time, "tune"]) == 0
         assert ("may end before it has done anything" in capsys.readouterr().out) == is_short, time
 
@@ -249,9 +256,10 @@ def test_a_script_that_a_person_has_changed_is_kept_and_one_that_slurm_refuses_i
     assert main(["--nodes=3", "--submit", "tune", "--params", "params.yaml"]) == 2
     assert "mis-tune.sbatch was changed by hand, and would not be what is submitted" in capsys.readouterr().err
     assert path.read_text() == changed
-    path.write_text("# Written by: python -m mis.slurm --nods 3 tune\n")
-    assert main(["--nodes=3", "tune"]) == 0
-    assert path.with_name("mis-tune.sbatch.~3~").is_file()
+    for number, words in ((3, "--nods 3 tune"), (4, "tune # don't")):
+        path.write_text(f"# Written by: python -m mis.slurm {words}\n")
+        assert main(["--nodes=3", "tune"]) == 0
+        assert path.with_name(f"mis-tune.sbatch.~{number}~").is_file()
 
 
 @pytest.mark.usefixtures("with_records")
@@ -331,7 +339,8 @@ def test_what_the_job_asks_for_is_said_with_the_study_that_it_would_go_on_with(p
     assert main([*options, "tune", "--name", "mine"]) == 0
     said = capsys.readouterr().out
     assert "it asks for 2 nodes with 4 GPUs each" in said
-    assert "note: there is a study mine: the job goes on with it and its own parameters" in said
+    assert "note: where there is a study mine, as it seems, the job goes on with it and its own parameters" in said
+    assert "the records must exist" not in said, "those of the study are looked for, when it goes on"
     text = Path("mis-tune.sbatch").read_text()
     assert "#SBATCH --gpus-per-node=a100:4" in text
     assert "module load cuda/12.1 gcc || exit 2" in text

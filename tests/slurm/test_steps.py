@@ -6,7 +6,7 @@ import pytest
 
 from mis.errors import WorkerError
 from mis.slurm.allocation import Job
-from mis.slurm.steps import HEAD_FILE, NOT_JOINED, RayNodes
+from mis.slurm.steps import HEAD_FILE, NOT_JOINED, RayNodes, ToldToEndError
 from tests.slurm.test_job import signals
 
 JOB = Job("17", "17", None, 0, ("n1", "n2"), "n1")
@@ -54,6 +54,14 @@ def test_other_nodes_look_for_the_first_one_outside_of_the_container(nodes, tmp_
         f"-m mis.slurm.first_node --node n1 --address 10.0.0.1:6000 {turn}-- box python -m mis.slurm.node --label n2"
     )
     assert outlives in other
+
+
+@pytest.mark.parametrize(("code", "kind"), [(0, ToldToEndError), (1, WorkerError)])
+def test_a_step_that_ends_in_order_before_all_have_joined_was_told_to(nodes, tmp_path, monkeypatch, code, kind):
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(WorkerError, match="Ray has not started on node n1") as error, nodes(f"exit {code}"):
+        pass
+    assert type(error.value) is kind
 
 
 @pytest.mark.parametrize(
