@@ -139,6 +139,8 @@ def _run(options: argparse.Namespace, argv: Sequence[str]) -> None:
             later = "; to submit it all the same, after the job that makes them: --sbatch=--dependency=afterok:JOB"
             raise MisError(f"{checked.missing}{later}")
     path, text = options.output or Path(f"mis-{options.command}.sbatch"), script.text()
+    if path.is_dir():
+        raise MisError("--output must name a file", got=f"{path}, which is a folder")
     _check_shell(text)
     is_changed = _is_changed(path, text)
     if options.submit and is_changed:
@@ -165,7 +167,7 @@ def _asked(text: str, path: Path, options: argparse.Namespace) -> str:
         return f"not checked: there is no sbatch on this machine; on the cluster: sbatch --test-only {path}"
     try:
         return f"{CHECKED} {submit.check(text, path)}"
-    except submit.AwayError as error:
+    except submit.ControllerAwayError as error:
         if options.submit:
             raise
         return f"not checked: {error}"
@@ -197,8 +199,6 @@ def _note_on_time(text: str | None) -> str:
 
 def _is_changed(path: Path, text: str) -> bool:
     """Return whether a script is there that a person has changed."""
-    if path.is_dir():
-        raise MisError("--output must name a file", got=f"{path}, which is a folder")
     return path.is_file() and not _is_as_written(path.read_text(encoding="utf-8", errors="replace"), text)
 
 

@@ -63,7 +63,8 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser | None, r
         SystemExit: The command has no such option.
     """
     task = first_task(options)
-    _check_elements(options, task)
+    own, _ = OWN.parse_known_args(options.words)
+    _check_elements(options, own, task)
     if parser is None:
         _, settings = cli.load()
         return Checked(settings, "", takes_all_devices=False)
@@ -84,7 +85,6 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser | None, r
     takes_all_devices = options.command == "train" and params is not None and _takes_all_devices(params, options)
     study, notes = "", tuple[str, ...]()
     if options.command == "tune":
-        own, _ = OWN.parse_known_args(options.words)
         study = own.resume or own.name or ("slurm-JOB" if task is None else f"slurm-JOB-{TASK}")
         notes = tuple(_notes_on_search(options, arguments.name if goes_on else None, params, settings))
     missing = "" if goes_on else _missing(params, settings)
@@ -116,8 +116,8 @@ def check_environment(options: argparse.Namespace) -> str:
     return f"there is no {activate} here; the job ends where its nodes do not have it"
 
 
-def _check_elements(options: argparse.Namespace, task: str | None) -> None:
-    """Refuse an array whose elements would have a study in common, or do the same and meet."""
+def _check_elements(options: argparse.Namespace, own: argparse.Namespace, task: str | None) -> None:
+    """Refuse an array whose elements would have a study in common, or do the same and meet; `own`: the command's."""
     if task is not None and options.command == "repro":
         raise MisError("a pipeline must run once at a time", got="an array of them", do="leave --array out")
     if task is not None and options.command == "train" and not _differ(options):
@@ -126,7 +126,6 @@ def _check_elements(options: argparse.Namespace, task: str | None) -> None:
             got="the same for all",
             do=f"put {TASK}, the number of the element, into an option, as --set train.seed={TASK}",
         )
-    own, _ = OWN.parse_known_args(options.words)
     for option, name in (("--name", own.name), ("--resume", own.resume)):
         if task is not None and options.command == "tune" and name is not None and TASK not in name:
             raise MisError(

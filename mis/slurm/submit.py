@@ -9,7 +9,7 @@ from mis.errors import MisError
 from mis.slurm.allocation import AWAY
 
 
-class AwayError(MisError):
+class ControllerAwayError(MisError):
     """SLURM's controller does not answer."""
 
 
@@ -31,7 +31,7 @@ def check(text: str, path: Path) -> str:
 
     Raises:
         MisError: SLURM refuses it.
-        AwayError: Its controller does not answer.
+        ControllerAwayError: Its controller does not answer.
     """
     done = _sbatch("--test-only", path=path, text=text)
     # SLURM writes "sbatch: Job 17 to start at ... using 8 processors on nodes n[1-2] in partition main".
@@ -50,7 +50,7 @@ def submit(text: str, path: Path) -> str:
 
     Raises:
         MisError: SLURM refuses it.
-        AwayError: Its controller does not answer.
+        ControllerAwayError: Its controller does not answer.
     """
     return _sbatch(SUBMITTED, path=path, text=text).stdout.strip().partition(";")[0]
 
@@ -73,6 +73,6 @@ def _sbatch(option: str, *, path: Path, text: str) -> "subprocess.CompletedProce
         if AWAY.search(reason):
             # What it has not answered to it may have taken all the same.
             first = "see `squeue --me` whether it has taken the job, and " if option == SUBMITTED else ""
-            raise AwayError("SLURM's controller must answer", got=reason, do=f"{first}try again in a minute")
+            raise ControllerAwayError("SLURM's controller must answer", got=reason, do=f"{first}try again in a minute")
         raise MisError(f"SLURM must accept {path}", got=reason, do="change the options, or the script itself")
     return done
