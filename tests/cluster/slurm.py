@@ -156,18 +156,22 @@ class Slurm:
         self.machines.kill_all(name)
         self.daemons.pop(name).wait()
 
-    def finish(self, number, within_s=300, minutes=30):
-        """Wait until a job has ended, letting it begin soon where it is queued again, and return what is known.
+    def begin_soon(self, number, minutes=30):
+        """Let a job begin that is queued again.
 
         SLURM itself would have it wait for two minutes; at once would be too soon for its nodes.
         """
+        self.ask("scontrol", "update", f"JobId={number}", "StartTime=now+5seconds", f"TimeLimit={minutes}")
+
+    def finish(self, number, within_s=300, minutes=30):
+        """Wait until a job has ended, letting it begin soon where it is queued again, and return what is known."""
         ended, deadline, hurried = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL"), time.monotonic(), set()
         deadline += within_s
         while (job := self.job(number))["JobState"] not in ended:
             assert time.monotonic() < deadline, f"waited {within_s} s for job {number}, which is {job['JobState']}"
             if job["JobState"] == "PENDING" and int(job["Restarts"]) and job["Restarts"] not in hurried:
                 hurried.add(job["Restarts"])
-                self.ask("scontrol", "update", f"JobId={number}", "StartTime=now+5seconds", f"TimeLimit={minutes}")
+                self.begin_soon(number, minutes)
             time.sleep(0.5)
         return job
 

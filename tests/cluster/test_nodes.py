@@ -1,9 +1,9 @@
 """Searches and trainings over two nodes with addresses of their own; one is cut off, or lost with Ray's head."""
 
+import json
 import subprocess
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -31,14 +31,14 @@ def ray_machines(machines, project, tmp_path):
 
 def finish(process):
     """Wait for a command to end well, and return what it has said."""
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err[-4000:]
     return " ".join(err.split())
 
 
 @pytest.mark.parametrize("allocation", ["fixed", "elastic"])
 def test_trials_of_a_node_that_is_cut_off_go_on_elsewhere(ray_machines, project, allocation):
-    words = sets(tune__epochs=60, tune__num_samples=6, tune__allocation=allocation, train__batch_size=4)
+    words = sets(tune__epochs=40, tune__allocation=allocation, train__batch_size=4)
     search = ray_machines.command("-m", "mis.tune", "--name", "cut", *words)
     store = project.folder / "checkpoints" / "tune" / "cut"
     wait(lambda: hosts_with_epochs(store, 2) == {"n1", "n2"}, "trials on both nodes")
@@ -46,7 +46,7 @@ def test_trials_of_a_node_that_is_cut_off_go_on_elsewhere(ray_machines, project,
     ray_machines.machines.cut_off("n2")
     said = finish(search)
     assert "goes on from its last epoch" in said
-    assert len(check_whole(project, "cut", 60).trials()) == 6
+    assert len(check_whole(project, "cut", 40).trials()) == 4
 
 
 @pytest.fixture
@@ -65,10 +65,11 @@ def apart(machines, project, tmp_path):
             ray.stop()
 
 
-def hosts_apart(machines):
-    """Return the names of the machines that have a checkpoint on their own disks, where SLURM has them."""
-    disks = {name: Path(f"/proc/{first.pid}/root{machines.local}") for name, first in machines.first_processes.items()}
-    return {name for name, disk in disks.items() if any(disk.glob("mis-storage-*/checkpoints/**/epoch-*"))}
+def hosts_of_sent(remote):
+    """Return the names of the machines that run a trial of which a server has a whole epoch."""
+    sent = [name.partition("/epoch-") for name in remote.list() if "/epoch-" in name]
+    trials = {trial for trial, _, epoch in sent if not epoch.startswith("0001")}  # there the second one has begun
+    return {json.loads(remote.read(f"{trial}/started.json"))["host"] for trial in trials}
 
 
 def test_nodes_that_have_no_folder_in_common_share_a_search_by_a_server(apart, project):
@@ -76,21 +77,21 @@ def test_nodes_that_have_no_folder_in_common_share_a_search_by_a_server(apart, p
     refused = ray_machines.run("-m", "mis.tune", *sets())
     assert refused.returncode == 2
     assert "every node must see" in " ".join(refused.stderr.split())
-    words = sets(tune__epochs=60, tune__num_samples=6, train__batch_size=4, storage__path="s3://mis/project")
+    words = sets(tune__epochs=40, train__batch_size=4, storage__path="s3://mis/project")
     search = ray_machines.command("-m", "mis.tune", "--name", "apart", *words)
-    wait(lambda: hosts_apart(ray_machines.machines) == {"n1", "n2"}, "trials on both nodes")
+    wait(lambda: hosts_of_sent(server.folder("project")) == {"n1", "n2"}, "trials on both nodes")
     server.down()
     time.sleep(5)
     server.up()
     ray_machines.machines.cut_off("n2")
     said = finish(search)
     assert "goes on from its last epoch" in said
-    assert len(check_whole(project, "apart", 60).trials()) == 6
+    assert len(check_whole(project, "apart", 40).trials()) == 4
     assert not [name for name in server.folder("project").list() if "epoch-" in name]
 
 
 def test_a_search_whose_head_is_lost_is_resumed(ray_machines, project):
-    words = sets(tune__epochs=40, tune__num_samples=6)
+    words = sets(tune__epochs=40)
     search = ray_machines.command("-m", "mis.tune", "--name", "head", *words)
     store = project.folder / "checkpoints" / "tune" / "head"
     wait(lambda: max(map(epochs_of, store.glob("trials/*")), default=0) >= 5, "epochs")
@@ -103,12 +104,12 @@ def test_a_search_whose_head_is_lost_is_resumed(ray_machines, project):
     ray_machines.start()
     resumed = ray_machines.run("-m", "mis.tune", "--resume", "head")
     assert resumed.returncode == 0, resumed.stderr
-    assert len(check_whole(project, "head", 40).trials()) == 6
+    assert len(check_whole(project, "head", 40).trials()) == 4
     assert hosts(StudyStore.open(store)) == {"n1", "n2"}
 
 
 def test_a_training_over_two_nodes_goes_on_without_the_one_that_is_cut_off(ray_machines, project):
-    words = sets(train__epochs=80, train__patience=80, train__batch_size=4)
+    words = sets(train__epochs=20, train__patience=20, train__batch_size=4)
     words += ["--set", "distribute.workers=2", "--set", "distribute.max_restarts=3"]
     training = ray_machines.command("-m", "mis.train", *words)
     wait(lambda: max(map(epochs_of, (project.folder / "checkpoints").glob("*/*")), default=0) >= 3, "epochs")
@@ -119,7 +120,7 @@ def test_a_training_over_two_nodes_goes_on_without_the_one_that_is_cut_off(ray_m
     client = MlflowTracker(settings).client
     (run,) = client.search_runs([client.get_experiment_by_name(TRAIN).experiment_id])
     points = client.get_metric_history(run.info.run_id, "val/dice")
-    assert sorted(point.step for point in points) == list(range(1, 81))
+    assert sorted(point.step for point in points) == list(range(1, 21))
     # Both workers have found room on the node that is left: a core for each.
     assert {point.value for point in client.get_metric_history(run.info.run_id, "time/devices")} == {2.0}
 

@@ -46,7 +46,7 @@ def test_a_search_runs_over_two_nodes_and_leaves_nothing_behind(slurm, machines,
         assert not left, f"{name}: {left}"
 
 
-LONG = {"tune__epochs": 60, "tune__num_samples": 6}
+LONG = {"tune__epochs": 60}
 """A search that is still running when something is done to it."""
 
 
@@ -62,41 +62,35 @@ def wait_for_epochs(slurm, project, name, epochs=1):
 
 
 def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(slurm, project):
-    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**ENDLESS))
-    name = f"slurm-{number}"
-    wait_for_epochs(slurm, project, name)
-    slurm.limit_soon(number, SIGNAL_S + 10)
-    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 150)
-    printed = output(project, f"tune-{number}")
-    assert "slurm: the time limit is near: the command is ended" in printed
-    assert "slurm: the job is queued again" in printed
-    before = StudyStore.open(project.folder / "checkpoints" / "tune" / name)
-    assert before.interrupted()
-    begun = len(before.journal.numbers())
-    job = slurm.finish(number)
-    printed = output(project, f"tune-{number}")
-    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
-    assert "it goes on: " in printed
-    assert len(check_whole(project, name, 4).trials()) >= begun
-
-
-def test_a_limit_of_which_no_signal_told_is_one_all_the_same(slurm, project):
-    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", "--sbatch=--signal=B:USR1@0", words=sets(**ENDLESS))
-    wait_for_epochs(slurm, project, f"slurm-{number}")
-    slurm.limit_soon(number, 0)
-    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 150)
-    printed = output(project, f"tune-{number}")
-    assert "slurm: SIGTERM: the command is ended" in printed
-    begun = len(StudyStore.open(project.folder / "checkpoints" / "tune" / f"slurm-{number}").journal.numbers())
-    job = slurm.finish(number)
-    printed = output(project, f"tune-{number}")
-    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
-    assert len(check_whole(project, f"slurm-{number}", 4).trials()) >= begun
+    """Two jobs at once, a core of each node for each; of the second one's limit no signal tells."""
+    options = ("--nodes=2", "--cpus-per-node=1", "--time=30:00")
+    told, _ = submit(slurm, project, *options, words=sets(**ENDLESS))
+    untold, _ = submit(slurm, project, *options, "--sbatch=--signal=B:USR1@0", words=sets(**ENDLESS))
+    reasons = {told: "slurm: the time limit is near: the command", untold: "slurm: SIGTERM: the command"}
+    begun = {}
+    for number, within_s in ((told, SIGNAL_S + 10), (untold, 0)):
+        wait_for_epochs(slurm, project, f"slurm-{number}")
+        slurm.limit_soon(number, within_s)
+    for number, reason in reasons.items():
+        slurm.wait(lambda job=number: slurm.job(job)["JobState"] == "PENDING", "the job to be queued again", 180)
+        printed = output(project, f"tune-{number}")
+        assert f"{reason} is ended" in printed
+        assert "slurm: the job is queued again" in printed
+        before = StudyStore.open(project.folder / "checkpoints" / "tune" / f"slurm-{number}")
+        assert before.interrupted()
+        begun[number] = len(before.journal.numbers())
+        slurm.begin_soon(number)
+    for number in reasons:
+        job = slurm.finish(number)
+        printed = output(project, f"tune-{number}")
+        assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
+        assert "it goes on: " in printed
+        assert len(check_whole(project, f"slurm-{number}", 4).trials()) >= begun[number]
 
 
 @pytest.mark.parametrize("near_its_limit", [False, True])
 def test_a_job_that_is_cancelled_is_not_queued_again(slurm, project, near_its_limit):
-    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
+    number, _ = submit(slurm, project, "--nodes=1", "--time=30:00", words=sets(**LONG))
     name = f"slurm-{number}"
     wait_for_epochs(slurm, project, name)
     if near_its_limit:
@@ -114,7 +108,7 @@ def test_a_job_that_is_cancelled_is_not_queued_again(slurm, project, near_its_li
 
 @pytest.mark.parametrize("partition", ["main", "polite"])  # SLURM ends a job of the second one a minute after SIGTERM
 def test_a_job_that_makes_room_for_another_goes_on_afterwards(slurm, project, partition):
-    number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", f"--partition={partition}", words=sets(**LONG))
+    number, _ = submit(slurm, project, "--nodes=1", "--time=30:00", f"--partition={partition}", words=sets(**LONG))
     name = f"slurm-{number}"
     wait_for_epochs(slurm, project, name)
     slurm.submit("--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1", cwd=project.folder)
@@ -127,7 +121,7 @@ def test_a_job_that_makes_room_for_another_goes_on_afterwards(slurm, project, pa
         partition
     ] in printed
     assert "it goes on: " in printed
-    assert len(check_whole(project, name, 60).trials()) == 6
+    assert len(check_whole(project, name, 60).trials()) == 4
 
 
 def test_jobs_of_an_array_share_a_node_and_one_that_is_ended_leaves_the_other_alone(slurm, project):
@@ -152,7 +146,7 @@ PAGE = ROOT / "docs" / "lost_node.md"
 TEXT = """\
 # A search that lost a node
 
-This is the whole output of a job of the real SLURM: a search with six trials over two nodes, of which one lost its
+This is the whole output of a job of the real SLURM: a search with four trials over two nodes, of which one lost its
 power after some epochs. SLURM and Ray notice it after 20 s and about a minute (their own settings); the trials that
 ran there go on from their last epoch on the node that is left, and the job ends well. Nothing was done by hand.
 `tests/cluster/test_slurm.py` makes such a job each time that it runs, and has written this page. The data are a
@@ -174,7 +168,7 @@ def write_page(printed, project):
         "srun: error: Node failure on n2",
         "slurm: node n2 has left",
         "goes on from its last epoch",
-        "6 of 6 trials",
+        "4 of 4 trials",
     ):
         assert line in printed
         assert line in page
@@ -209,7 +203,7 @@ def test_a_search_that_loses_its_first_node_goes_on_in_its_next_turn(slurm, mach
     printed = output(project, f"tune-{number}")
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
     assert "it goes on: " in printed
-    assert len(check_whole(project, name, 60).trials()) == 6
+    assert len(check_whole(project, name, 60).trials()) == 4
 
 
 def test_a_training_takes_all_devices_of_its_job(slurm, project):
