@@ -20,7 +20,7 @@ from mis.params.data import LAYOUTS, PhantomParams
 from mis.params.load import load_params
 from mis.quiet import import_tensorflow
 from mis.train.cluster import cluster
-from tests.warm import warm_server
+from tests.warm import NO_SPARE, warm_server
 
 os.environ["MIS_LEASES"] = tempfile.mkdtemp(prefix="leases-")  # tests run at once: each process is another machine
 ROOT = Path(__file__).parents[1]
@@ -113,6 +113,7 @@ def warm():
 @pytest.fixture(scope="session")
 def nodes():
     """The nodes of a Ray cluster on this machine, the same for all tests: it takes 5 s to start."""
+    os.environ |= NO_SPARE
     with cluster(None) as nodes:
         yield nodes
 

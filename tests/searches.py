@@ -17,13 +17,15 @@ LEARNING_RATE = "tune.space={train.learning_rate: {type: float, low: 1e-4, high:
 
 
 def start(warm, project, *arguments, sets=(), **env):
-    """Start a search warm, with other values for some parameters and in the environment."""
+    """Start a search warm, with other values for some parameters and in the environment.
+
+    It has one device, unless MIS_DEVICES says otherwise: each process of a trial takes seconds to begin.
+    """
     own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    sets = [part for value in sets for part in ("--set", value)]
     # Tests that run beside this one have devices of their own: each project is another machine.
-    return warm.start(
-        *arguments, *sets, module="mis.tune", cwd=project, env=own | {"MIS_LEASES": f"{project}/leases"} | env
-    )
+    own |= {"MIS_LEASES": f"{project}/leases", "MIS_DEVICES": "1"}
+    sets = [part for value in sets for part in ("--set", value)]
+    return warm.start(*arguments, *sets, module="mis.tune", cwd=project, env=own | env)
 
 
 def tracker_of(project):

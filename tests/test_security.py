@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from contextlib import suppress
 
@@ -83,6 +84,7 @@ def _check_search(search, project, started):
         process = psutil.Process(search.pid)
         started[:] = process.children(recursive=True)
         seen |= listening(process)
+        time.sleep(0.2)
     assert len(seen) > 3  # Ray's servers
     assert {address for _, address in seen} <= LOOPBACK
 

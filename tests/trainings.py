@@ -4,7 +4,8 @@ import os
 import time
 
 EPOCHS = 12
-SMALL = {"model.depth": 1, "model.base_filters": 4, "train.epochs": EPOCHS, "train.patience": EPOCHS}
+SMALL = {"model.depth": 1, "model.base_filters": 4, "model.norm": "none"}
+SMALL |= {"train.epochs": EPOCHS, "train.patience": EPOCHS}
 
 
 def arguments(**overrides):

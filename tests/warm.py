@@ -18,6 +18,9 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parents[1]
 DEADLINE_S = 300
 
+NO_SPARE = {"RAY_prestart_worker_first_driver": "0"}
+"""Without it Ray starts a process for each core that nobody uses, which takes half a second of one."""
+
 SERVER = """
 import importlib, json, os, runpy, sys, traceback
 
@@ -126,7 +129,7 @@ class WarmServer:
         folder = self.folder / str(len(self.started))
         folder.mkdir()
         order = {"module": module, "source": source, "arguments": list(map(str, arguments)), "cwd": str(cwd)}
-        order |= {"env": dict(os.environ if env is None else env)}
+        order |= {"env": NO_SPARE | dict(os.environ if env is None else env)}
         order |= {name: str(folder / name) for name in ("out", "err")}
         self.started.append(WarmProcess(self, self.ask(order), folder))
         return self.started[-1]

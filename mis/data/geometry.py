@@ -12,7 +12,6 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
@@ -159,6 +158,8 @@ def take_window(volume: NDArray[Any], start: Shape, size: Shape) -> NDArray[Any]
 
 def _resample(volume: NDArray[Any], shape: Shape, *, nearest: bool) -> NDArray[Any]:
     """Return a volume resampled to another number of voxels over the same extent."""
+    from scipy import ndimage  # late: no process that trains needs it, and each would take .2 s for it
+
     ratio = np.array(volume.shape) / np.array(shape)
     source = volume if nearest else volume.astype(np.float32)
     result: NDArray[Any] = ndimage.affine_transform(

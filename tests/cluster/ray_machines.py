@@ -23,6 +23,7 @@ class RayMachines:
         self.turn = 0
         self.env = {}
         self.steps = {}
+        self.commands = []
 
     def start(self):
         """Start Ray on every machine, and wait until all have joined."""
@@ -51,16 +52,18 @@ class RayMachines:
             )
 
     def command(self, *words, env=None):
-        """Start Python on the first machine, in the project."""
+        """Start Python on the first machine, in the project; it ends with Ray at the latest."""
         first = self.machines.first_processes["n1"].pid
         into = ["nsenter", "--target", str(first), "--net", "--uts", "--mount", f"--wd={self.project.folder}"]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*into, sys.executable, *map(str, words)],
             env=with_local_disk(self.project.env) | self.env | (env or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.commands.append(process)
+        return process
 
     def run(self, *words, env=None):
         """Run Python on the first machine to its end."""
@@ -82,10 +85,16 @@ class RayMachines:
         self.machines.kill_all("n1")
 
     def stop(self):
-        """End Ray on all machines."""
+        """End Ray on all machines, and the commands that a test has not waited for."""
         for name in list(self.steps):
             self.machines.kill_all(name)
             self._end_step(name)
+        for process in self.commands:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            process.stderr.close()
+        self.commands.clear()
 
     def _end_step(self, name):
         step = self.steps.pop(name)

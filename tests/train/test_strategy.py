@@ -39,7 +39,7 @@ launcher = find_launcher(params.distribute, settings, 4)
 
 def saved_by_a_single_device():
     deadline = time.monotonic() + 200
-    while not (found := list((out / "single" / "group").glob("epoch-0006"))):
+    while not (found := list((out / "single" / "batch").glob("epoch-0006"))):
         assert time.monotonic() < deadline, "the single device has saved nothing"
         time.sleep(0.1)
     return found[0] / "best.keras"
@@ -125,8 +125,14 @@ MODES = {
     ),
 }
 SEVERAL = [mode for mode in MODES if mode != "single"]
-COMMON = GROUP | BATCH | NONE | RECIPE | HALF
-TRAININGS = {mode: COMMON | (XLA if mode == "single" else {}) for mode in MODES}
+# Tracing a network takes seconds in each process: what concerns one of the two ways is tried in that alone.
+COMMON = BATCH | RECIPE
+TRAININGS = {
+    "single": COMMON | GROUP | NONE | HALF | XLA,
+    "mirrored": COMMON | GROUP,
+    "workers": COMMON | NONE | HALF,
+    "workers_mirrored": COMMON,
+}
 COMPARED = [(mode, name) for mode in SEVERAL for name in TRAININGS[mode] if name not in HALF]
 
 
@@ -207,9 +213,9 @@ def test_several_devices_give_the_weights_of_one_at_the_end(trained, mode, name)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_trainings_of_the_norms_differ_and_the_network_learns(trained, mode):
-    histories = [trained[0][mode][norm] for norm in ("batch", "group", "none")]
-    assert len({history[-1]["train/loss"] for history in histories}) == 3
+def test_the_trainings_differ_and_the_network_learns(trained, mode):
+    histories = [trained[0][mode][name] for name in TRAININGS[mode] if name not in HALF | XLA]
+    assert len({history[-1]["train/loss"] for history in histories}) == len(histories) > 1
     assert all(history[-1]["train/loss"] < history[0]["train/loss"] for history in histories)
 
 
@@ -227,9 +233,9 @@ def test_times_and_memory_are_those_of_the_training(trained, mode):
             assert 1e8 < epoch["memory/host_peak_bytes"] < 1e11
 
 
-def test_half_precision_is_close_to_full_under_every_strategy(trained):
+def test_half_precision_is_close_to_full_on_one_device_and_several(trained):
     full = [epoch["train/loss"] for epoch in trained[0]["single"]["batch"][:2]]
-    for mode in MODES:
+    for mode in (mode for mode in MODES if "mixed_bfloat16" in TRAININGS[mode]):
         half = [epoch["train/loss"] for epoch in trained[0][mode]["mixed_bfloat16"]]
         assert half != full
         assert half[0] - half[1] == pytest.approx(full[0] - full[1], rel=0.05)

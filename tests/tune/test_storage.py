@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 SMALL = (
     "model.depth=1",
     "model.base_filters=4",
+    "model.norm=none",
     "train.patience=99",
     "tune.num_samples=4",
     "tune.epochs=3",

@@ -31,7 +31,8 @@ def searching(nodes, records, tiny_params, folder):
         path=None,
         **values,
     ):
-        params = tiny_params.override({name.replace("__", "."): value for name, value in values.items()})
+        replaced = {name.replace("__", "."): value for name, value in values.items()}
+        params = tiny_params.override({"model.norm": "none"} | replaced)
         tracker = tracker or MemoryTracker()
         study = study or tracker.start_run(TUNE, "study")
         share = allocate(nodes, params.tune.devices_per_trial, limit=devices)

@@ -22,6 +22,7 @@ SETS = {
     "tune.scheduler.grace_epochs": 1,
     "model.depth": 1,
     "model.base_filters": 4,
+    "model.norm": "none",
     "train.batch_size": 2,
     "train.patience": 99,
 }
@@ -86,7 +87,7 @@ def test_a_trial_on_two_nodes_and_one_that_moves_there_have_the_same_losses(warm
 def test_an_elastic_search_goes_on_when_a_node_is_lost(warm, project):
     with TwoNodes(cores=1) as cluster:
         process = start(
-            warm, project, cluster.env, "lost", allocation="elastic", scheduler__name="none", epochs=40, max_failures=3
+            warm, project, cluster.env, "lost", allocation="elastic", scheduler__name="none", epochs=24, max_failures=3
         )
         while len({path.parent for path in project.glob("checkpoints/tune/lost/trials/*/epoch-*")}) < 2:
             assert process.poll() is None, process.communicate()
@@ -95,4 +96,4 @@ def test_an_elastic_search_goes_on_when_a_node_is_lost(warm, project):
         _, err = process.communicate()
     assert process.returncode == 0, err
     found = histories(project, "lost", "train/loss")
-    assert {rate: len(losses) for rate, losses in found.items()} == dict.fromkeys(RATES, 40), err
+    assert {rate: len(losses) for rate, losses in found.items()} == dict.fromkeys(RATES, 24), err
