@@ -18,6 +18,9 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parents[1]
 DEADLINE_S = 300
 
+SEARCHES = ("mis.tune.session", "mis.tune.ray.driver", "mis.report.study.curves", "mis.report.study.page")
+"""What searches import more."""
+
 NO_SPARE = {"RAY_prestart_worker_first_driver": "0"}
 """Without it Ray starts a process for each core that nobody uses, which takes half a second of one."""
 

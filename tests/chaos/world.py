@@ -21,7 +21,7 @@ from mis.settings import Settings
 from mis.track.server import server, wait_until_ready
 from tests.cluster.machines import Machines, why_not
 from tests.outages import Proxy
-from tests.warm import WarmServer, warm_server
+from tests.warm import SEARCHES, WarmServer, warm_server
 
 PARAMS = Path(__file__).parents[2] / "pipelines" / "plain.yaml"
 DISK = "48m"
@@ -95,7 +95,7 @@ def world():
         settings = Settings(root=base / "store", workspace=base, tracking_uri=f"http://127.0.0.1:{port}")
         proxy = Proxy(settings.tracking_uri)
         stack.callback(proxy.down)
-        searches = stack.enter_context(warm_server("mis.tune.session", "mis.tune.ray.driver"))
+        searches = stack.enter_context(warm_server(*SEARCHES))
         trainings = stack.enter_context(warm_server())
         machines = stack.enter_context(Machines(2, base / "machines")) if why_not() is None else None
         yield World(base, proxy, settings, searches, trainings, machines)

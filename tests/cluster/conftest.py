@@ -132,6 +132,6 @@ def epochs_of(folder):
 
 
 def hosts_with_epochs(study, epochs):
-    """Return the names of the machines on which a trial of a study has written so many epochs."""
+    """Return the names of the machines on which a trial of a study runs that has written so many epochs."""
     started = [path for path in study.glob("trials/*/started.json") if epochs_of(path.parent) >= epochs]
     return {json.loads(path.read_text())["host"] for path in started}

@@ -163,7 +163,7 @@ class Slurm:
         """
         self.ask("scontrol", "update", f"JobId={number}", "StartTime=now+5seconds", f"TimeLimit={minutes}")
 
-    def finish(self, number, within_s=300, minutes=30):
+    def finish(self, number, within_s=600, minutes=30):
         """Wait until a job has ended, letting it begin soon where it is queued again, and return what is known."""
         ended, deadline, hurried = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL"), time.monotonic(), set()
         deadline += within_s
@@ -181,7 +181,7 @@ class Slurm:
                 command, env=os.environ | self.env, stdout=out, stderr=out, start_new_session=True
             )
 
-    def wait(self, holds, what, within_s=60):
+    def wait(self, holds, what, within_s=240):
         """Wait until something holds; SLURM's daemons must run meanwhile."""
         deadline = time.monotonic() + within_s
         while not holds():

@@ -41,7 +41,7 @@ def test_trials_of_a_node_that_is_cut_off_go_on_elsewhere(ray_machines, project,
     words = sets(tune__epochs=40, tune__allocation=allocation, train__batch_size=4)
     search = ray_machines.command("-m", "mis.tune", "--name", "cut", *words)
     store = project.folder / "checkpoints" / "tune" / "cut"
-    wait(lambda: hosts_with_epochs(store, 2) == {"n1", "n2"}, "trials on both nodes")
+    wait(lambda: "n2" in hosts_with_epochs(store, 2), "epochs on the second node")
     # From here on nothing that one node sends arrives at the other; its processes, and the file system, are there.
     ray_machines.machines.cut_off("n2")
     said = finish(search)
@@ -83,7 +83,7 @@ def test_nodes_that_have_no_folder_in_common_share_a_search_by_a_server(apart, p
     words = sets(tune__epochs=40, train__batch_size=4, storage__path="s3://mis/project")
     search = ray_machines.command("-m", "mis.tune", "--name", "apart", *words)
     remote = server.folder("project")
-    wait(lambda: hosts_of_sent(ray_machines.machines, remote) == {"n1", "n2"}, "trials on both nodes")
+    wait(lambda: "n2" in hosts_of_sent(ray_machines.machines, remote), "epochs of the second node")
     server.down()
     time.sleep(5)
     server.up()

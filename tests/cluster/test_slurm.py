@@ -58,7 +58,7 @@ def wait_for_epochs(slurm, project, name, epochs=1):
     """Wait until a trial of a study has written so many epochs."""
     folder = project.folder / "checkpoints" / "tune" / name / "trials"
 
-    slurm.wait(lambda: max(map(epochs_of, folder.glob("*")), default=0) >= epochs, f"epoch {epochs} of {name}", 240)
+    slurm.wait(lambda: max(map(epochs_of, folder.glob("*")), default=0) >= epochs, f"epoch {epochs} of {name}")
 
 
 def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(slurm, project):
@@ -67,19 +67,24 @@ def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(sl
     told, _ = submit(slurm, project, *options, words=sets(**ENDLESS))
     untold, _ = submit(slurm, project, *options, "--sbatch=--signal=B:USR1@0", words=sets(**ENDLESS))
     reasons = {told: "slurm: the time limit is near: the command", untold: "slurm: SIGTERM: the command"}
-    begun = {}
     for number, within_s in ((told, SIGNAL_S + 10), (untold, 0)):
         wait_for_epochs(slurm, project, f"slurm-{number}")
         slurm.limit_soon(number, within_s)
-    for number, reason in reasons.items():
-        slurm.wait(lambda job=number: slurm.job(job)["JobState"] == "PENDING", "the job to be queued again", 180)
-        printed = output(project, f"tune-{number}")
-        assert f"{reason} is ended" in printed
-        assert "slurm: the job is queued again" in printed
-        before = StudyStore.open(project.folder / "checkpoints" / "tune" / f"slurm-{number}")
-        assert before.interrupted()
-        begun[number] = len(before.journal.numbers())
-        slurm.begin_soon(number)
+    begun = {}
+
+    def queued_again():
+        return [number for number in reasons.keys() - begun if slurm.job(number)["JobState"] == "PENDING"]
+
+    while len(begun) < len(reasons):
+        slurm.wait(queued_again, "the jobs to be queued again")
+        for number in queued_again():
+            printed = output(project, f"tune-{number}")
+            assert f"{reasons[number]} is ended" in printed
+            assert "slurm: the job is queued again" in printed
+            before = StudyStore.open(project.folder / "checkpoints" / "tune" / f"slurm-{number}")
+            assert before.interrupted()
+            begun[number] = len(before.journal.numbers())
+            slurm.begin_soon(number)
     for number in reasons:
         job = slurm.finish(number)
         printed = output(project, f"tune-{number}")
@@ -112,7 +117,7 @@ def test_a_job_that_makes_room_for_another_goes_on_afterwards(slurm, project, pa
     name = f"slurm-{number}"
     wait_for_epochs(slurm, project, name)
     slurm.submit("--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1", cwd=project.folder)
-    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 60)
+    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again")
     job = slurm.finish(number)
     printed = output(project, f"tune-{number}")
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
@@ -133,7 +138,7 @@ def test_jobs_of_an_array_share_a_node_and_one_that_is_ended_leaves_the_other_al
     # As the time limit does. The last element has the number of the whole array.
     first, second = f"{number}_1", f"{number}_0"
     slurm.ask("scancel", "--batch", "--signal=USR1", first)
-    slurm.wait(lambda: slurm.job(first)["JobState"] == "PENDING", "the job to be queued again", 90)
+    slurm.wait(lambda: slurm.job(first)["JobState"] == "PENDING", "the job to be queued again")
     assert slurm.job(second)["JobState"] == "RUNNING"
     assert [slurm.finish(job)["JobState"] for job in (first, second)] == ["COMPLETED", "COMPLETED"]
     assert [slurm.job(job)["Restarts"] for job in (first, second)] == ["1", "0"]
@@ -178,7 +183,7 @@ def test_a_search_that_loses_a_node_goes_on_without_it(slurm, project):
     number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
     name = f"slurm-{number}"
     folder = project.folder / "checkpoints" / "tune" / name
-    slurm.wait(lambda: {"n1", "n2"} == hosts_with_epochs(folder, 2), "trials on both nodes", 240)
+    slurm.wait(lambda: "n2" in hosts_with_epochs(folder, 2), "epochs on the second node")
     slurm.lose("n2")
     ended = {trial.name for trial in StudyStore.open(folder).trials()}
     job = slurm.finish(number)
@@ -194,9 +199,9 @@ def test_a_search_that_loses_its_first_node_goes_on_in_its_next_turn(slurm, mach
     number, _ = submit(slurm, project, "--nodes=2", "--time=30:00", words=sets(**LONG))
     name = f"slurm-{number}"
     folder = project.folder / "checkpoints" / "tune" / name
-    slurm.wait(lambda: {"n1", "n2"} == hosts_with_epochs(folder, 2), "trials on both nodes", 240)
+    slurm.wait(lambda: "n1" in hosts_with_epochs(folder, 2), "epochs on the first node")
     slurm.lose("n1")  # with the batch script, the search and Ray's head
-    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again", 180)
+    slurm.wait(lambda: slurm.job(number)["JobState"] == "PENDING", "the job to be queued again")
     machines.join("n1")
     slurm.start_node("n1")
     job = slurm.finish(number)

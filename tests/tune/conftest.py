@@ -3,7 +3,7 @@
 import pytest
 
 from tests.searches import tracker_of
-from tests.warm import warm_server
+from tests.warm import SEARCHES, warm_server
 
 
 class Clock:
@@ -24,7 +24,7 @@ def clock():
 @pytest.fixture(scope="session")
 def warm_searches():
     """A server that starts searches in which Ray is imported too, which then knows no other token than there was."""
-    with warm_server("mis.tune.session", "mis.tune.ray.driver") as server:
+    with warm_server(*SEARCHES) as server:
         yield server
 
 
