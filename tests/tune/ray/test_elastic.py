@@ -9,13 +9,14 @@ from tests.tune.ray.conftest import LEARNING_RATE, NO_SCHEDULER
 
 pytestmark = pytest.mark.slow
 
-RATES = (4e-3, 3e-3, 1e-3, 5e-3)  # the best is the last, which the scheduler never stops
+RATES = (4e-3, 3e-3, 1e-3, 5e-3)  # with group norm the best is the last, which the scheduler never stops
 ASHA = {"name": "asha", "grace_epochs": 1, "reduction_factor": 2, "interval_epochs": 1}
 SEARCH = {
     "starts": [{"train.learning_rate": rate} for rate in RATES],
     "devices": 2,
     "tune__num_samples": len(RATES),
     "tune__epochs": 10,
+    "model__norm": "group",
     "tune__space": LEARNING_RATE,
     "train__patience": 99,
     "train__batch_size": 2,
