@@ -220,11 +220,14 @@ def _command(words: Sequence[str], nodes: RayNodes, signals: Signals) -> int | N
             _end_group(command, signals, END_WITHOUT_RAY_S)
             return None
         time.sleep(POLL_S)
-    if command.poll() is not None:
-        return _exit_code(command.returncode)
-    say("SIGTERM: the command is ended" if signals.terminated else "the time limit is near: the command is ended")
-    _end_group(command, signals)
-    return None
+    reason = "SIGTERM" if signals.terminated else "the time limit is near"
+    if command.poll() is None:
+        say(f"{reason}: the command is ended")
+        _end_group(command, signals)
+        return None
+    if command.returncode != 0 and signals.is_ending:
+        say(f"{reason}: the command has ended")
+    return _exit_code(command.returncode)
 
 
 def _exit_code(code: int) -> int:

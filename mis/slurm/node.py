@@ -42,6 +42,9 @@ END_S = 10.0
 
 POLL_S = 0.2
 
+OF_THE_JOB = ("SLURM_CPUS_ON_NODE", "SLURM_GPUS_ON_NODE")
+"""The variables in which SLURM says how many cores and GPUs of a node are the job's."""
+
 
 def own_address(env: Mapping[str, str]) -> str:
     """Return the address of this node, as the other nodes of the job reach it.
@@ -89,17 +92,33 @@ def make_local_folder(env: Mapping[str, str]) -> Path:
     return Path(tempfile.mkdtemp(prefix=job, dir=SHORT))
 
 
-def ray_command(address: str, folder: Path, label: str, *, head: str | None) -> list[str]:
+def cores_to_give(env: Mapping[str, str]) -> int:
+    """Return how many CPU cores Ray has to give on this node: those of the job, and one for each GPU at least.
+
+    Where SLURM binds its processes to the job's cores (TaskPlugin=task/affinity or task/cgroup) they are those of this
+    process; where it does not, SLURM alone knows.
+
+    >>> cores_to_give({"SLURM_CPUS_ON_NODE": "1"})
+    1
+    >>> cores_to_give({"SLURM_CPUS_ON_NODE": "1", "SLURM_GPUS_ON_NODE": "4"})
+    4
+    """
+    given, gpus = (int(env[name]) if env.get(name, "").isdigit() else None for name in OF_THE_JOB)
+    return max(cores() if given is None else min(cores(), given), gpus or 0)
+
+
+def ray_command(address: str, folder: Path, label: str, cores: int, *, head: str | None) -> list[str]:
     """Return the command that starts Ray on this node and stays as long as it runs.
 
     Args:
         address: This node's.
         folder: For temporary files.
         label: The node's name for SLURM.
+        cores: How many CPU cores Ray has to give.
         head: The address of the head; None where this is the head.
     """
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--node-ip-address={address}"]
-    ray += [f"--temp-dir={folder}", f"--num-cpus={cores()}", "--disable-usage-stats", f"--labels=mis/node={label}"]
+    ray += [f"--temp-dir={folder}", f"--num-cpus={cores}", "--disable-usage-stats", f"--labels=mis/node={label}"]
     # 0: each of Ray's servers takes a free port; the agent listens where `ray[default]` is installed.
     ray += ["--min-worker-port=0", "--max-worker-port=0", "--node-manager-port=0", "--object-manager-port=0"]
     ray += ["--dashboard-agent-listen-port=0"]
@@ -123,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(label: str, head_file: Path | None, head: str | None) -> int:
     address = own_address(os.environ)
     folder = make_local_folder(os.environ)
-    command = ray_command(address, folder, label, head=head)
+    command = ray_command(address, folder, label, cores_to_give(os.environ), head=head)
     # The setting with which mis lets a Ray of one machine listen on the loopback address alone.
     env = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
     print(f"{label}: Ray listens at {address}; its temporary files: {folder}", flush=True)  # noqa: T201

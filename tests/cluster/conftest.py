@@ -22,7 +22,6 @@ OURS = ("MIS_", "MLFLOW_", "DVC_", "RAY_", "SLURM_")
 TINY = {
     "model.depth": 1,
     "model.base_filters": 4,
-    "model.norm": "none",
     "train.batch_size": 2,
     "train.patience": 40,
     "tune.num_samples": 4,

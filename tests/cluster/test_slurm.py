@@ -18,8 +18,11 @@ pytestmark = pytest.mark.slow
 
 
 def submit(slurm, project, *options, command="tune", words=()):
-    """Write and submit a job by `python -m mis.slurm`, and return its number and what was said."""
-    line = [sys.executable, "-m", "mis.slurm", *options, "--submit", command, *words]
+    """Write and submit a job by `python -m mis.slurm`, and return its number and what was said.
+
+    It has both cores of its nodes, unless an option says otherwise.
+    """
+    line = [sys.executable, "-m", "mis.slurm", "--cpus-per-node=2", *options, "--submit", command, *words]
     done = project.run(*line, env=slurm.env)
     number = done.stdout.partition("submitted: job ")[2].split()[0]
     return number, done.stdout
@@ -79,7 +82,8 @@ def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(sl
         slurm.wait(queued_again, "the jobs to be queued again")
         for number in queued_again():
             printed = output(project, f"tune-{number}")
-            assert f"{reasons[number]} is ended" in printed
+            assert reasons[number] in printed
+            assert "slurm: Ray runs on n1, n2 with 2 cores" in printed
             assert "slurm: the job is queued again" in printed
             before = StudyStore.open(project.folder / "checkpoints" / "tune" / f"slurm-{number}")
             assert before.interrupted()
@@ -142,8 +146,9 @@ def test_jobs_of_an_array_share_a_node_and_one_that_is_ended_leaves_the_other_al
     assert slurm.job(second)["JobState"] == "RUNNING"
     assert [slurm.finish(job)["JobState"] for job in (first, second)] == ["COMPLETED", "COMPLETED"]
     assert [slurm.job(job)["Restarts"] for job in (first, second)] == ["1", "0"]
-    for name in names:
+    for task, name in enumerate(names):
         assert len(check_whole(project, name, 60).trials()) == 2
+        assert "slurm: Ray runs on n1 with 1 core\n" in output(project, f"tune-{number}_{task}")
 
 
 PAGE = ROOT / "docs" / "lost_node.md"

@@ -576,7 +576,7 @@ def test_temporary_files_are_of_the_job_and_the_user_alone_and_short_enough_for_
 
 def test_two_rays_on_a_node_have_no_port_in_common():
     def ports(head):
-        options = dict(word.partition("=")[::2] for word in ray_command("127.0.0.1", Path("t"), "n1", head=head))
+        options = dict(word.partition("=")[::2] for word in ray_command("127.0.0.1", Path("t"), "n1", 2, head=head))
         return [value for name, value in options.items() if name.endswith("port")]
 
     assert ports("10.0.0.1:6000") == ["0"] * 5  # each server takes a free one
