@@ -13,7 +13,7 @@ import mis.slurm.job
 from mis.errors import MisError
 from mis.slurm import allocation
 from mis.slurm.allocation import Job, State, id_of
-from mis.slurm.job import Outcome, _end_group, _exit_code, _look_for_the_head, _with_variables, end, way_on
+from mis.slurm.job import Outcome, _command, _end_group, _exit_code, _look_for_the_head, _with_variables, end, way_on
 from mis.slurm.signals import Signals
 
 RUNS = State("RUNNING", "None", 3000, ("n1", "n2"))
@@ -229,6 +229,20 @@ def test_a_command_that_is_killed_has_an_exit_code_as_in_a_shell(capfd):
     assert capfd.readouterr().err == (
         "slurm: the command was ended by signal 9: where nobody has killed it, its node had too little memory\n"
     )
+
+
+@pytest.mark.parametrize(("code", "said"), [(1, "slurm: SIGTERM: the command has ended\n"), (0, "")])
+def test_a_command_that_ends_before_it_is_told_to_says_why_where_it_has_failed(capfd, code, said):
+    """SIGTERM ends Ray too, and a command may have ended with it before it is told to."""
+    came = signals()
+
+    def look():
+        time.sleep(1.0)  # the command ends
+        came.terminated_at = time.monotonic()
+
+    nodes = SimpleNamespace(env=None, head_is_lost=False, look=look)
+    assert _command([sys.executable, "-c", f"raise SystemExit({code})"], nodes, came) == code
+    assert capfd.readouterr().err == said
 
 
 def test_variables_of_a_container_are_the_job_s_and_must_be_set():
