@@ -19,6 +19,7 @@ from mis.data.records.writer import write_records
 from mis.params.data import LAYOUTS, PhantomParams
 from mis.params.load import load_params
 from mis.quiet import import_tensorflow
+from mis.settings import environment
 from mis.train.cluster import cluster
 from tests.warm import NO_SPARE, warm_server
 
@@ -113,8 +114,7 @@ def warm():
 @pytest.fixture(scope="session")
 def nodes():
     """The nodes of a Ray cluster on this machine, the same for all tests: it takes 5 s to start."""
-    os.environ |= NO_SPARE
-    with cluster(None) as nodes:
+    with environment(NO_SPARE), cluster(None) as nodes:
         yield nodes
 
 

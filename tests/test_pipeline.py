@@ -126,15 +126,14 @@ def test_a_second_repro_does_nothing(project):
     assert "Data and pipelines are up to date" in project.run("dvc", "repro").stdout
 
 
-STAGE_OF = {  # parameters of different sections, as DVC names those
-    "phantom.seed": "phantom",
-    "data.target": "preprocess",
-    "train.epochs": "train",
-    "tune.num_samples": "tune",
-    "predict.threshold": "evaluate",
-    "scaling.epochs": "scaling",
+CHANGED = {  # parameters of different sections, as DVC names those, with another value and the stage that takes them
+    "phantom.seed": (8, "phantom"),
+    "data.target": ("whole_tumor", "preprocess"),
+    "train.epochs": (4, "train"),
+    "tune.num_samples": (9, "tune"),
+    "predict.threshold": (0.4, "evaluate"),
+    "scaling.epochs": (2, "scaling"),
 }
-OTHER_VALUES = (8, "whole_tumor", 4, 9, 0.4, 2)
 
 
 def changed_inputs(project):
@@ -150,8 +149,8 @@ def changed_inputs(project):
 
 
 def test_a_parameter_concerns_its_stage_alone(project):
-    with project.changed(**dict(zip(STAGE_OF, OTHER_VALUES, strict=True))):
-        assert changed_inputs(project) == {name.partition(".")[0]: {stage} for name, stage in STAGE_OF.items()}
+    with project.changed(**{name: value for name, (value, _) in CHANGED.items()}):
+        assert changed_inputs(project) == {name.partition(".")[0]: {stage} for name, (_, stage) in CHANGED.items()}
     assert changed_inputs(project) == {}
 
 

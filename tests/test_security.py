@@ -84,7 +84,7 @@ def _check_search(search, project, started):
         process = psutil.Process(search.pid)
         started[:] = process.children(recursive=True)
         seen |= listening(process)
-        time.sleep(0.2)
+        time.sleep(0.05)
     assert len(seen) > 3  # Ray's servers
     assert {address for _, address in seen} <= LOOPBACK
 

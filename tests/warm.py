@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[1]
 DEADLINE_S = 300
 
 SEARCHES = ("mis.tune.session", "mis.tune.ray.driver", "mis.report.study.curves", "mis.report.study.page")
-"""What searches import more."""
+"""What searches import besides."""
 
 NO_SPARE = {"RAY_prestart_worker_first_driver": "0"}
-"""Without it Ray starts a process for each core that nobody uses, which takes half a second of one."""
+"""Without it Ray starts a process for each core before there is work; trials use none of them."""
 
 SERVER = """
 import importlib, json, os, runpy, sys, traceback

@@ -158,7 +158,7 @@ def take_window(volume: NDArray[Any], start: Shape, size: Shape) -> NDArray[Any]
 
 def _resample(volume: NDArray[Any], shape: Shape, *, nearest: bool) -> NDArray[Any]:
     """Return a volume resampled to another number of voxels over the same extent."""
-    from scipy import ndimage  # late: no process that trains needs it, and each would take .2 s for it
+    from scipy import ndimage  # late: no process that trains needs it, and each would take 0.2 s for it
 
     ratio = np.array(volume.shape) / np.array(shape)
     source = volume if nearest else volume.astype(np.float32)

@@ -220,13 +220,12 @@ def _command(words: Sequence[str], nodes: RayNodes, signals: Signals) -> int | N
             _end_group(command, signals, END_WITHOUT_RAY_S)
             return None
         time.sleep(POLL_S)
-    reason = "SIGTERM" if signals.terminated else "the time limit is near"
     if command.poll() is None:
-        say(f"{reason}: the command is ended")
+        say("SIGTERM: the command is ended" if signals.terminated else "the time limit is near: the command is ended")
         _end_group(command, signals)
         return None
-    if command.returncode != 0 and signals.is_ending:
-        say(f"{reason}: the command has ended")
+    if command.returncode != 0 and signals.terminated:
+        say("SIGTERM: the command has ended")  # with Ray, which it ends too
     return _exit_code(command.returncode)
 
 

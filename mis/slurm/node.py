@@ -42,8 +42,8 @@ END_S = 10.0
 
 POLL_S = 0.2
 
-OF_THE_JOB = ("SLURM_CPUS_ON_NODE", "SLURM_GPUS_ON_NODE")
-"""The variables in which SLURM says how many cores and GPUs of a node are the job's."""
+GPUS_OF_THE_STEP = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
+"""The variables in which SLURM lists the GPUs of a step, or of the job, on this node."""
 
 
 def own_address(env: Mapping[str, str]) -> str:
@@ -96,29 +96,31 @@ def cores_to_give(env: Mapping[str, str]) -> int:
     """Return how many CPU cores Ray has to give on this node: those of the job, and one for each GPU at least.
 
     Where SLURM binds its processes to the job's cores (TaskPlugin=task/affinity or task/cgroup) they are those of this
-    process; where it does not, SLURM alone knows.
+    process; where it does not, SLURM alone knows. What it counts are hardware threads where its nodes have such.
 
     >>> cores_to_give({"SLURM_CPUS_ON_NODE": "1"})
     1
-    >>> cores_to_give({"SLURM_CPUS_ON_NODE": "1", "SLURM_GPUS_ON_NODE": "4"})
+    >>> cores_to_give({"SLURM_CPUS_ON_NODE": "1", "SLURM_STEP_GPUS": "0,1,2,3"})
     4
     """
-    given, gpus = (int(env[name]) if env.get(name, "").isdigit() else None for name in OF_THE_JOB)
-    return max(cores() if given is None else min(cores(), given), gpus or 0)
+    given = env.get("SLURM_CPUS_ON_NODE", "")
+    listed = next((env[name] for name in GPUS_OF_THE_STEP if env.get(name)), "")
+    gpus = len(listed.split(",")) if listed else 0
+    return max(min(cores(), int(given)) if given.isdigit() else cores(), gpus)
 
 
-def ray_command(address: str, folder: Path, label: str, cores: int, *, head: str | None) -> list[str]:
+def ray_command(address: str, folder: Path, label: str, cpus: int, *, head: str | None) -> list[str]:
     """Return the command that starts Ray on this node and stays as long as it runs.
 
     Args:
         address: This node's.
         folder: For temporary files.
         label: The node's name for SLURM.
-        cores: How many CPU cores Ray has to give.
+        cpus: How many CPU cores Ray has to give.
         head: The address of the head; None where this is the head.
     """
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--node-ip-address={address}"]
-    ray += [f"--temp-dir={folder}", f"--num-cpus={cores}", "--disable-usage-stats", f"--labels=mis/node={label}"]
+    ray += [f"--temp-dir={folder}", f"--num-cpus={cpus}", "--disable-usage-stats", f"--labels=mis/node={label}"]
     # 0: each of Ray's servers takes a free port; the agent listens where `ray[default]` is installed.
     ray += ["--min-worker-port=0", "--max-worker-port=0", "--node-manager-port=0", "--object-manager-port=0"]
     ray += ["--dashboard-agent-listen-port=0"]

@@ -14,9 +14,11 @@ class RayMachines:
     Attributes:
         machines: The machines; the first one has Ray's head.
         env: The variables with which a command finds this Ray.
+        commands: What was started with it.
+        cores: How many cores of each machine it has.
     """
 
-    def __init__(self, machines, project, base):
+    def __init__(self, machines, project, base, cores=2):
         self.machines = machines
         self.project = project
         self.base = base
@@ -24,6 +26,7 @@ class RayMachines:
         self.env = {}
         self.steps = {}
         self.commands = []
+        self.cores = cores
 
     def start(self):
         """Start Ray on every machine, and wait until all have joined."""
@@ -33,6 +36,7 @@ class RayMachines:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "SLURM_JOB_ID": f"{secrets.token_hex(3)}{self.turn}",  # it names the folder of temporary files
+            "SLURM_CPUS_ON_NODE": str(self.cores),
         }
         path = self.base / f"head-{self.turn}"
         self._start_on(head, "--head-file", path)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from mis.settings import Settings
+from mis.storage.remote import AwayError
 from mis.track.base import TRAIN
 from mis.track.mlflow import MlflowTracker
+from mis.train.checkpoint import HISTORY
 from mis.tune.study.store import StudyStore
 from tests.cluster.conftest import check_whole, epochs_of, hosts, hosts_with_epochs, sets
 from tests.cluster.ray_machines import RayMachines, wait
@@ -20,9 +22,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def ray_machines(machines, project, tmp_path):
-    """Ray on two machines."""
-    ray = RayMachines(machines, project, tmp_path)
+def ray_machines(request, machines, project, tmp_path):
+    """Ray on two machines; it has a core of each, unless a test asks for more: a process takes seconds to begin."""
+    ray = RayMachines(machines, project, tmp_path, cores=getattr(request, "param", 1))
     try:
         ray.start()
         yield ray
@@ -39,7 +41,7 @@ def finish(process):
 
 @pytest.mark.parametrize("allocation", ["fixed", "elastic"])
 def test_trials_of_a_node_that_is_cut_off_go_on_elsewhere(ray_machines, project, allocation):
-    words = sets(tune__epochs=40, tune__allocation=allocation, train__batch_size=4)
+    words = sets(tune__epochs=40, tune__num_samples=3, tune__allocation=allocation, train__batch_size=4)
     search = ray_machines.command("-m", "mis.tune", "--name", "cut", *words)
     store = project.folder / "checkpoints" / "tune" / "cut"
     wait(lambda: "n2" in hosts_with_epochs(store, 2), "epochs on the second node")
@@ -47,7 +49,7 @@ def test_trials_of_a_node_that_is_cut_off_go_on_elsewhere(ray_machines, project,
     ray_machines.machines.cut_off("n2")
     said = finish(search)
     assert "goes on from its last epoch" in said
-    assert len(check_whole(project, "cut", 40).trials()) == 4
+    assert len(check_whole(project, "cut", 40).trials()) == 3
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def apart(machines, project, tmp_path):
         (project.folder / "checkpoints").mkdir()
         for folder in ("checkpoints", "data"):
             subprocess.run(machines.on("n2", "mount", "-t", "tmpfs", "none", project.folder / folder), check=True)
-        ray = RayMachines(machines, project, tmp_path)
+        ray = RayMachines(machines, project, tmp_path, cores=1)
         try:
             ray.start()
             yield ray, server
@@ -68,16 +70,14 @@ def apart(machines, project, tmp_path):
 
 def hosts_of_sent(machines, remote):
     """Return the names of the machines that run a trial of which a server has a whole epoch."""
-    sent = [name.partition("/epoch-") for name in remote.list() if "/epoch-" in name]
-    # Where the second epoch has begun the first one is whole. A trial that has ended leaves none.
-    trials = {trial for trial, _, epoch in sent if not epoch.startswith("0001")}
+    try:
+        trials = {name.partition("/epoch-")[0] for name in remote.list() if name.endswith(f"/{HISTORY}")}
+    except AwayError:  # it is slow on a busy machine
+        return set()
     folders = {hashlib.sha256(remote.below(*trial.split("/")).url.encode()).hexdigest()[:16] for trial in trials}
     disks = {name: Path(f"/proc/{first.pid}/root{machines.local}") for name, first in machines.first_processes.items()}
-    return {
-        name
-        for name, disk in disks.items()
-        if folders & {path.name for path in disk.glob("mis-storage-*/checkpoints/*")}
-    }
+    found = {name: disk.glob("mis-storage-*/checkpoints/*") for name, disk in disks.items()}
+    return {name for name, paths in found.items() if folders & {path.name for path in paths}}
 
 
 def test_nodes_that_have_no_folder_in_common_share_a_search_by_a_server(apart, project):
@@ -85,22 +85,22 @@ def test_nodes_that_have_no_folder_in_common_share_a_search_by_a_server(apart, p
     refused = ray_machines.run("-m", "mis.tune", *sets())
     assert refused.returncode == 2
     assert "every node must see" in " ".join(refused.stderr.split())
-    words = sets(tune__epochs=60, train__batch_size=2, storage__path="s3://mis/project")
+    words = sets(tune__epochs=60, tune__num_samples=3, storage__path="s3://mis/project")
     search = ray_machines.command("-m", "mis.tune", "--name", "apart", *words)
     remote = server.folder("project")
     wait(lambda: "n2" in hosts_of_sent(ray_machines.machines, remote), "epochs of the second node")
     server.down()
-    time.sleep(3)  # they train on
+    time.sleep(3)
     server.up()
     ray_machines.machines.cut_off("n2")
     said = finish(search)
     assert "goes on from its last epoch" in said
-    assert len(check_whole(project, "apart", 60).trials()) == 4
+    assert len(check_whole(project, "apart", 60).trials()) == 3
     assert not [name for name in remote.list() if "epoch-" in name]
 
 
 def test_a_search_whose_head_is_lost_is_resumed(ray_machines, project):
-    words = sets(tune__epochs=40)
+    words = sets(tune__epochs=40, tune__num_samples=3)
     search = ray_machines.command("-m", "mis.tune", "--name", "head", *words)
     store = project.folder / "checkpoints" / "tune" / "head"
     wait(lambda: max(map(epochs_of, store.glob("trials/*")), default=0) >= 5, "epochs")
@@ -113,12 +113,13 @@ def test_a_search_whose_head_is_lost_is_resumed(ray_machines, project):
     ray_machines.start()
     resumed = ray_machines.run("-m", "mis.tune", "--resume", "head")
     assert resumed.returncode == 0, resumed.stderr
-    assert len(check_whole(project, "head", 40).trials()) == 4
+    assert len(check_whole(project, "head", 40).trials()) == 3
     assert hosts(StudyStore.open(store)) == {"n1", "n2"}
 
 
+@pytest.mark.parametrize("ray_machines", [2], indirect=True)
 def test_a_training_over_two_nodes_goes_on_without_the_one_that_is_cut_off(ray_machines, project):
-    words = sets(train__epochs=20, train__patience=20, train__batch_size=4)
+    words = sets(train__epochs=30, train__patience=30, train__batch_size=4)
     words += ["--set", "distribute.workers=2", "--set", "distribute.max_restarts=3"]
     training = ray_machines.command("-m", "mis.train", *words)
     wait(lambda: max(map(epochs_of, (project.folder / "checkpoints").glob("*/*")), default=0) >= 3, "epochs")
@@ -129,7 +130,7 @@ def test_a_training_over_two_nodes_goes_on_without_the_one_that_is_cut_off(ray_m
     client = MlflowTracker(settings).client
     (run,) = client.search_runs([client.get_experiment_by_name(TRAIN).experiment_id])
     points = client.get_metric_history(run.info.run_id, "val/dice")
-    assert sorted(point.step for point in points) == list(range(1, 21))
+    assert sorted(point.step for point in points) == list(range(1, 31))
     # Both workers have found room on the node that is left: a core for each.
     assert {point.value for point in client.get_metric_history(run.info.run_id, "time/devices")} == {2.0}
 

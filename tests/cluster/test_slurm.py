@@ -20,9 +20,9 @@ pytestmark = pytest.mark.slow
 def submit(slurm, project, *options, command="tune", words=()):
     """Write and submit a job by `python -m mis.slurm`, and return its number and what was said.
 
-    It has both cores of its nodes, unless an option says otherwise.
+    SLURM gives it a core of each node, unless it asks for more.
     """
-    line = [sys.executable, "-m", "mis.slurm", "--cpus-per-node=2", *options, "--submit", command, *words]
+    line = [sys.executable, "-m", "mis.slurm", *options, "--submit", command, *words]
     done = project.run(*line, env=slurm.env)
     number = done.stdout.partition("submitted: job ")[2].split()[0]
     return number, done.stdout
@@ -40,7 +40,7 @@ def test_a_search_runs_over_two_nodes_and_leaves_nothing_behind(slurm, machines,
     job = slurm.finish(number)
     printed = output(project, f"tune-{number}")
     assert job["JobState"] == "COMPLETED", printed
-    assert "slurm: Ray runs on n1, n2 with 4 cores" in printed
+    assert "slurm: Ray runs on n1, n2 with 2 cores" in printed
     store = StudyStore.open(project.folder / "checkpoints" / "tune" / f"slurm-{number}")
     assert [(trial.state, len(trial.history)) for trial in store.trials()] == [("completed", 4)] * 4
     assert hosts(store) == {"n1", "n2"}
@@ -49,11 +49,11 @@ def test_a_search_runs_over_two_nodes_and_leaves_nothing_behind(slurm, machines,
         assert not left, f"{name}: {left}"
 
 
-LONG = {"tune__epochs": 60}
+LONG = {"tune__epochs": 60, "tune__num_samples": 3}
 """A search that is still running when something is done to it."""
 
 
-ENDLESS = {"tune__num_samples": 1000, "tune__hours": 0.04}
+ENDLESS = {"tune__num_samples": 1000, "tune__hours": 0.05}
 """One with more trials than there is time for: its own budget ends it, in its second turn."""
 
 
@@ -66,24 +66,26 @@ def wait_for_epochs(slurm, project, name, epochs=1):
 
 def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(slurm, project):
     """Two jobs at once, a core of each node for each; of the second one's limit no signal tells."""
-    options = ("--nodes=2", "--cpus-per-node=1", "--time=30:00")
+    options = ("--nodes=2", "--time=30:00")
     told, _ = submit(slurm, project, *options, words=sets(**ENDLESS))
     untold, _ = submit(slurm, project, *options, "--sbatch=--signal=B:USR1@0", words=sets(**ENDLESS))
-    reasons = {told: "slurm: the time limit is near: the command", untold: "slurm: SIGTERM: the command"}
-    for number, within_s in ((told, SIGNAL_S + 10), (untold, 0)):
+    reasons = {told: "slurm: the time limit is near: the command is ended", untold: "slurm: SIGTERM: the command"}
+    for number in reasons:
         wait_for_epochs(slurm, project, f"slurm-{number}")
-        slurm.limit_soon(number, within_s)
+    slurm.limit_soon(told, SIGNAL_S + 10)
+    slurm.limit_soon(untold, 0)
     begun = {}
 
     def queued_again():
-        return [number for number in reasons.keys() - begun if slurm.job(number)["JobState"] == "PENDING"]
+        states = {number: slurm.job(number)["JobState"] for number in reasons.keys() - begun}
+        assert "COMPLETED" not in states.values(), "the search has ended before the limit"
+        return [number for number, state in states.items() if state == "PENDING"]
 
     while len(begun) < len(reasons):
         slurm.wait(queued_again, "the jobs to be queued again")
         for number in queued_again():
             printed = output(project, f"tune-{number}")
             assert reasons[number] in printed
-            assert "slurm: Ray runs on n1, n2 with 2 cores" in printed
             assert "slurm: the job is queued again" in printed
             before = StudyStore.open(project.folder / "checkpoints" / "tune" / f"slurm-{number}")
             assert before.interrupted()
@@ -97,9 +99,9 @@ def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(sl
         assert len(check_whole(project, f"slurm-{number}", 4).trials()) >= begun[number]
 
 
-@pytest.mark.parametrize("near_its_limit", [False, True])
-def test_a_job_that_is_cancelled_is_not_queued_again(slurm, project, near_its_limit):
-    number, _ = submit(slurm, project, "--nodes=1", "--time=30:00", words=sets(**LONG))
+@pytest.mark.parametrize(("near_its_limit", "nodes"), [(False, 1), (True, 2)])
+def test_a_job_that_is_cancelled_is_not_queued_again(slurm, project, near_its_limit, nodes):
+    number, _ = submit(slurm, project, f"--nodes={nodes}", "--time=30:00", words=sets(**LONG))
     name = f"slurm-{number}"
     wait_for_epochs(slurm, project, name)
     if near_its_limit:
@@ -115,9 +117,11 @@ def test_a_job_that_is_cancelled_is_not_queued_again(slurm, project, near_its_li
     assert StudyStore.open(project.folder / "checkpoints" / "tune" / name).interrupted()
 
 
-@pytest.mark.parametrize("partition", ["main", "polite"])  # SLURM ends a job of the second one a minute after SIGTERM
-def test_a_job_that_makes_room_for_another_goes_on_afterwards(slurm, project, partition):
-    number, _ = submit(slurm, project, "--nodes=1", "--time=30:00", f"--partition={partition}", words=sets(**LONG))
+# SLURM ends a job of the second partition a minute after SIGTERM.
+@pytest.mark.parametrize(("partition", "nodes"), [("main", 1), ("polite", 2)])
+def test_a_job_that_makes_room_for_another_goes_on_afterwards(slurm, project, partition, nodes):
+    where = (f"--nodes={nodes}", f"--partition={partition}")
+    number, _ = submit(slurm, project, *where, "--time=30:00", words=sets(**LONG))
     name = f"slurm-{number}"
     wait_for_epochs(slurm, project, name)
     slurm.submit("--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1", cwd=project.folder)
@@ -130,12 +134,12 @@ def test_a_job_that_makes_room_for_another_goes_on_afterwards(slurm, project, pa
         partition
     ] in printed
     assert "it goes on: " in printed
-    assert len(check_whole(project, name, 60).trials()) == 4
+    assert len(check_whole(project, name, 60).trials()) == 3
 
 
 def test_jobs_of_an_array_share_a_node_and_one_that_is_ended_leaves_the_other_alone(slurm, project):
-    options = ["--array=0-1", "--sbatch=--nodelist=n1", "--cpus-per-node=1", "--time=30:00"]
-    number, _ = submit(slurm, project, *options, words=sets(**LONG | {"tune__num_samples": 2}))
+    options = ["--array=0-1", "--sbatch=--nodelist=n1", "--time=30:00"]
+    number, _ = submit(slurm, project, *options, words=sets(**LONG))
     names = [f"slurm-{number}-{task}" for task in range(2)]
     for name in names:
         wait_for_epochs(slurm, project, name)
@@ -147,7 +151,7 @@ def test_jobs_of_an_array_share_a_node_and_one_that_is_ended_leaves_the_other_al
     assert [slurm.finish(job)["JobState"] for job in (first, second)] == ["COMPLETED", "COMPLETED"]
     assert [slurm.job(job)["Restarts"] for job in (first, second)] == ["1", "0"]
     for task, name in enumerate(names):
-        assert len(check_whole(project, name, 60).trials()) == 2
+        assert len(check_whole(project, name, 60).trials()) == 3
         assert "slurm: Ray runs on n1 with 1 core\n" in output(project, f"tune-{number}_{task}")
 
 
@@ -156,9 +160,9 @@ PAGE = ROOT / "docs" / "lost_node.md"
 TEXT = """\
 # A search that lost a node
 
-This is the whole output of a job of the real SLURM: a search with four trials over two nodes, of which one lost its
-power after some epochs. SLURM and Ray notice it after 20 s and about a minute (their own settings); the trials that
-ran there go on from their last epoch on the node that is left, and the job ends well. Nothing was done by hand.
+This is the whole output of a job of the real SLURM: a search with three trials over two nodes, of which one lost its
+power after some epochs. SLURM and Ray notice it after 20 s and about a minute (their own settings); the trial that
+ran there goes on from its last epoch on the node that is left, and the job ends well. Nothing was done by hand.
 `tests/cluster/test_slurm.py` makes such a job each time that it runs, and has written this page. The data are a
 phantom.
 
@@ -178,7 +182,7 @@ def write_page(printed, project):
         "srun: error: Node failure on n2",
         "slurm: node n2 has left",
         "goes on from its last epoch",
-        "4 of 4 trials",
+        "3 of 3 trials",
     ):
         assert line in printed
         assert line in page
@@ -213,7 +217,7 @@ def test_a_search_that_loses_its_first_node_goes_on_in_its_next_turn(slurm, mach
     printed = output(project, f"tune-{number}")
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1"), printed
     assert "it goes on: " in printed
-    assert len(check_whole(project, name, 60).trials()) == 4
+    assert len(check_whole(project, name, 60).trials()) == 3
 
 
 def test_a_training_takes_all_devices_of_its_job(slurm, project):

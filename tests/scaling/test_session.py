@@ -97,7 +97,7 @@ def test_a_comparison_that_was_killed_goes_on_with_the_cells_that_are_missing(me
 
 @pytest.mark.slow
 def test_a_comparison_that_is_told_to_end_says_so_in_mlflow(measure, project):
-    process = measure()
+    process = measure(scaling__modes=["data", "experiment", "hybrid", "elastic"])
     wait_for_a_cell(process, project)
     while not any(run.info.status == "FINISHED" for run in runs_of(project)[2]):  # nothing writes to MLflow then
         assert process.poll() is None, process.communicate()

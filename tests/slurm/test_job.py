@@ -7,6 +7,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 import mis.slurm.job
@@ -236,8 +237,13 @@ def test_a_command_that_ends_before_it_is_told_to_says_why_where_it_has_failed(c
     """SIGTERM ends Ray too, and a command may have ended with it before it is told to."""
     came = signals()
 
+    others = psutil.Process().children()
+
     def look():
-        time.sleep(1.0)  # the command ends
+        while any(
+            child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process().children() if child not in others
+        ):
+            time.sleep(0.01)
         came.terminated_at = time.monotonic()
 
     nodes = SimpleNamespace(env=None, head_is_lost=False, look=look)

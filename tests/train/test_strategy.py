@@ -125,12 +125,13 @@ MODES = {
     ),
 }
 SEVERAL = [mode for mode in MODES if mode != "single"]
-# Tracing a network takes seconds in each process: what concerns one of the two ways is tried in that alone.
+# Tracing a network takes seconds in each process: the last way, which is the two before it together, has but the first
+# and the largest.
 COMMON = BATCH | RECIPE
 TRAININGS = {
     "single": COMMON | GROUP | NONE | HALF | XLA,
-    "mirrored": COMMON | GROUP,
-    "workers": COMMON | NONE | HALF,
+    "mirrored": COMMON | GROUP | HALF,
+    "workers": COMMON | GROUP | NONE | HALF,
     "workers_mirrored": COMMON,
 }
 COMPARED = [(mode, name) for mode in SEVERAL for name in TRAININGS[mode] if name not in HALF]

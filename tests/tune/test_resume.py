@@ -59,7 +59,8 @@ def steps(project, run):
 
 def test_a_search_that_is_killed_again_and_again_loses_nothing(warm_searches, project):
     drawn = random.Random(1)  # noqa: S311 - moments, not secrets
-    process, name, ended = start(warm_searches, project, sets=SMALL), None, {}
+    two = {"MIS_DEVICES": "2"}
+    process, name, ended = start(warm_searches, project, sets=SMALL, **two), None, {}
     for number in range(KILLS):
         if number % 2:  # before the first trial begins, and Ray has begun
             left = set(project.glob("checkpoints/tune/*-*/ray-*"))
@@ -74,9 +75,9 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing(warm_searches, pr
         (folder,) = project.glob("checkpoints/tune/*-*") or [None]
         name = folder.name if folder else None
         process = (
-            start(warm_searches, project, "--resume", name, sets=[MORE])
+            start(warm_searches, project, "--resume", name, sets=[MORE], **two)
             if name
-            else start(warm_searches, project, sets=SMALL)
+            else start(warm_searches, project, sets=SMALL, **two)
         )
     assert 0 < len(ended) < TRIALS, "kills came before, between and after the ends of trials"
     out, err = process.communicate(timeout=300)
@@ -114,11 +115,11 @@ def test_whoever_stops_or_changes_trials_nothing_is_lost(warm_searches, project,
         "tune.scheduler.interval_epochs=4",
     ]
     values += [f"tune.scheduler.name={scheduler}", f"tune.sampler.name={sampler}"]
-    process = start(warm_searches, project, sets=values)
-    wait_until(process, lambda: epochs_done(project) >= 10)
+    process = start(warm_searches, project, sets=values, MIS_DEVICES="2")
+    wait_until(process, lambda: epochs_done(project) >= 16)
     kill(process)
     (folder,) = project.glob("checkpoints/tune/*-*")
-    process = start(warm_searches, project, "--resume", folder.name)
+    process = start(warm_searches, project, "--resume", folder.name, MIS_DEVICES="2")
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     children, parent = recorded(project)
