@@ -242,6 +242,12 @@ class RunStore(Tracker, Protocol):
     def may_refuse(self, error: Exception) -> bool:
         """Return whether an error may say the same, or may pass; what else the store takes meanwhile tells which."""
 
+    def be_patient(self, error: Exception) -> None:
+        """Let the store take longer from now on where an error says that it was too slow.
+
+        A server goes on with a request that was given up: who asks again too soon only adds to its work.
+        """
+
     def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> StoredRun | None:
         """Return the newest run that has all the tags; None if there is none.
 

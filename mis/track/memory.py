@@ -191,6 +191,9 @@ class MemoryTracker:
         """Return False: nothing that is refused in memory is taken another time."""
         return False
 
+    def be_patient(self, error: Exception) -> None:
+        """Do nothing: memory is never slow."""
+
     def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> MemoryRun | None:
         """Return the newest run that has all the tags."""
         for run in self._with(experiment, tags):

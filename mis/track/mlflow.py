@@ -95,8 +95,8 @@ RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEO
 CONTACT_S = 4
 """Seconds in which a server must give its first answer."""
 
-SEND_S = 10
-"""Seconds in which a server must answer what is delivered to it."""
+SENDS_S = (10, 20, 40, 60)
+"""Seconds in which a server must answer what is delivered to it: at first, and after each time that it was too slow."""
 
 UPLOAD_S = 120
 """Seconds in which a server must have taken a file, which it may pass on to a store of its own; MLflow's default."""
@@ -206,7 +206,7 @@ class MlflowRun:
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Copy a file into the run's artifacts."""
-        patience = {TIMEOUT: str(UPLOAD_S)} if os.environ.get(TIMEOUT) == str(SEND_S) else {}
+        patience = {TIMEOUT: str(UPLOAD_S)} if _send_s() is not None else {}
         with environment(patience):
             self._client.log_artifact(self.id, str(path), folder or None)
 
@@ -427,6 +427,12 @@ class MlflowTracker:
         """Return whether an error may say the same, or may pass; see `RunStore.may_refuse`."""
         code, status = _answer_of(error)
         return code == DOUBTFUL_CODE or status == DOUBTFUL_STATUS
+
+    def be_patient(self, error: Exception) -> None:
+        """Give a server that was too slow more time, unless the user has set how much; see `RunStore.be_patient`."""
+        now_s = _send_s()
+        if now_s is not None and "timed out" in str(error).lower():
+            os.environ[TIMEOUT] = str(next((more_s for more_s in SENDS_S if more_s > now_s), now_s))
 
     def find_run(self, experiment: str, tags: Mapping[str, str], *, go_on: bool = True) -> MlflowRun | None:
         """Return the newest run that has all the tags; see `Tracker.find_run`."""
@@ -689,7 +695,12 @@ def impatient() -> None:
     have come after the run was made.
     """
     os.environ.setdefault(RETRIES, "0")
-    os.environ.setdefault(TIMEOUT, str(SEND_S))
+    os.environ.setdefault(TIMEOUT, str(SENDS_S[0]))
+
+
+def _send_s() -> int | None:
+    """Return the seconds in which a server must answer; None where the user has set others."""
+    return next((seconds for seconds in SENDS_S if os.environ.get(TIMEOUT) == str(seconds)), None)
 
 
 def _batches(items: Sequence[Item], size: int) -> Iterator[list[Item]]:

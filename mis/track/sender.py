@@ -629,6 +629,8 @@ class Sender:
                         self._changed.wait(pause_s)
 
     def _fail(self, error: Exception) -> None:
+        if self._store is not None:
+            self._store.be_patient(error)
         first, self.failure = self.failure is None, reason_of(error)
         self.is_disk_full = is_disk_full(error)
         if first:

@@ -141,6 +141,7 @@ def _deliver(delivery: Delivery, store: RunStore, say: Warn) -> bool:
             except DamagedError:
                 raise
             except Exception as error:  # whatever a store, or the network before it, may raise
+                store.be_patient(error)
                 delivery.mark()
                 if time.monotonic() > deadline:
                     left = counted(count_waiting(delivery.folder)[0], "operation")

@@ -65,8 +65,9 @@ def wait_for_epochs(slurm, project, name, epochs=1):
 
 
 def test_before_its_time_limit_a_job_is_queued_again_and_goes_on_where_it_was(slurm, project):
-    """Two jobs at once, a core of each node for each; of the second one's limit no signal tells."""
+    """Two jobs at once; of the second one's limit no signal tells."""
     options = ("--nodes=2", "--time=30:00")
+    project.env["MIS_DEVICES"] = "1"  # one trial at a time: two searches go on for minutes
     told, _ = submit(slurm, project, *options, words=sets(**ENDLESS))
     untold, _ = submit(slurm, project, *options, "--sbatch=--signal=B:USR1@0", words=sets(**ENDLESS))
     reasons = {told: "slurm: the time limit is near: the command is ended", untold: "slurm: SIGTERM: the command"}

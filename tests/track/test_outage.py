@@ -1,5 +1,6 @@
 """Trainings, searches and scaling while MLflow's server is away: real commands, and a real server behind a proxy."""
 
+import os
 import shutil
 import signal
 import socket
@@ -372,6 +373,29 @@ def test_a_request_that_the_server_carries_out_after_it_was_given_up_doubles_not
         run.set_tags({"state": "done"})
         run.finish()
     assert_one_run(store, "held")
+
+
+def test_a_slow_server_is_given_more_time(settings, proxy, store, monkeypatch):
+    """It goes on with a request that was given up: asked for it again and again, it would get nowhere."""
+    monkeypatch.setattr("mis.track.mlflow.SENDS_S", (1, 20))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    asked, pass_on = [], proxy.pass_on
+
+    def pass_on_late(request):
+        asked.append(request.path)
+        time.sleep(1.5)
+        pass_on(request)
+
+    with open_tracker(settings) as tracker:
+        monkeypatch.setattr(proxy, "pass_on", pass_on_late)
+        run = tracker.open_run(TRAIN, "run", key={"mis.run_key": "slow"}, params={"rate": 1})
+        for epoch in range(3):
+            run.log_metrics({"dice": epoch / 10}, epoch)
+        run.set_tags({"state": "done"})
+        run.finish()
+    assert asked[0] == asked[1]
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "20"
+    assert_one_run(store, "slow")
 
 
 def test_a_report_returns_while_the_server_hangs(settings, proxy, store):
