@@ -34,7 +34,7 @@ test: install  ## run the tests, three at a time: most wait for processes
 	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore=tests/cluster
 
 test-cluster: install  ## run the tests on a cluster of this machine: SLURM, nodes with addresses of their own; as root
-	python -m pytest -n 3 --dist load --durations=15 tests/cluster
+	python -m pytest -n $(WORKERS) --dist load --durations=15 tests/cluster
 
 test-fast: install  ## run the tests that need no cluster, no browser, no pipeline and no process of their own
 	python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"

@@ -15,15 +15,8 @@ pytestmark = pytest.mark.slow
 def test_random_searches_and_trainings_outlive_random_faults():
     # Seed 333: a search over two nodes, of which one is lost and then cut off; a search on one device, whose decisions
     # are compared with those of the undisturbed one; a training.
-    command = [
-        sys.executable,
-        "-m",
-        "tests.chaos",
-        "--episodes",
-        "3",
-        "--seed",
-        os.environ.get("MIS_CHAOS_SEED", "333"),
-    ]
+    seed = os.environ.get("MIS_CHAOS_SEED", "333")
+    command = [sys.executable, "-m", "tests.chaos", "--episodes", "3", "--seed", seed]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1200)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "3 episodes" in done.stdout

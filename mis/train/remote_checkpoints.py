@@ -81,7 +81,7 @@ class RemoteCheckpoints(Checkpoints):
             with TemporaryDirectory(prefix="mis-checkpoints-") as name:
                 yield _FetchedCheckpoints(Path(name), writes=False, remote=self.remote)
             return
-        folder = scratch_folder() / "checkpoints" / hashlib.sha256(self.remote.url.encode()).hexdigest()[:16]
+        folder = scratch_folder() / "checkpoints" / name_here(self.remote)
         make_folder(folder.parent)
         with _locked(folder):
             sender = FolderSender(folder, self.remote, wanted=_is_checkpoint, last=HISTORY, owns_folders=True, say=say)
@@ -216,6 +216,11 @@ def send_checkpoints(plain: Checkpoints, kept: Checkpoints, say: Say) -> None:
         sender = FolderSender(plain.folder, remote, wanted=_is_checkpoint, last=HISTORY, owns_folders=True, say=say)
         remote.patiently(sender.send, say)
     plain.clear()
+
+
+def name_here(remote: RemoteFolder) -> str:
+    """Return the name of the folder on a node's own disk for the checkpoints of a folder of the storage."""
+    return hashlib.sha256(remote.url.encode()).hexdigest()[:16]
 
 
 def fetch(remote: RemoteFolder, folder: Path) -> list[str]:

@@ -94,10 +94,8 @@ class RayMachines:
             self.machines.kill_all(name)
             self._end_step(name)
         for process in self.commands:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-            process.stderr.close()
+            with process:
+                process.kill()
         self.commands.clear()
 
     def _end_step(self, name):

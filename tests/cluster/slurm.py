@@ -156,14 +156,14 @@ class Slurm:
         self.machines.kill_all(name)
         self.daemons.pop(name).wait()
 
-    def begin_soon(self, number, minutes=30):
+    def begin_soon(self, number):
         """Let a job begin that is queued again.
 
         SLURM itself would have it wait for two minutes; at once would be too soon for its nodes.
         """
-        self.ask("scontrol", "update", f"JobId={number}", "StartTime=now+5seconds", f"TimeLimit={minutes}")
+        self.ask("scontrol", "update", f"JobId={number}", "StartTime=now+5seconds", "TimeLimit=30")
 
-    def finish(self, number, within_s=600, minutes=30):
+    def finish(self, number, within_s=600):
         """Wait until a job has ended, letting it begin soon where it is queued again, and return what is known."""
         ended, deadline, hurried = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL"), time.monotonic(), set()
         deadline += within_s
@@ -171,7 +171,7 @@ class Slurm:
             assert time.monotonic() < deadline, f"waited {within_s} s for job {number}, which is {job['JobState']}"
             if job["JobState"] == "PENDING" and int(job["Restarts"]) and job["Restarts"] not in hurried:
                 hurried.add(job["Restarts"])
-                self.begin_soon(number, minutes)
+                self.begin_soon(number)
             time.sleep(0.5)
         return job
 

@@ -1,6 +1,5 @@
 """Searches and trainings over two nodes with addresses of their own; one is cut off, or lost with Ray's head."""
 
-import hashlib
 import subprocess
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from mis.storage.remote import AwayError
 from mis.track.base import TRAIN
 from mis.track.mlflow import MlflowTracker
 from mis.train.checkpoint import HISTORY
+from mis.train.remote_checkpoints import name_here
 from mis.tune.study.store import StudyStore
 from tests.cluster.conftest import check_whole, epochs_of, hosts, hosts_with_epochs, sets
 from tests.cluster.ray_machines import RayMachines, wait
@@ -74,7 +74,7 @@ def hosts_of_sent(machines, remote):
         trials = {name.partition("/epoch-")[0] for name in remote.list() if name.endswith(f"/{HISTORY}")}
     except AwayError:  # it is slow on a busy machine
         return set()
-    folders = {hashlib.sha256(remote.below(*trial.split("/")).url.encode()).hexdigest()[:16] for trial in trials}
+    folders = {name_here(remote.below(*trial.split("/"))) for trial in trials}
     disks = {name: Path(f"/proc/{first.pid}/root{machines.local}") for name, first in machines.first_processes.items()}
     found = {name: disk.glob("mis-storage-*/checkpoints/*") for name, disk in disks.items()}
     return {name for name, paths in found.items() if folders & {path.name for path in paths}}

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from mis.scaling.__main__ import main
+from mis.scaling.plan import MODE_NAMES
 from mis.track.base import SCALING
 from mis.track.names import COLD_S, DEVICE_HOURS, ELAPSED_S, KIND_TAG, MODE_TAG, PARENT_RUN_TAG, SPEEDUP, WORKERS_LOST
 from tests.ray_nodes import TwoNodes
@@ -97,7 +98,7 @@ def test_a_comparison_that_was_killed_goes_on_with_the_cells_that_are_missing(me
 
 @pytest.mark.slow
 def test_a_comparison_that_is_told_to_end_says_so_in_mlflow(measure, project):
-    process = measure(scaling__modes=["data", "experiment", "hybrid", "elastic"])
+    process = measure(scaling__modes=[*MODE_NAMES])
     wait_for_a_cell(process, project)
     while not any(run.info.status == "FINISHED" for run in runs_of(project)[2]):  # nothing writes to MLflow then
         assert process.poll() is None, process.communicate()

@@ -236,7 +236,6 @@ def test_a_command_that_is_killed_has_an_exit_code_as_in_a_shell(capfd):
 def test_a_command_that_ends_before_it_is_told_to_says_why_where_it_has_failed(capfd, code, said):
     """SIGTERM ends Ray too, and a command may have ended with it before it is told to."""
     came = signals()
-
     others = psutil.Process().children()
 
     def look():

@@ -214,7 +214,7 @@ def test_a_search_whose_driver_is_killed_during_the_outage_goes_on_and_has_each_
         "tune.num_samples=6", "tune.epochs=6", "train.patience=6", "model.depth=1", "model.base_filters=4",
         "model.norm=none", "tune.scheduler.name=none", searches.LEARNING_RATE,
     ]  # fmt: skip
-    env = {"MLFLOW_TRACKING_URI": proxy.uri, "MIS_DEVICES": "1"}
+    env = {"MLFLOW_TRACKING_URI": proxy.uri}
     process = searches.start(warm, project, "--name", name, sets=sets, **env)
     trials = project / "checkpoints" / "tune" / name / "trials"
     searches.wait_until(process, lambda: list(trials.glob("*/epoch-0002")))

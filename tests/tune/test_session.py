@@ -46,8 +46,8 @@ def test_searches_at_the_same_time_share_a_store(warm_searches, project):
     with server(tracker.uri, port, log) as process:
         wait_until_ready(process, url, log)
         searches = [
-            start(warm_searches, project, "--name", "here", sets=SMALL, MIS_DEVICES="1"),
-            start(warm_searches, project, sets=SMALL, MIS_DEVICES="1", MLFLOW_TRACKING_URI=url),
+            start(warm_searches, project, "--name", "here", sets=SMALL),
+            start(warm_searches, project, sets=SMALL, MLFLOW_TRACKING_URI=url),
         ]
         told = [ended(search) for search in searches]
     assert all("best: trial" in out for out, _ in told)
@@ -156,9 +156,7 @@ def test_the_papers_grid_runs_to_its_end(warm_searches, project, tiny_root):
     (project / "data" / "raw").mkdir()
     (project / "data" / "raw" / "phantom").symlink_to(tiny_root)
     small = ["model.depth=1", "model.base_filters=4", "tune.epochs=1"]
-    out, err = ended(
-        start(warm_searches, project, "--params", str(ROOT / "pipelines" / "paper.yaml"), sets=small, MIS_DEVICES="1")
-    )
+    out, err = ended(start(warm_searches, project, "--params", str(ROOT / "pipelines" / "paper.yaml"), sets=small))
     assert "has records for other parameters: those for these are made in" in err
     assert "goes on" not in err
     assert len(re.findall(r"^ *\d{3} +completed", out, re.MULTILINE)) == 32
